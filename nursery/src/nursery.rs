@@ -1,0 +1,641 @@
+//! Nurseries: the only place where tasks come from, and where every one of them ends.
+//!
+//! A nursery is a future that polls a body and the children that were spawned into it, all inside the task that awaits it. That
+//! is what lets children borrow the frame of the enclosing function: when the nursery is dropped, or ends, they are gone.
+//!
+//! - **\[BRAND\]** The handle carries the lifetime `'s`, for which the body was checked for *any* `'s`: so neither the handle nor a child
+//!   or join handle that mentions `'s` can leave the body or outlive the nursery. The state that the handle points to is owned by
+//!   the nursery's future and freed after body and children.
+//! - **\[OWNER\]** `errors`, `payload` and `cut` are touched by the thread that polls or drops the nursery's future, only: children call
+//!   [`Outcome`] from inside of their own poll or drop, which is the nursery's.
+
+use crate::group::ErrorGroup;
+use crate::join::Join;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Entry, Kind, Outcome, Payload, Ready, ReadyBox, Scope, Source};
+
+type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
+
+/// Marks a nursery whose children are `Send`.
+#[derive(Debug)]
+pub struct Shared(());
+
+/// Marks a nursery whose children need not be `Send`.
+#[derive(Debug)]
+pub struct Local(PhantomData<Rc<()>>);
+
+/// What the handle points to.
+struct State<E> {
+    scope: Scope,
+    ready: *const Ready,
+    errors: RefCell<Vec<E>>,
+    payload: RefCell<Option<Payload>>,
+    cut: Cell<bool>,
+}
+
+impl<E: CancelAware> State<E> {
+    fn fail(&self, error: E, place: &'static Location<'static>) {
+        // `RefCell`: no user code runs while it is borrowed.
+        self.errors.borrow_mut().push(error);
+        self.scope.cancel(Source::Nursery, place);
+    }
+
+    fn panicked(&self, payload: Payload, place: &'static Location<'static>) {
+        let first = self.payload.borrow().is_none();
+        if first {
+            *self.payload.borrow_mut() = Some(payload);
+        } else {
+            tracing::error!(task = %place, "a task panicked while another panic waits for its nursery to end: {}", message(&payload));
+        }
+        self.scope.cancel(Source::Nursery, place);
+    }
+}
+
+fn message(payload: &Payload) -> &str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(a payload that is not text)")
+}
+
+/// Where a child's outcome goes.
+struct ToNursery<E> {
+    state: *const State<E>,
+    place: &'static Location<'static>,
+}
+
+impl<T, E: CancelAware> Outcome<Result<T, E>> for ToNursery<E> {
+    type Value = T;
+
+    fn finished(&self, output: Result<T, E>) -> Option<T> {
+        match output {
+            Ok(value) => Some(value),
+            Err(error) => {
+                // SAFETY: [BRAND]: the child is there, so the nursery is; [OWNER].
+                unsafe { &*self.state }.fail(error, self.place);
+                None
+            }
+        }
+    }
+
+    fn panicked(&self, payload: Payload) {
+        // SAFETY: as above.
+        unsafe { &*self.state }.panicked(payload, self.place);
+    }
+
+    fn cut(&self, _: &'static Location<'static>) {
+        // SAFETY: as above.
+        unsafe { &*self.state }.cut.set(true);
+    }
+}
+
+/// The handle of a nursery: copy it, pass it to functions and children. It cannot leave the nursery.
+pub struct Nursery<'s, 'env: 's, E, M = Shared> {
+    state: *const State<E>,
+    _s: Invariant<'s>,
+    _env: Invariant<'env>,
+    _marker: PhantomData<fn(E) -> M>,
+}
+
+impl<E, M> Clone for Nursery<'_, '_, E, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E, M> Copy for Nursery<'_, '_, E, M> {}
+
+// SAFETY: through the handle go: spawning `Send` children, by way of the inbox where it is another thread (`Ready::spawn`), and the
+// scope, which is `Sync`. Errors of type `E` come from children, which are polled by the owner.
+unsafe impl<E: Send> Send for Nursery<'_, '_, E, Shared> {}
+// SAFETY: as above; the handle is `Copy`.
+unsafe impl<E: Send> Sync for Nursery<'_, '_, E, Shared> {}
+
+impl<E, M> fmt::Debug for Nursery<'_, '_, E, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Nursery({:?})", self.scope())
+    }
+}
+
+impl<E, M> Nursery<'_, '_, E, M> {
+    fn scope(&self) -> &Scope {
+        // SAFETY: [BRAND].
+        unsafe { &(*self.state).scope }
+    }
+
+    /// Cancels everything in the nursery, body and children: each operation in it returns [`Cancelled`]. Returns at once; the
+    /// nursery ends when all have (R8).
+    ///
+    /// A body that returned a value keeps it: the nursery then ends with that (R66).
+    #[track_caller]
+    pub fn cancel(self) {
+        self.scope().cancel(Source::Explicit, Location::caller());
+    }
+
+    /// Whether the nursery was cancelled itself: by [`cancel`](Self::cancel), its deadline, or an error of a child.
+    pub fn cancel_called(self) -> bool {
+        self.scope().cancel_called(runtime::now_nanos)
+    }
+
+    /// Gives the nursery a deadline at which it is cancelled; `None` takes it away. At once, from any task (R48).
+    pub fn set_deadline(self, deadline: Option<Instant>) {
+        self.scope().set_deadline(deadline.map_or(runtime::NEVER, runtime::nanos));
+    }
+
+    /// The deadline, if there is one.
+    pub fn deadline(self) -> Option<Instant> {
+        runtime::instant(self.scope().deadline())
+    }
+
+    /// Raises or lowers a shield against cancellation from outside (R32, R33).
+    pub fn set_shield(self, up: bool) {
+        self.scope().set_shield(up);
+    }
+
+    /// Whether the shield is up.
+    pub fn shield(self) -> bool {
+        self.scope().shield()
+    }
+}
+
+impl<'s, 'env, E: CancelAware> Nursery<'s, 'env, E, Shared> {
+    /// Starts a child, which runs beside the body and its siblings, from the next turn on (R65).
+    ///
+    /// The child may borrow what lives outside of the nursery, without `'static` or `Arc`. Its value comes out of the handle; its
+    /// error goes to the nursery, which is then cancelled and returns it (R58). A panic does the same (N9). Into a nursery that is
+    /// cancelled a child may be spawned too: it runs up to its first operation (R63).
+    ///
+    /// # Panics
+    /// Never. In a nursery that is being dropped the child is dropped at once (R64).
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{nursery, Cancelled};
+    /// let names = vec!["clover".to_string(), "ivy".to_string()];
+    /// let total = nursery(async |n| -> Result<usize, Cancelled> {
+    ///     let lengths: Vec<_> = names.iter().map(|name| n.spawn(async move { Ok(name.len()) })).collect();
+    ///     let mut total = 0;
+    ///     for length in lengths {
+    ///         total += length.await?;
+    ///     }
+    ///     Ok(total)
+    /// })
+    /// .await;
+    /// assert_eq!(total.unwrap(), 9);
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn spawn<B, T>(self, child: B) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + Send + 's,
+        T: Send + 's,
+    {
+        self.spawn_any(child, Location::caller())
+    }
+}
+
+impl<'s, 'env, E: CancelAware> Nursery<'s, 'env, E, Local> {
+    /// Starts a child that need not be `Send`. Otherwise as for [`nursery`].
+    #[track_caller]
+    pub fn spawn<B, T>(self, child: B) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + 's,
+        T: 's,
+    {
+        self.spawn_any(child, Location::caller())
+    }
+}
+
+impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
+    fn spawn_any<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + 's,
+        T: 's,
+    {
+        // SAFETY: [BRAND]: the queue is there. Child and value live as long as the nursery ('s), and its owner polls and drops them on
+        // its thread; where that may be another thread than this, the caller has asked for `Send`.
+        Join::new(unsafe { Ready::spawn((*self.state).ready, child, ToNursery { state: self.state, place }, place) })
+    }
+}
+
+/// Opens a nursery around a body, and ends when the body and every child have ended.
+///
+/// The value is the body's. If the body or a child fails, the nursery is cancelled, everything in it is awaited, and all errors come
+/// out as one [`ErrorGroup`]. The children are `Send`, and so is the future; see [`local_nursery`] for those that are not.
+///
+/// Children borrow what was declared before the nursery, not locals of the body:
+///
+/// ```compile_fail,E0373
+/// # async fn f() -> Result<(), trefoil_nursery::ErrorGroup<trefoil_nursery::Cancelled>> {
+/// trefoil_nursery::nursery(async |n| {
+///     let local = 1;
+///     n.spawn(async { Ok(local) });
+///     Ok(())
+/// }).await
+/// # }
+/// ```
+/// The handle cannot escape:
+/// ```compile_fail
+/// # async fn f() -> Result<(), trefoil_nursery::ErrorGroup<trefoil_nursery::Cancelled>> {
+/// let mut outside = None;
+/// trefoil_nursery::nursery(async |n| {
+///     outside = Some(n);
+///     Ok(())
+/// }).await
+/// # }
+/// ```
+/// Children are `Send`:
+/// ```compile_fail,E0277
+/// # async fn f() -> Result<(), trefoil_nursery::ErrorGroup<trefoil_nursery::Cancelled>> {
+/// let rc = std::rc::Rc::new(1);
+/// trefoil_nursery::nursery(async |n| {
+///     n.spawn(async { Ok(*rc) });
+///     Ok(())
+/// }).await
+/// # }
+/// ```
+/// Two children cannot both have a unique borrow of one local:
+/// ```compile_fail,E0499
+/// # async fn f() -> Result<(), trefoil_nursery::ErrorGroup<trefoil_nursery::Cancelled>> {
+/// let mut log = vec![];
+/// trefoil_nursery::nursery(async |n| {
+///     n.spawn(async { log.push(1); Ok(()) });
+///     n.spawn(async { log.push(2); Ok(()) });
+///     Ok(())
+/// }).await
+/// # }
+/// ```
+///
+/// # Errors
+/// Every error of the body and of the children, in the order in which they ended (R59). Where the nursery was cancelled by itself and
+/// its body has no value because of that, a group that [is a cancellation](CancelAware::is_cancelled);
+/// [`or_cancelled`](Open::or_cancelled) tells this case apart.
+///
+/// # Cancellation
+/// Reaches body and children; the nursery ends when all of them have (R57). It is not itself a cancel point (R56).
+///
+/// # Panics
+/// With the panic of the body or of a child, after the others have been cancelled and awaited (N9). Outside of a run.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::{nursery, sleep};
+/// use std::time::Duration;
+///
+/// let (mut left, mut right) = (vec![], vec![]);
+/// nursery(async |n| -> std::io::Result<()> {
+///     n.spawn(async { left.push(1); Ok(()) });
+///     n.spawn(async { sleep(Duration::from_millis(1)).await?; right.push(2); Ok(()) });
+///     Ok(())
+/// })
+/// .await?;
+/// left.append(&mut right);
+/// assert_eq!(left, [1, 2]);
+/// # Ok::<(), std::io::Error>(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn nursery<'env, F, B, T, E>(body: F) -> Open<'env, B, E, Shared>
+where
+    F: for<'s> AsyncFnOnce(Nursery<'s, 'env, E>) -> Result<T, E>,
+    F: FnOnce(Nursery<'env, 'env, E>) -> B,
+    B: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    Open::new(body, Location::caller())
+}
+
+/// Opens a nursery whose children need not be `Send`, and whose future is not. Otherwise as [`nursery`].
+///
+/// ```compile_fail,E0277
+/// # fn need_send<T: Send>(_: T) {}
+/// need_send(trefoil_nursery::local_nursery(async |_| Ok::<(), trefoil_nursery::Cancelled>(())));
+/// ```
+///
+/// # Errors
+/// As for [`nursery`].
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use std::{cell::Cell, rc::Rc};
+/// use trefoil_nursery::{checkpoint, local_nursery, Cancelled};
+/// let (step, total) = (Rc::new(5), Cell::new(0));
+/// local_nursery(async |n| -> Result<(), Cancelled> {
+///     for _ in 0..3 {
+///         n.spawn(async { checkpoint().await?; total.set(total.get() + *step); Ok(()) });
+///     }
+///     Ok(())
+/// })
+/// .await
+/// .unwrap();
+/// assert_eq!(total.get(), 15);
+/// # });
+/// ```
+#[track_caller]
+pub fn local_nursery<'env, F, B, T, E>(body: F) -> Open<'env, B, E, Local>
+where
+    F: for<'s> AsyncFnOnce(Nursery<'s, 'env, E, Local>) -> Result<T, E>,
+    F: FnOnce(Nursery<'env, 'env, E, Local>) -> B,
+    B: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    Open::new(body, Location::caller())
+}
+
+/// Owns the state that handles and children point to.
+struct StateBox<E>(NonNull<State<E>>);
+
+impl<E> StateBox<E> {
+    fn get(&self) -> &State<E> {
+        // SAFETY: allocated in `new`, freed in `drop`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<E> Drop for StateBox<E> {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new`; [BRAND]: no handle and no child is left.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// The scope of the state, for the [`Entry`], which is dropped before the state.
+struct ScopeOf<E>(NonNull<State<E>>);
+
+impl<E> Deref for ScopeOf<E> {
+    type Target = Scope;
+    fn deref(&self) -> &Scope {
+        // SAFETY: the entry is a field before the state's.
+        unsafe { &self.0.as_ref().scope }
+    }
+}
+
+/// The future of a nursery: `Result<T, ErrorGroup<E>>`.
+#[must_use = "a nursery does nothing until it is awaited"]
+pub struct Open<'env, B, E: CancelAware, M = Shared>
+where
+    B: Future,
+{
+    // The order of the fields is that of their end, should `drop` below unwind.
+    body: Option<B>,
+    value: Option<B::Output>,
+    entry: Entry<ScopeOf<E>>,
+    ready: ReadyBox,
+    state: StateBox<E>,
+    place: &'static Location<'static>,
+    /// Everybody has been scheduled since the scope was cancelled.
+    told: bool,
+    done: bool,
+    _env: Invariant<'env>,
+    _marker: PhantomData<M>,
+}
+
+// SAFETY: everything that the future owns goes with it: the body, its value, the errors, and the children, which are `Send` by the
+// bounds of `spawn`, as are their values. Wakers reach the queue by ways made for other threads.
+unsafe impl<B: Future<Output = Result<T, E>> + Send, T: Send, E: CancelAware + Send> Send for Open<'_, B, E, Shared> {}
+
+impl<B: Future, E: CancelAware, M> fmt::Debug for Open<'_, B, E, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nursery")
+            .field("place", &format_args!("{}", self.place))
+            .field("children", &self.ready.live())
+            .field("scope", self.entry.scope())
+            .finish()
+    }
+}
+
+impl<'env, B, T, E, M> Open<'env, B, E, M>
+where
+    B: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    fn new<F>(body: F, place: &'static Location<'static>) -> Self
+    where
+        F: FnOnce(Nursery<'env, 'env, E, M>) -> B,
+    {
+        let ready = ReadyBox::nested(place);
+        let state = Box::new(State {
+            scope: Scope::new(Kind::Nursery, place),
+            ready: ready.as_ptr(),
+            errors: RefCell::new(Vec::new()),
+            payload: RefCell::new(None),
+            cut: Cell::new(false),
+        });
+        // SAFETY: a box is not null.
+        let state = StateBox(unsafe { NonNull::new_unchecked(Box::into_raw(state)) });
+        state.get().scope.set_children(ready.as_ptr());
+        // SAFETY: the state is in a box, and dropped after the entry.
+        let entry = unsafe { Entry::new(ScopeOf(state.0)) };
+        let handle = Nursery { state: state.0.as_ptr(), _s: PhantomData, _env: PhantomData, _marker: PhantomData };
+        let body = body(handle);
+        Self {
+            body: Some(body),
+            value: None,
+            entry,
+            ready,
+            state,
+            place,
+            told: false,
+            done: false,
+            _env: PhantomData,
+            _marker: PhantomData,
+        }
+    }
+
+    /// The same nursery, with its own cancellation told apart: `Ok(None)` where it was cancelled, absorbed that, and its body has no
+    /// value because of it.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{nursery, sleep_forever, Cancelled};
+    /// let ended = nursery(async |n| -> Result<(), Cancelled> {
+    ///     n.spawn(async move { n.cancel(); Ok(()) });
+    ///     sleep_forever().await
+    /// })
+    /// .or_cancelled()
+    /// .await;
+    /// assert!(ended.unwrap().is_none());
+    /// # });
+    /// ```
+    pub fn or_cancelled(self) -> OrCancelled<Self> {
+        OrCancelled { open: self }
+    }
+
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Option<T>, ErrorGroup<E>>> {
+        // SAFETY: `body` is pinned and only polled and set to `None` in place; nothing else is.
+        let this = unsafe { self.get_unchecked_mut() };
+        assert!(!this.done, "a nursery was polled after it had ended");
+        this.entry.enter(cx);
+        let state = this.state.get();
+        if !state.scope.is_cancelled() {
+            this.told = false;
+        } else if !std::mem::replace(&mut this.told, true) {
+            this.ready.schedule_all();
+        }
+        loop {
+            let (body, value, place) = (&mut this.body, &mut this.value, this.place);
+            let mut body_done = false;
+            this.ready.run(&state.scope, cx, |cx| {
+                // SAFETY: pinned with the nursery.
+                let mut body = unsafe { Pin::new_unchecked(&mut *body) };
+                let Some(future) = body.as_mut().as_pin_mut() else { return };
+                match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                    Ok(Poll::Pending) => return,
+                    Ok(Poll::Ready(Ok(result))) => *value = Some(Ok(result)),
+                    Ok(Poll::Ready(Err(error))) => state.fail(error, place),
+                    Err(payload) => state.panicked(payload, place),
+                }
+                body_done = true;
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None))) {
+                    state.panicked(payload, place);
+                }
+            });
+            if body_done {
+                this.ready.set_body_done();
+            } else if state.scope.is_cancelled() && !this.ready.body_done() && this.told && this.ready.body_is_stuck() {
+                this.cut_body();
+            }
+            if !(this.ready.body_done() && this.ready.live() == 0) {
+                return Poll::Pending;
+            }
+            if !this.ready.has_work() {
+                break;
+            }
+            // What is left in the queue are late wakes of those that are done.
+        }
+        this.done = true;
+        this.ready.close(&this.state.get().scope);
+        let absorbs = this.entry.leave();
+        Poll::Ready(this.settle(absorbs))
+    }
+
+    /// N13 (a), for the body.
+    #[cold]
+    fn cut_body(&mut self) {
+        let state = self.state.get();
+        tracing::debug!(nursery = %self.place, "the body of a cancelled nursery pended on nothing known, and was dropped (N13)");
+        state.cut.set(true);
+        // SAFETY: the body is pinned with the nursery.
+        let mut body = unsafe { Pin::new_unchecked(&mut self.body) };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None))) {
+            state.panicked(payload, self.place);
+        }
+        self.ready.set_body_done();
+    }
+
+    fn settle(&mut self, absorbs: bool) -> Result<Option<T>, ErrorGroup<E>> {
+        let state = self.state.get();
+        let mut errors = state.errors.take();
+        if let Some(payload) = state.payload.take() {
+            for error in errors {
+                tracing::error!(nursery = %self.place, "an error beside the panic that ends its nursery: {error:?}");
+            }
+            resume_unwind(payload);
+        }
+        if state.cut.get() {
+            errors.push(Cancelled::delivered().into());
+        }
+        if absorbs {
+            // R24, R27: this scope is the one that was cancelled.
+            let before = errors.len();
+            errors = errors.into_iter().filter_map(E::without_cancelled).collect();
+            if errors.len() < before {
+                self.entry.caught();
+            }
+        } else {
+            // One is enough to travel on.
+            let mut seen = false;
+            errors.retain(|error| !error.is_cancelled() || !std::mem::replace(&mut seen, true));
+        }
+        match ErrorGroup::new(errors) {
+            Some(group) => Err(group),
+            None => Ok(self.value.take().and_then(Result::ok)),
+        }
+    }
+}
+
+impl<'env, B, T, E, M> Future for Open<'env, B, E, M>
+where
+    B: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    type Output = Result<T, ErrorGroup<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(self.poll_end(cx)) {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(Cancelled::delivered().into()),
+            Err(group) => Err(group),
+        })
+    }
+}
+
+impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
+    /// N12: the emergency brake. Body and children are destroyed in place, before the frame they borrow from.
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let state = self.state.get();
+        if self.ready.live() > 0 {
+            tracing::warn!(
+                nursery = %self.place,
+                children = self.ready.live(),
+                "a nursery was dropped with live children, which are destroyed without clean-up; cancel it and await it instead"
+            );
+        }
+        // SAFETY: the body is pinned, and dropped in place.
+        let mut body = unsafe { Pin::new_unchecked(&mut self.body) };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None))) {
+            state.panicked(payload, self.place);
+        }
+        self.ready.close(&state.scope);
+        for error in state.errors.take() {
+            if !error.is_cancelled() {
+                tracing::error!(nursery = %self.place, "an error of a nursery that was dropped: {error:?}");
+            }
+        }
+        self.entry.leave();
+        if let Some(payload) = state.payload.take() {
+            if std::thread::panicking() {
+                tracing::error!(nursery = %self.place, "a panic in a nursery dropped by another panic: {}", message(&payload));
+            } else {
+                resume_unwind(payload);
+            }
+        }
+    }
+}
+
+/// The future of [`Open::or_cancelled`].
+#[must_use = "a nursery does nothing until it is awaited"]
+#[derive(Debug)]
+pub struct OrCancelled<N> {
+    open: N,
+}
+
+impl<'env, B, T, E, M> Future for OrCancelled<Open<'env, B, E, M>>
+where
+    B: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    type Output = Result<Option<T>, ErrorGroup<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `open` is pinned with this.
+        unsafe { self.map_unchecked_mut(|this| &mut this.open) }.poll_end(cx)
+    }
+}

@@ -1,0 +1,138 @@
+//! [`Cancelled`], the error that every operation inside a cancelled scope returns, and what a scope asks of an error type.
+
+use std::{error::Error, fmt, io};
+
+/// The raw OS error under which an `io::Error` carries a cancellation: `ECANCELED`.
+///
+/// Never `Interrupted`, on which `read_exact`, `write_all` and `copy` retry for ever, and never `TimedOut`.
+pub const ECANCELED: i32 = 125;
+
+/// Delivered by every operation inside a cancelled scope.
+///
+/// Pass it on with `?`. The scope that was cancelled absorbs it at its exit (R24). It is a state, not an event: swallow it,
+/// and the next operation returns it again (R1), until a fixed budget is spent and the code is dropped where it waits (N13).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cancelled(());
+
+impl Cancelled {
+    /// For the operations of this library: the current scope is cancelled.
+    #[doc(hidden)]
+    pub const fn delivered() -> Self {
+        Self(())
+    }
+}
+
+impl fmt::Debug for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cancelled")
+    }
+}
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cancelled: the scope around this operation was cancelled")
+    }
+}
+
+impl Error for Cancelled {}
+
+impl From<Cancelled> for io::Error {
+    fn from(_: Cancelled) -> Self {
+        io::Error::from_raw_os_error(ECANCELED)
+    }
+}
+
+/// What a scope needs of an error type: to make a cancellation, to recognise one, and to take it out of a group.
+///
+/// Implemented for [`Cancelled`], `std::io::Error` and `Box<dyn Error + Send + Sync>`. For an error type of your own:
+///
+/// ```
+/// use trefoil_runtime::{CancelAware, Cancelled};
+///
+/// #[derive(Debug)]
+/// enum AppError {
+///     Cancelled(Cancelled),
+///     Io(std::io::Error),
+/// }
+///
+/// impl From<Cancelled> for AppError {
+///     fn from(c: Cancelled) -> Self { AppError::Cancelled(c) }
+/// }
+///
+/// impl From<std::io::Error> for AppError {
+///     // An I/O error may itself be a cancellation: keep the two apart here, once.
+///     fn from(e: std::io::Error) -> Self {
+///         match e.is_cancelled() { true => AppError::Cancelled(e.as_cancelled().unwrap()), false => AppError::Io(e) }
+///     }
+/// }
+///
+/// impl CancelAware for AppError {
+///     fn is_cancelled(&self) -> bool { matches!(self, AppError::Cancelled(_)) }
+/// }
+/// # let e: AppError = std::io::Error::from_raw_os_error(125).into();
+/// # assert!(e.is_cancelled());
+/// ```
+pub trait CancelAware: From<Cancelled> + fmt::Debug {
+    /// Whether this error is a cancellation and nothing else.
+    fn is_cancelled(&self) -> bool;
+
+    /// The error without the cancellations in it: `None` where nothing is left (R27).
+    fn without_cancelled(self) -> Option<Self> {
+        if self.is_cancelled() { None } else { Some(self) }
+    }
+
+    /// The [`Cancelled`] that this error is, if it is one.
+    fn as_cancelled(&self) -> Option<Cancelled> {
+        self.is_cancelled().then_some(Cancelled(()))
+    }
+}
+
+impl CancelAware for Cancelled {
+    fn is_cancelled(&self) -> bool {
+        true
+    }
+}
+
+impl CancelAware for io::Error {
+    fn is_cancelled(&self) -> bool {
+        self.raw_os_error() == Some(ECANCELED)
+    }
+}
+
+impl CancelAware for Box<dyn Error + Send + Sync> {
+    fn is_cancelled(&self) -> bool {
+        self.is::<Cancelled>() || self.downcast_ref::<io::Error>().is_some_and(CancelAware::is_cancelled)
+    }
+}
+
+/// A deadline passed before the work under it was done: what [`fail_after`](https://docs.rs/trefoil) returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimedOut(());
+
+impl TimedOut {
+    /// For the scopes of this library.
+    #[doc(hidden)]
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Default for TimedOut {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("timed out: the deadline passed before the work was done")
+    }
+}
+
+impl Error for TimedOut {}
+
+impl From<TimedOut> for io::Error {
+    fn from(e: TimedOut) -> Self {
+        io::Error::new(io::ErrorKind::TimedOut, e)
+    }
+}

@@ -1,0 +1,153 @@
+//! What the code being polled right now belongs to: the run, the scope, the task and the ready queue.
+//!
+//! A thread-local that is set *while polling*, by the wrapper around each child and each scope body, and restored by a guard:
+//! on return, on a panic and on drop. It survives every combinator, where context in wakers does not. Nothing keeps a pointer
+//! that it read here across an await.
+//!
+//! - **\[CURRENT\]** A pointer in here is valid as long as it is in here: whoever set it owns the thing and takes it back
+//!   before that thing goes away.
+
+use crate::cancelled::Cancelled;
+use crate::ready::{Header, Ready};
+use crate::scope::Scope;
+use crate::tree::Tree;
+use crate::worker::Worker;
+use std::cell::Cell;
+use std::panic::Location;
+use std::ptr;
+use std::task::{Context, Poll};
+
+/// How many operations that need not wait a task may do in one poll before it gives up the turn (N11).
+pub const BUDGET: u32 = 128;
+
+/// How many cancelled operations a task may do before it is cut where it waits (N13 b).
+pub const STRIKES: u32 = 1_000;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Frame {
+    pub tree: Option<&'static Tree>,
+    pub worker: *const Worker,
+    pub scope: *const Scope,
+    pub task: *const Header,
+    pub ready: *const Ready,
+}
+
+pub(crate) const OUTSIDE: Frame =
+    Frame { tree: None, worker: ptr::null(), scope: ptr::null(), task: ptr::null(), ready: ptr::null() };
+
+struct Slots {
+    frame: Cell<Frame>,
+    budget: Cell<u32>,
+}
+
+#[cfg(not(trefoil_loom))]
+thread_local! {
+    static SLOTS: Slots = const { Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET) } };
+}
+#[cfg(trefoil_loom)]
+loom::thread_local! {
+    static SLOTS: Slots = Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET) };
+}
+
+/// The current frame. [`OUTSIDE`] also while the thread is being torn down.
+#[inline]
+pub(crate) fn frame() -> Frame {
+    #[cfg(not(trefoil_loom))]
+    return SLOTS.try_with(|s| s.frame.get()).unwrap_or(OUTSIDE);
+    #[cfg(trefoil_loom)]
+    return SLOTS.with(|s| s.frame.get());
+}
+
+/// Sets the frame until the guard is dropped.
+pub(crate) struct Entered {
+    before: Frame,
+}
+
+impl Entered {
+    #[inline]
+    pub fn new(frame: Frame) -> Self {
+        Self { before: SLOTS.with(|s| s.frame.replace(frame)) }
+    }
+
+    /// Replaces the scope alone.
+    #[inline]
+    pub fn scope(scope: *const Scope) -> Self {
+        Self::new(Frame { scope, ..frame() })
+    }
+}
+
+impl Drop for Entered {
+    #[inline]
+    fn drop(&mut self) {
+        SLOTS.with(|s| s.frame.set(self.before));
+    }
+}
+
+/// Gives the task that is about to be polled its budget.
+#[inline]
+pub(crate) fn refill() {
+    SLOTS.with(|s| s.budget.set(BUDGET));
+}
+
+/// Spends one unit of the task's budget for an operation that need not wait: pending, with the task woken again, when none
+/// is left (N11).
+#[inline]
+pub fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
+    let left = SLOTS.with(|s| {
+        let left = s.budget.get();
+        s.budget.set(left.saturating_sub(1));
+        left
+    });
+    if left == 0 {
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    Poll::Ready(())
+}
+
+#[cold]
+#[track_caller]
+pub(crate) fn outside(what: &str) -> ! {
+    panic!("{what} was polled outside of a run: call it from a future that `trefoil::run` drives, on the thread that drives it")
+}
+
+/// The cancel point of an operation that has not begun to wait: `Ready(Err)` in a cancelled scope (R37), `Ready(Ok)` elsewhere.
+/// Pending, for good, when the task has spent its last strike; its scope then drops it (N13 b).
+#[inline]
+#[track_caller]
+pub fn poll_checkpoint_if_cancelled(place: &'static Location<'static>) -> Poll<Result<(), Cancelled>> {
+    let frame = frame();
+    if frame.scope.is_null() {
+        outside("an operation of trefoil");
+    }
+    // SAFETY: [CURRENT].
+    if unsafe { &*frame.scope }.is_cancelled() { poll_cancelled(place).map(Err) } else { Poll::Ready(Ok(())) }
+}
+
+/// Delivers a cancellation to the current task, and counts it. See [`poll_checkpoint_if_cancelled`].
+#[cold]
+pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
+    let task = frame().task;
+    if !task.is_null() {
+        // SAFETY: [CURRENT].
+        let task = unsafe { &*task };
+        let strikes = task.strikes.get() + 1;
+        task.strikes.set(strikes);
+        if strikes > STRIKES {
+            if strikes == STRIKES + 1 {
+                tracing::warn!(operation = %place, task = %task.place, "cancellation swallowed {STRIKES} times: the task is dropped where it waits (N13)");
+            }
+            return Poll::Pending;
+        }
+    }
+    Poll::Ready(Cancelled::delivered())
+}
+
+/// A cancellation was absorbed: the code after it starts afresh.
+pub(crate) fn forgive() {
+    let task = frame().task;
+    if !task.is_null() {
+        // SAFETY: [CURRENT].
+        unsafe { &*task }.strikes.set(0);
+    }
+}

@@ -1,0 +1,98 @@
+//! What the loop asks of a reactor, and the smallest one: a parked thread. Start reading here.
+//!
+//! A [`Driver`] does three things: it sleeps until something happens, it can be woken from another thread, and while it is at it
+//! it dispatches what has happened, by waking. Everything that is about descriptors lives in `trefoil-io`; the loop, and all of
+//! structured concurrency, runs as well on [`ThreadDriver`], without any I/O.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// Wakes a driver that sleeps. From any thread, at any time, also after the driver is gone; it does not block.
+pub trait Unpark: Send + Sync {
+    /// Ends the sleep that is going on, or the next one.
+    fn unpark(&self);
+}
+
+/// A reactor, as the loop sees it. One thread owns it: the worker's.
+pub trait Driver: Any + fmt::Debug {
+    /// Its name for the log and the task tree: `io_uring`, `epoll`, `thread`.
+    fn name(&self) -> &'static str;
+
+    /// Sleeps until something happened, `timeout` has passed (`None`: for ever) or [`Unpark::unpark`] was called, and dispatches
+    /// what has happened. It may return early.
+    ///
+    /// # Errors
+    /// Those of the kernel that no retry can mend. The run ends with a panic that says so.
+    fn park(&self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// Dispatches what has happened, without sleeping. Called between the turns of a busy loop.
+    ///
+    /// # Errors
+    /// As for [`park`](Self::park).
+    fn poll(&self) -> io::Result<()>;
+
+    /// What wakes it.
+    fn unparker(&self) -> Arc<dyn Unpark>;
+
+    /// How many operations the kernel still has.
+    fn in_flight(&self) -> usize {
+        0
+    }
+
+    /// The run is over: cancels what is in flight and waits for it.
+    fn shutdown(&self) {}
+}
+
+/// The driver without I/O: it parks the thread.
+#[derive(Debug)]
+pub struct ThreadDriver {
+    unpark: Arc<UnparkThread>,
+}
+
+#[derive(Debug)]
+struct UnparkThread(Thread);
+
+impl Unpark for UnparkThread {
+    fn unpark(&self) {
+        self.0.unpark();
+    }
+}
+
+impl ThreadDriver {
+    /// One for the calling thread.
+    pub fn new() -> Self {
+        Self { unpark: Arc::new(UnparkThread(thread::current())) }
+    }
+}
+
+impl Default for ThreadDriver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Driver for ThreadDriver {
+    fn name(&self) -> &'static str {
+        "thread"
+    }
+
+    fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match timeout {
+            Some(timeout) => thread::park_timeout(timeout),
+            None => thread::park(),
+        }
+        Ok(())
+    }
+
+    fn poll(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unparker(&self) -> Arc<dyn Unpark> {
+        self.unpark.clone()
+    }
+}

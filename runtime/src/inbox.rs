@@ -1,0 +1,121 @@
+//! An intrusive queue that any thread pushes to and one owner empties: how a wake-up from elsewhere arrives.
+//!
+//! A stack with one atomic head: `push` is a compare-and-swap, [`Inbox::take`] swaps the whole list out and turns it round,
+//! so that the order is first in, first out. There is no allocation: the link lives in the node.
+//!
+//! ```text
+//!            push (was empty: tell the owner)           push
+//!   EMPTY ──────────────────────────────────▶ node ──────────▶ node ─▶ node
+//!     ▲                                         │                 │
+//!     └──────────────────── take ───────────────┴─────────────────┘
+//!   any ── close ──▶ CLOSED   (for ever: a push is refused, its node stays with the pusher)
+//! ```
+//!
+//! Invariants, which the `SAFETY` comments name:
+//! - **\[LINKED\]** a node is in at most one list at a time. Who holds the right to push it gives that right to the inbox, and
+//!   gets it back from `take`, or from a refused `push`.
+//! - **\[ALIVE\]** a node in the inbox is kept alive by its pusher's reference, which travels with it.
+
+use crate::sync::{AtomicPtr, Ordering};
+use std::ptr;
+
+/// A node that carries its own link.
+///
+/// # Safety
+/// `link` returns the same field for the same node always, and nobody but the list that holds the node touches it.
+pub unsafe trait Linked {
+    /// The field for the next node of the list.
+    fn link(&self) -> &AtomicPtr<Self>
+    where
+        Self: Sized;
+}
+
+/// The queue. See the module.
+pub struct Inbox<N> {
+    head: AtomicPtr<N>,
+}
+
+impl<N> std::fmt::Debug for Inbox<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inbox")
+    }
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// The inbox was empty: its owner may be asleep and must be told.
+    First,
+    /// Others were there already: whoever was first has told the owner.
+    Behind,
+    /// The inbox is closed; the node was not taken.
+    Refused,
+}
+
+fn closed<N>() -> *mut N {
+    ptr::without_provenance_mut(usize::MAX)
+}
+
+impl<N: Linked> Inbox<N> {
+    /// An empty one.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { head: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Whether a `take` would find something now.
+    pub fn is_empty(&self) -> bool {
+        let head = self.head.load(Ordering::Acquire);
+        head.is_null() || head == closed()
+    }
+
+    /// Adds a node at the end, from any thread.
+    ///
+    /// # Safety
+    /// \[LINKED\] and \[ALIVE\]: the caller may push this node, and it stays alive until `take` returns it.
+    pub unsafe fn push(&self, node: *const N) -> Pushed {
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            if head == closed() {
+                return Pushed::Refused;
+            }
+            // SAFETY: [ALIVE], and [LINKED] lets us write its link.
+            unsafe { &*node }.link().store(head, Ordering::Relaxed);
+            // Release: the owner sees the link and whatever was written before the wake-up.
+            match self.head.compare_exchange_weak(head, node.cast_mut(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if head.is_null() => return Pushed::First,
+                Ok(_) => return Pushed::Behind,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Takes everything out, oldest first, as a list linked through [`Linked::link`].
+    pub fn take(&self) -> *const N {
+        let head = self.head.load(Ordering::Relaxed);
+        if head.is_null() || head == closed() {
+            return ptr::null();
+        }
+        // Only the owner empties or closes it, so it is neither empty nor closed now.
+        Self::reversed(self.head.swap(ptr::null_mut(), Ordering::AcqRel))
+    }
+
+    /// Refuses all further pushes and returns what was there, oldest first.
+    pub fn close(&self) -> *const N {
+        let head = self.head.swap(closed(), Ordering::AcqRel);
+        if head == closed() { ptr::null() } else { Self::reversed(head) }
+    }
+
+    fn reversed(mut node: *mut N) -> *const N {
+        let mut done: *mut N = ptr::null_mut();
+        while !node.is_null() {
+            // SAFETY: [ALIVE], [LINKED]: the list is ours since the swap.
+            let link = unsafe { &*node }.link();
+            let next = link.load(Ordering::Relaxed);
+            link.store(done, Ordering::Relaxed);
+            done = node;
+            node = next;
+        }
+        done
+    }
+}

@@ -1,0 +1,72 @@
+//! The loop of Trefoil: tasks, the scope tree, the one blocking primitive, deadlines, clocks and remote wake-up.
+//!
+//! This crate makes no system call beyond parking. Users want the crate `trefoil`; this one is for who writes a driver or a primitive,
+//! and for who reads. Read in this order:
+//!
+//! 1. [`driver`](Driver): what the loop asks of a reactor, and the driver without I/O
+//! 2. `worker`: the loop itself, one page
+//! 3. `ready`: tasks and the queue of those that can run
+//! 4. `scope` and `tree`: cancellation, shields and deadlines
+//! 5. `park`: the one blocking primitive, with the one race between completing and cancelling
+//! 6. `wait`: queues of waiting operations, from which primitives are made
+//! 7. `scoped`: a future that runs in a scope
+//!
+//! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` (sleeping), `heap` (deadlines), `clock`, `context` (what is being
+//! polled right now), `sync` (the switch between `std` and loom).
+
+mod cancelled;
+mod clock;
+mod context;
+mod driver;
+mod heap;
+mod inbox;
+mod park;
+mod parker;
+mod ready;
+mod scope;
+mod scoped;
+pub mod sync;
+mod time;
+mod tree;
+mod wait;
+mod waker_slot;
+#[cfg_attr(trefoil_loom, allow(dead_code))]
+mod worker;
+
+pub use cancelled::{CancelAware, Cancelled, ECANCELED, TimedOut};
+pub use clock::{NEVER, after, instant, nanos};
+pub use context::{BUDGET, STRIKES, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
+pub use driver::{Driver, ThreadDriver, Unpark};
+pub use park::{Abort, Completed, Park, Reason, Wait};
+pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox};
+pub use scope::{Cause, Kind, Scope, Source};
+pub use scoped::{Entry, Scoped};
+pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
+pub use wait::{Guard, Handed, Turn, WaitQueue, Waiter};
+pub use worker::{Options, in_run, run, with_driver};
+
+/// The time on the clock of the run, in nanoseconds; see [`nanos`].
+pub fn now_nanos() -> u64 {
+    worker::now()
+}
+
+/// Runs a documentation example without I/O.
+#[doc(hidden)]
+#[track_caller]
+pub fn doc_run<F: Future>(main: F) -> F::Output {
+    run(std::rc::Rc::new(ThreadDriver::new()), Options::default(), std::panic::Location::caller(), main)
+}
+
+/// What the models need to see.
+#[cfg(trefoil_loom)]
+pub mod model {
+    pub use crate::context::*;
+    pub use crate::inbox::*;
+    pub use crate::park::*;
+    pub use crate::parker::*;
+    pub use crate::ready::*;
+    pub use crate::scope::*;
+    pub use crate::tree::*;
+    pub use crate::wait::*;
+    pub use crate::waker_slot::*;
+}

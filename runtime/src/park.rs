@@ -1,0 +1,437 @@
+//! The one blocking primitive. Every operation that waits, waits here; and here is the one race of the whole library between
+//! completing an operation and cancelling it.
+//!
+//! A [`Park`] belongs to one operation (or, for sockets, to one direction of one). Its owner begins a wait, which links it into
+//! the current scope with a reason and a place; then either somebody completes it, from any thread, or the scope aborts it when
+//! it is cancelled. The first wins (R18, R19), for good, and takes the waker.
+//!
+//! ```text
+//!          begin            claim            take the waker ── DONE ──── poll: Ready(Ok)  ──▶ IDLE
+//!   IDLE ────────▶ WAITING ───────▶ CLAIMED ─────────────────┤
+//!    ▲               │  ▲                                     ABORTED ─ poll: Ready(Err) ──▶ IDLE
+//!    │ end, drop     ▼  │ poll with another waker
+//!    └─────────── WAITING|BUSY ── claimed meanwhile: DONE or ABORTED at once; the owner sees it
+//! ```
+//!
+//! Publishing the outcome is the last thing that who completes or aborts does with the park: from then on the owner may begin
+//! another wait with it, or free it.
+//!
+//! Invariants, which the `SAFETY` comments name:
+//! - **\[OWNER\]** `begin`, `poll`, `end` and `drop` are called by one thread at a time: the one that polls the operation.
+//! - **\[WAKER\]** The waker is touched by: the owner in `IDLE`, or once the outcome is published; the owner, or a cancel, that set
+//!   `BUSY`; who set `CLAIMED`. Who finds `BUSY` leaves the wake-up to who set it.
+//! - **\[LOCKED\]** `links` is touched under the lock of the tree that `tree` names. A linked park is unlinked before it is dropped,
+//!   and it cannot move since it is pinned: so the pointers in a scope's list are valid under the lock.
+
+use crate::cancelled::Cancelled;
+use crate::context;
+use crate::heap::NOWHERE;
+use crate::ready::Header;
+use crate::scope::Scope;
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell};
+use crate::tree::{Locked, Tree};
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomPinned;
+use std::panic::Location;
+use std::pin::Pin;
+use std::ptr;
+use std::task::{Context, Poll, Waker};
+
+const WAITING: u32 = 1;
+const BUSY: u32 = 2;
+const DONE: u32 = 4;
+const ABORTED: u32 = 8;
+/// A cancel was requested of an operation that only its owner can end ([`Abort::Ask`]).
+const ASKED: u32 = 16;
+/// Not in a scope's list (any more): the owner need not take the lock.
+const UNLINKED: u32 = 32;
+
+/// Somebody is about to publish the outcome, and has the waker.
+const CLAIMED: u32 = 64;
+
+const IDLE: u32 = UNLINKED;
+const OVER: u32 = DONE | ABORTED;
+
+/// What an operation waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// For a time.
+    Sleep,
+    /// For ever, or until cancelled.
+    Forever,
+    /// For a child to finish.
+    Join,
+    /// For an event to be set.
+    Event,
+    /// For room in a channel.
+    Send,
+    /// For an item of a channel.
+    Receive,
+    /// For a connection on a listener.
+    Accept(i32),
+    /// For a connection to be established.
+    Connect(i32),
+    /// For bytes of a descriptor.
+    Read(i32),
+    /// For room to write to a descriptor.
+    Write(i32),
+    /// For something of the application's own.
+    Custom(&'static str),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Sleep => f.write_str("sleep"),
+            Reason::Forever => f.write_str("sleep for ever"),
+            Reason::Join => f.write_str("join a child"),
+            Reason::Event => f.write_str("an event"),
+            Reason::Send => f.write_str("room in a channel"),
+            Reason::Receive => f.write_str("an item of a channel"),
+            Reason::Accept(fd) => write!(f, "accept on fd {fd}"),
+            Reason::Connect(fd) => write!(f, "connect fd {fd}"),
+            Reason::Read(fd) => write!(f, "read from fd {fd}"),
+            Reason::Write(fd) => write!(f, "write to fd {fd}"),
+            Reason::Custom(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What a cancel does to a wait (Trio's abort function, R15–R17, as a value).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    /// The wait ends at once, with no effect.
+    AtOnce,
+    /// Only the owner can end it: it is polled, finds [`Park::cancel_asked`], and completes the wait when the other side (the
+    /// kernel) has let go.
+    Ask,
+}
+
+/// How, why and where an operation waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// What for.
+    pub reason: Reason,
+    /// Where in the program.
+    pub place: &'static Location<'static>,
+    /// What a cancel does to it.
+    pub abort: Abort,
+    /// When it ends by itself: nanoseconds on the run's clock, `u64::MAX` for never.
+    pub until: u64,
+}
+
+impl Wait {
+    /// A wait that ends when somebody completes it, or at once when it is cancelled.
+    #[track_caller]
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, place: Location::caller(), abort: Abort::AtOnce, until: u64::MAX }
+    }
+
+    /// The same, waiting at `place`.
+    pub fn at(self, place: &'static Location<'static>) -> Self {
+        Self { place, ..self }
+    }
+}
+
+/// Links into the scope's list. \[LOCKED\].
+pub(crate) struct Links {
+    pub prev: *const Park,
+    pub next: *const Park,
+    pub task: *const Header,
+    pub wait: Wait,
+    pub since: u64,
+}
+
+/// The one blocking primitive. See the module.
+pub struct Park {
+    state: AtomicU32,
+    /// Place in the heap of deadlines; [LOCKED].
+    pub(crate) index: Cell<u32>,
+    waker: UnsafeCell<Option<Waker>>,
+    /// Written under the lock, read by the owner without it.
+    pub(crate) scope: AtomicPtr<Scope>,
+    tree: Cell<Option<&'static Tree>>,
+    pub(crate) links: UnsafeCell<Links>,
+    _pinned: PhantomPinned,
+}
+
+// SAFETY: [OWNER], [WAKER] and [LOCKED] say who touches each field that is not atomic.
+unsafe impl Send for Park {}
+// SAFETY: as above; the owner's methods are `unsafe` or reached through what owns the park.
+unsafe impl Sync for Park {}
+
+impl fmt::Debug for Park {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.load(Ordering::Relaxed);
+        let name = match state {
+            s if s & DONE != 0 => "done",
+            s if s & ABORTED != 0 => "aborted",
+            s if s & WAITING != 0 => "waiting",
+            _ => "idle",
+        };
+        write!(f, "Park({name})")
+    }
+}
+
+impl Default for Park {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What became of [`Park::complete`].
+#[derive(Debug)]
+#[must_use = "the waker has to be woken, outside of any lock"]
+pub enum Completed {
+    /// The wait was completed. Wake the waker, if one is here, outside of any lock.
+    Won(Option<Waker>),
+    /// There was no wait, or it was completed or cancelled before.
+    Lost,
+}
+
+impl Completed {
+    /// Wakes the owner; whether the wait was completed by this call.
+    pub fn wake(self) -> bool {
+        match self {
+            Completed::Won(waker) => {
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                true
+            }
+            Completed::Lost => false,
+        }
+    }
+}
+
+impl Park {
+    /// One that waits for nothing yet.
+    pub fn new() -> Self {
+        let place = Location::caller();
+        Self {
+            state: AtomicU32::new(IDLE),
+            index: Cell::new(NOWHERE),
+            waker: UnsafeCell::new(None),
+            scope: AtomicPtr::new(ptr::null_mut()),
+            tree: Cell::new(None),
+            links: UnsafeCell::new(Links {
+                prev: ptr::null(),
+                next: ptr::null(),
+                task: ptr::null(),
+                wait: Wait { reason: Reason::Forever, place, abort: Abort::AtOnce, until: u64::MAX },
+                since: 0,
+            }),
+            _pinned: PhantomPinned,
+        }
+    }
+
+    /// Whether a wait was begun and its outcome not yet taken with [`poll`](Self::poll).
+    pub fn is_active(&self) -> bool {
+        self.state.load(Ordering::Acquire) & (WAITING | OVER) != 0
+    }
+
+    /// Begins to wait, in the current scope. Call it before anybody can find this park to complete it.
+    ///
+    /// `Err` in a cancelled scope: nothing was begun.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    ///
+    /// # Panics
+    /// Outside of a run, and where a wait is going on already.
+    pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
+        let frame = context::frame();
+        let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
+        assert!(!self.is_active(), "a Park waits for one thing at a time");
+        let waker = cx.waker().clone();
+        // SAFETY: [WAKER]: IDLE, and the caller is the owner.
+        let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
+        drop(old);
+        let mut locked = tree.lock();
+        // SAFETY: [CURRENT] of the context module.
+        if unsafe { &*frame.scope }.is_cancelled() {
+            return Err(Cancelled::delivered());
+        }
+        self.tree.set(Some(tree));
+        self.links.with_mut(|links| {
+            // SAFETY: [LOCKED].
+            let links = unsafe { &mut *links };
+            links.wait = wait;
+            links.since = locked.now();
+        });
+        self.state.store(WAITING, Ordering::Release);
+        locked.link_park(&self, frame.scope, frame.task);
+        Ok(())
+    }
+
+    /// Looks whether the wait is over: `Ok` completed, `Err` cancelled. Keeps the waker up to date otherwise.
+    ///
+    /// A wait that is polled in another scope than before belongs to that one from now on.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub unsafe fn poll(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
+        let mut state = self.state.load(Ordering::Acquire);
+        if state & OVER == 0 {
+            debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
+            let scope = context::frame().scope;
+            if !ptr::eq(self.scope.load(Ordering::Relaxed), scope) {
+                self.adopt(scope);
+            }
+            state = self.refresh(cx);
+            if state & OVER == 0 {
+                return Poll::Pending;
+            }
+        }
+        // SAFETY: [OWNER].
+        unsafe { self.end() };
+        Poll::Ready(if state & DONE != 0 { Ok(()) } else { Err(Cancelled::delivered()) })
+    }
+
+    /// Whether a cancel has asked the owner of this wait to end it ([`Abort::Ask`]).
+    pub fn cancel_asked(&self) -> bool {
+        self.state.load(Ordering::Acquire) & ASKED != 0
+    }
+
+    /// Gives up the wait, whatever its state: whether it had been completed.
+    ///
+    /// Call it when nobody can find this park any more to complete it, and before it goes away.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub unsafe fn end(&self) -> bool {
+        self.unlink();
+        let state = self.state.load(Ordering::Acquire);
+        debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
+        self.state.store(IDLE, Ordering::Relaxed);
+        // SAFETY: [WAKER]: the outcome is published, or there will be none.
+        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+        drop(waker);
+        state & DONE != 0
+    }
+
+    /// Completes the wait, unless it was cancelled or completed before. Any thread; R18 and R19 are decided here.
+    pub fn complete(&self) -> Completed {
+        self.settle(DONE)
+    }
+
+    /// The cancel's side. Under the lock of the tree.
+    pub(crate) fn abort(&self) -> Completed {
+        self.settle(ABORTED)
+    }
+
+    /// The cancel's side for [`Abort::Ask`]: the waker of an owner that has not been asked before.
+    pub(crate) fn ask(&self) -> Option<Waker> {
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            if state & (OVER | CLAIMED | ASKED) != 0 || state & WAITING == 0 {
+                return None;
+            }
+            let busy = state | ASKED | BUSY;
+            match self.state.compare_exchange_weak(state, busy, Ordering::AcqRel, Ordering::Relaxed) {
+                // The owner is at it and sees ASKED when it is done.
+                Ok(before) if before & BUSY != 0 => return None,
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
+        }
+        // SAFETY: [WAKER]: we set BUSY.
+        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+        self.state.fetch_and(!BUSY, Ordering::AcqRel);
+        waker
+    }
+
+    fn settle(&self, outcome: u32) -> Completed {
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            if state & (OVER | CLAIMED) != 0 || state & WAITING == 0 {
+                return Completed::Lost;
+            }
+            let busy = state & BUSY != 0;
+            let next = state | if busy { outcome } else { CLAIMED };
+            // Release: what the completer handed over is there for the owner; Acquire: the waker that it registered.
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if busy => return Completed::Won(None),
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
+        }
+        // SAFETY: [WAKER]: we set CLAIMED.
+        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+        self.state.fetch_or(outcome, Ordering::AcqRel);
+        Completed::Won(waker)
+    }
+
+    /// Registers the waker of a wait that goes on. Returns the state then.
+    fn refresh(&self, cx: &mut Context<'_>) -> u32 {
+        loop {
+            let state = self.state.load(Ordering::Acquire);
+            if state & OVER != 0 {
+                return state;
+            }
+            if state & (BUSY | CLAIMED) != 0 {
+                // Another thread has the waker set before, and is about to wake it: come back in the next turn.
+                cx.waker().wake_by_ref();
+                return state;
+            }
+            if self.state.compare_exchange_weak(state, state | BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
+        let old = self.waker.with_mut(|slot| {
+            // SAFETY: [WAKER]: we set BUSY.
+            let slot = unsafe { &mut *slot };
+            match slot {
+                Some(set) if set.will_wake(cx.waker()) => None,
+                _ => slot.replace(cx.waker().clone()),
+            }
+        });
+        let state = self.state.fetch_and(!BUSY, Ordering::AcqRel);
+        drop(old);
+        state
+    }
+
+    /// Moves a wait that goes on into the scope that polls it.
+    #[cold]
+    fn adopt(self: Pin<&Self>, scope: *const Scope) {
+        let frame = context::frame();
+        let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
+        self.unlink();
+        let mut locked = tree.lock();
+        self.tree.set(Some(tree));
+        if self.state.fetch_and(!UNLINKED, Ordering::AcqRel) & OVER != 0 {
+            self.state.fetch_or(UNLINKED, Ordering::AcqRel);
+            return;
+        }
+        locked.link_park(&self, scope, frame.task);
+        // SAFETY: [CURRENT] of the context module.
+        if unsafe { &*scope }.is_cancelled() {
+            locked.cancel_park(&self);
+        }
+    }
+
+    fn unlink(&self) {
+        if self.state.load(Ordering::Acquire) & UNLINKED == 0
+            && let Some(tree) = self.tree.get()
+        {
+            let mut locked = tree.lock();
+            // Looked at again, under the lock: an abort may have done it.
+            if self.state.load(Ordering::Relaxed) & UNLINKED == 0 {
+                locked.unlink_park(self);
+            }
+        }
+    }
+
+    /// Records that the scope's list no longer holds this park. Under the lock.
+    pub(crate) fn set_unlinked(&self, _: &mut Locked<'_>) {
+        self.state.fetch_or(UNLINKED, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Park {
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}

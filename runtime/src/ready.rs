@@ -1,0 +1,981 @@
+//! Tasks, and the queue of those that can run.
+//!
+//! A task is a cell with one owner, which polls and destroys it, and any number of wakers on any thread. Its owner is a
+//! [`Ready`] queue: the worker's, whose body is the main future of the run, or a nursery's, which is polled inside a task of the
+//! queue above it. So there is one kind of task, and one protocol for wake-ups, at every depth.
+//!
+//! ```text
+//!                  1 wake (was clear): push                 2 take: poll it
+//!        ┌────────────────────────────────▶ SCHEDULED ───────────────┐
+//!      idle ◀─────────────────────────────────────────────────── pending
+//!                                                                   │ 3 finished, or destroyed by the owner
+//!                                                                   ▼
+//!                                              DONE: never polled, never pushed again
+//! ```
+//!
+//! The word `state` of a task holds flags and, above them, the count of references:
+//! - `SCHEDULED`: set by the first wake since the last poll, which then pushes the task (1); cleared by the owner before it
+//!   polls (2). While it is set nobody else pushes.
+//! - `DONE`: set by the owner, once, after the future is gone (3). Whether it finished or was destroyed in place decides nothing
+//!   here: destruction is decided by ownership, never by winning the queue, so a wake that comes late finds an empty shell.
+//! - `NEW`: spawned from elsewhere, not in the owner's list of children yet.
+//! - `JOIN`: a join handle exists. Until it goes, the value stays in the cell.
+//! - `WAITER`: the join handle has registered to be told (under the lock `joins`).
+//! - `ORPHAN`: the owner has let go of the task while wakers remain; the last of them releases the queue's memory too.
+//! - references: one of the owner (until DONE), one of the queue that holds the task, one of the join handle, one of each waker.
+//!
+//! Invariants, which the `SAFETY` comments name:
+//! - **\[OWNER\]** What `owner` of a queue and the future of a task hold is touched by one thread at a time: the one that polls or
+//!   drops the nursery (or runs the worker). "This thread is inside of `Ready::run` of this queue" is known from the context.
+//! - **\[REF\]** A task's memory stays while its count is above 0. A pointer to a task is used only by who has a reference.
+//! - **\[QUEUE\]** A queue's memory stays while its body has references; each child that outlives its owner's interest holds one.
+//! - **\[LISTED\]** A task is in one queue at most: the right to push it is that of who set `SCHEDULED`.
+
+use crate::context::{self, Entered, Frame};
+use crate::inbox::{Inbox, Linked, Pushed};
+use crate::park::{Park, Reason, Wait};
+use crate::scope::Scope;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, UnsafeCell};
+use crate::tree::Tree;
+use crate::waker_slot::WakerSlot;
+use std::any::Any;
+use std::cell::Cell;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr::{self, NonNull};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+
+const SCHEDULED: usize = 1;
+const DONE: usize = 2;
+const NEW: usize = 4;
+const JOIN: usize = 8;
+const WAITER: usize = 16;
+const ORPHAN: usize = 32;
+const REF: usize = 64;
+
+/// How many tasks of a queue are polled before the task above gives up its turn.
+const SLICE: usize = 256;
+
+/// What a panic carried.
+pub type Payload = Box<dyn Any + Send>;
+
+struct VTable {
+    /// Polls the future; true when it is over (and gone). \[OWNER\]
+    poll: unsafe fn(*const Header, &mut Context<'_>) -> bool,
+    /// Destroys the future in place; with `true` its outcome is told (N13). \[OWNER\]
+    cut: unsafe fn(*const Header, bool),
+    /// Moves the value out into an `Option<T>`. For the join handle, once, after DONE.
+    value: unsafe fn(*const Header, *mut ()),
+    /// Drops the value. \[OWNER\], after DONE, when there is no join handle.
+    drop_value: unsafe fn(*const Header),
+    /// Frees the memory.
+    free: unsafe fn(*const Header),
+}
+
+/// The part of a task that does not depend on its future.
+#[repr(C)]
+pub struct Header {
+    state: AtomicUsize,
+    link: AtomicPtr<Header>,
+    vtable: &'static VTable,
+    queue: *const Ready,
+    prev: Cell<*const Header>,
+    next: Cell<*const Header>,
+    waiter: AtomicPtr<Park>,
+    /// Waits and scopes of ours that this task began and that are open: while there are some, it pends on something known (N13).
+    waits: AtomicU32,
+    pub(crate) strikes: Cell<u32>,
+    /// Where it was spawned.
+    pub place: &'static Location<'static>,
+}
+
+// SAFETY: `link` is the field that only the inbox and the queue use ([LISTED]).
+unsafe impl Linked for Header {
+    fn link(&self) -> &AtomicPtr<Header> {
+        &self.link
+    }
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Task({})", self.place)
+    }
+}
+
+impl Header {
+    fn new(state: usize, vtable: &'static VTable, queue: *const Ready, place: &'static Location<'static>) -> Self {
+        Self {
+            state: AtomicUsize::new(state),
+            link: AtomicPtr::new(ptr::null_mut()),
+            vtable,
+            queue,
+            prev: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+            waiter: AtomicPtr::new(ptr::null_mut()),
+            waits: AtomicU32::new(0),
+            strikes: Cell::new(0),
+            place,
+        }
+    }
+
+    /// Under the lock of the tree.
+    pub(crate) fn waits_add(&self, n: u32) {
+        self.waits.store(self.waits.load(Ordering::Relaxed) + n, Ordering::Release);
+    }
+
+    /// Under the lock of the tree.
+    pub(crate) fn waits_sub(&self, n: u32) {
+        self.waits.store(self.waits.load(Ordering::Relaxed) - n, Ordering::Release);
+    }
+
+    /// Whether it was woken since its last poll began.
+    pub(crate) fn is_scheduled(&self) -> bool {
+        self.state.load(Ordering::Acquire) & SCHEDULED != 0
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// N13 (a): it is pending, was not woken meanwhile, and waits for nothing that this library knows of.
+    fn is_stuck(&self) -> bool {
+        self.waits.load(Ordering::Acquire) == 0 && !self.is_scheduled()
+    }
+}
+
+// ---- Wakers --------------------------------------------------------------------------------------------------------
+
+static WAKER: RawWakerVTable = RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
+
+unsafe fn waker_clone(task: *const ()) -> RawWaker {
+    // SAFETY: [REF]: the waker has a reference.
+    let before = unsafe { &*task.cast::<Header>() }.state.fetch_add(REF, Ordering::Relaxed);
+    if before > isize::MAX as usize {
+        std::process::abort(); // 2^57 wakers: a leak in a loop
+    }
+    RawWaker::new(task, &WAKER)
+}
+
+unsafe fn waker_wake(task: *const ()) {
+    // SAFETY: [REF]: ours, given to `wake`.
+    unsafe { wake(task.cast(), true) }
+}
+
+unsafe fn waker_wake_by_ref(task: *const ()) {
+    // SAFETY: [REF]: the waker has a reference.
+    unsafe { wake(task.cast(), false) }
+}
+
+unsafe fn waker_drop(task: *const ()) {
+    // SAFETY: [REF]: ours.
+    unsafe { release(task.cast()) }
+}
+
+/// Transition 1. With `give`, the caller's reference is used up; it becomes the queue's where the task is pushed.
+unsafe fn wake(task: *const Header, give: bool) {
+    // SAFETY: [REF].
+    let header = unsafe { &*task };
+    let mut state = header.state.load(Ordering::Relaxed);
+    loop {
+        let next = match state & (SCHEDULED | DONE) {
+            0 if give => state | SCHEDULED,
+            0 => (state | SCHEDULED) + REF,
+            // Scheduled before: a write of the same value, so that the poll to come sees what happened before this wake.
+            SCHEDULED => state,
+            _ => break,
+        };
+        match header.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) if state & SCHEDULED == 0 => {
+                // SAFETY: [LISTED]: we set SCHEDULED; [REF]: the queue's reference is in `next`.
+                return unsafe { push(task) };
+            }
+            Ok(_) => break,
+            Err(now) => state = now,
+        }
+    }
+    if give {
+        // SAFETY: [REF].
+        unsafe { release(task) }
+    }
+}
+
+/// Puts a task that has just been scheduled in its queue.
+unsafe fn push(task: *const Header) {
+    // SAFETY: [REF]; [QUEUE]: the task has references, so its queue is there.
+    unsafe {
+        let ready = (*task).queue;
+        if ptr::eq(context::frame().ready, ready) {
+            // Inside of this queue's `run`: [OWNER].
+            (*ready).push_local(task);
+            return;
+        }
+        match (*ready).inbox.push(task) {
+            Pushed::First => (*ready).parent.wake(),
+            Pushed::Behind => {}
+            Pushed::Refused => release(task),
+        }
+    }
+}
+
+unsafe fn release(task: *const Header) {
+    // SAFETY: [REF].
+    let before = unsafe { &*task }.state.fetch_sub(REF, Ordering::AcqRel);
+    if before / REF == 1 {
+        // SAFETY: that was the last reference.
+        unsafe { free(task, before) }
+    }
+}
+
+unsafe fn free(task: *const Header, state: usize) {
+    // SAFETY: nobody else has a reference; [QUEUE]: an orphan holds one of its queue's body.
+    unsafe {
+        let queue = (*task).queue;
+        ((*task).vtable.free)(task);
+        if state & ORPHAN != 0 {
+            release(queue.cast());
+        }
+    }
+}
+
+/// A waker that borrows the owner's reference for the length of a poll.
+unsafe fn borrowed_waker(task: *const Header) -> ManuallyDrop<Waker> {
+    // SAFETY: the vtable is for headers; the reference is not given up, since the waker is not dropped.
+    ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(task.cast(), &WAKER)) })
+}
+
+// ---- Cells ---------------------------------------------------------------------------------------------------------
+
+/// What becomes of a child's outcome: the nursery's side. Called by the owner.
+pub trait Outcome<O> {
+    /// What a join handle gets.
+    type Value;
+    /// The child returned: the value for the join handle, if there is one.
+    fn finished(&self, output: O) -> Option<Self::Value>;
+    /// The child, or a destructor of it, panicked.
+    fn panicked(&self, payload: Payload);
+    /// The child was cancelled and pended on nothing that the library knows of: it was dropped (N13).
+    fn cut(&self, place: &'static Location<'static>);
+}
+
+enum Stage<F, T> {
+    Running(F),
+    Finished(Option<T>),
+}
+
+#[repr(C)]
+struct TaskCell<F: Future, S: Outcome<F::Output>> {
+    header: Header,
+    outcome: S,
+    stage: UnsafeCell<Stage<F, S::Value>>,
+}
+
+impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
+    const VTABLE: VTable = VTable { poll: Self::poll, cut: Self::cut, value: Self::value, drop_value: Self::drop_value, free: Self::free };
+
+    unsafe fn poll(task: *const Header, cx: &mut Context<'_>) -> bool {
+        // SAFETY: [OWNER]. The pointer stays raw but for the future itself, which is pinned in the cell.
+        unsafe {
+            let this = task.cast::<Self>();
+            let polled = (*this).stage.with_mut(|stage| {
+                let Stage::Running(future) = &mut *stage else { unreachable!("a task is polled until it is done") };
+                catch_unwind(AssertUnwindSafe(|| Pin::new_unchecked(future).poll(cx)))
+            });
+            match polled {
+                Ok(Poll::Pending) => false,
+                Ok(Poll::Ready(output)) => {
+                    Self::drop_future(this);
+                    let value = (*this).outcome.finished(output);
+                    (*this).stage.with_mut(|stage| *stage = Stage::Finished(value));
+                    true
+                }
+                Err(payload) => {
+                    (*this).outcome.panicked(payload);
+                    Self::drop_future(this);
+                    true
+                }
+            }
+        }
+    }
+
+    /// Destroys the future; a panic in its destructor goes to the nursery.
+    unsafe fn drop_future(this: *const Self) {
+        // SAFETY: [OWNER]: the future is dropped in place, once, and written over without being dropped again.
+        unsafe {
+            (*this).stage.with_mut(|stage| {
+                if let Stage::Running(future) = &mut *stage {
+                    let future: *mut F = future;
+                    let dropped = catch_unwind(AssertUnwindSafe(|| ptr::drop_in_place(future)));
+                    ptr::write(stage, Stage::Finished(None));
+                    if let Err(payload) = dropped {
+                        (*this).outcome.panicked(payload);
+                    }
+                }
+            });
+        }
+    }
+
+    unsafe fn cut(task: *const Header, told: bool) {
+        // SAFETY: [OWNER].
+        unsafe {
+            Self::drop_future(task.cast());
+            if told {
+                (*task.cast::<Self>()).outcome.cut((*task).place);
+            }
+        }
+    }
+
+    unsafe fn value(task: *const Header, to: *mut ()) {
+        // SAFETY: after DONE the stage belongs to the join handle, which knows its `T`.
+        unsafe {
+            (*task.cast::<Self>()).stage.with_mut(|stage| {
+                if let Stage::Finished(value) = &mut *stage {
+                    *to.cast::<Option<S::Value>>() = value.take();
+                }
+            });
+        }
+    }
+
+    unsafe fn drop_value(task: *const Header) {
+        // SAFETY: without a handle the stage is the owner's.
+        unsafe {
+            let this = task.cast::<Self>();
+            let value = (*this).stage.with_mut(|stage| match &mut *stage {
+                Stage::Finished(value) => value.take(),
+                Stage::Running(_) => None,
+            });
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+                (*this).outcome.panicked(payload);
+            }
+        }
+    }
+
+    unsafe fn free(task: *const Header) {
+        // SAFETY: it was allocated as this type; the future is gone.
+        drop(unsafe { Box::from_raw(task.cast::<Self>().cast_mut()) });
+    }
+}
+
+// ---- The queue -----------------------------------------------------------------------------------------------------
+
+/// Whom to tell when something arrives in an empty inbox.
+pub(crate) enum Above {
+    /// The task that polls the nursery.
+    Task(WakerSlot),
+    /// The worker.
+    Worker(&'static Tree),
+}
+
+impl Above {
+    fn wake(&self) {
+        match self {
+            Above::Task(slot) => slot.wake(),
+            Above::Worker(tree) => tree.parker.unpark(),
+        }
+    }
+}
+
+struct Owner {
+    first: *const Header,
+    last: *const Header,
+    queued: usize,
+    first_child: *const Header,
+    last_child: *const Header,
+    live: usize,
+    closed: bool,
+}
+
+/// The tasks of a nursery (or of the worker), and the queue of those that can run. See the module.
+#[repr(C)]
+pub struct Ready {
+    /// First, so that a pointer to the body is one to the queue.
+    body: Header,
+    inbox: Inbox<Header>,
+    parent: Above,
+    joins: Mutex<()>,
+    owner: UnsafeCell<Owner>,
+}
+
+// SAFETY: `owner` follows [OWNER]; the rest is shared by design.
+unsafe impl Send for Ready {}
+// SAFETY: as above.
+unsafe impl Sync for Ready {}
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ready")
+    }
+}
+
+static BODY: VTable = VTable {
+    poll: |_, _| unreachable!("the body is polled by who runs the queue"),
+    cut: |_, _| {},
+    value: |_, _| {},
+    drop_value: |_| {},
+    // SAFETY: the body is the first field of a queue that was allocated in a box, and that was its last reference.
+    free: |task| drop(unsafe { Box::from_raw(task.cast::<Ready>().cast_mut()) }),
+};
+
+/// The owner's hold on a queue.
+#[derive(Debug)]
+pub struct ReadyBox(NonNull<Ready>);
+
+// SAFETY: the queue is `Send + Sync` but for [OWNER], which goes with the one `ReadyBox`. Who sends it sends the children too, and
+// answers for that.
+unsafe impl Send for ReadyBox {}
+
+impl ReadyBox {
+    /// A queue that is polled inside a task.
+    pub fn nested(place: &'static Location<'static>) -> Self {
+        Self::new(Above::Task(WakerSlot::new()), place)
+    }
+
+    pub(crate) fn new(parent: Above, place: &'static Location<'static>) -> Self {
+        let ready = Box::into_raw(Box::new(Ready {
+            body: Header::new(REF, &BODY, ptr::null(), place),
+            inbox: Inbox::new(),
+            parent,
+            joins: Mutex::new(()),
+            owner: UnsafeCell::new(Owner {
+                first: ptr::null(),
+                last: ptr::null(),
+                queued: 0,
+                first_child: ptr::null(),
+                last_child: ptr::null(),
+                live: 0,
+                closed: false,
+            }),
+        }));
+        // SAFETY: just allocated.
+        unsafe {
+            (*ready).body.queue = ready;
+            // The body is scheduled from the start.
+            (*ready).body.state.store(SCHEDULED + 2 * REF, Ordering::Relaxed);
+            (*ready).push_local(&raw const (*ready).body);
+            Self(NonNull::new_unchecked(ready))
+        }
+    }
+
+    /// For handles, which must not outlive this.
+    pub fn as_ptr(&self) -> *const Ready {
+        self.0.as_ptr()
+    }
+
+    fn get(&self) -> &Ready {
+        // SAFETY: [QUEUE]: we have a reference of the body.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn body(&self) -> *const Header {
+        self.0.as_ptr().cast()
+    }
+
+    /// Whether something can run.
+    pub fn has_work(&self) -> bool {
+        // SAFETY: [OWNER].
+        self.get().owner.with(|owner| unsafe { (*owner).queued } > 0) || !self.get().inbox.is_empty()
+    }
+
+    /// How many children are not done.
+    pub fn live(&self) -> usize {
+        // SAFETY: [OWNER].
+        self.get().owner.with(|owner| unsafe { (*owner).live })
+    }
+
+    /// Whether the body is done.
+    pub fn body_done(&self) -> bool {
+        self.get().body.is_done()
+    }
+
+    /// The body is done: it is not polled again.
+    pub fn set_body_done(&mut self) {
+        self.get().body.state.fetch_or(DONE, Ordering::AcqRel);
+        // SAFETY: [REF]: ours.
+        unsafe { forget_task(self.body()) }
+    }
+
+    /// Whether the body pends on nothing known (N13).
+    pub fn body_is_stuck(&self) -> bool {
+        self.get().body.is_stuck()
+    }
+
+    /// Polls what can run: the body through `poll_body`, and children; each at most once, a slice of them at most. Wakes `cx` again
+    /// if there is more.
+    ///
+    /// A child that is pending in a cancelled scope on nothing that the library knows of is destroyed (N13 a); what happens
+    /// to the body then is up to the caller.
+    ///
+    /// `scope` is the one that the children run in.
+    pub fn run(&mut self, scope: &Scope, cx: &mut Context<'_>, mut poll_body: impl FnMut(&mut Context<'_>)) {
+        let this = self.as_ptr();
+        if let Above::Task(slot) = &self.get().parent {
+            slot.register(cx.waker());
+        }
+        let _entered = Entered::new(Frame { scope, ready: this, ..context::frame() });
+        // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
+        unsafe {
+            (*this).drain_inbox();
+            let count = (*this).owner.with(|owner| (*owner).queued).min(SLICE);
+            for _ in 0..count {
+                let Some(task) = (*this).pop_local() else { break };
+                // Transition 2: not scheduled any more; the queue's reference is given up. The owner's remains while it is not done.
+                let before = (*task).state.fetch_sub(SCHEDULED + REF, Ordering::AcqRel);
+                if before & DONE != 0 {
+                    if before / REF == 1 {
+                        free(task, before);
+                    }
+                    continue;
+                }
+                let waker = borrowed_waker(task);
+                let mut task_cx = Context::from_waker(&waker);
+                let _entered = Entered::new(Frame { task, ..context::frame() });
+                context::refill();
+                if ptr::eq(task, self.body()) {
+                    poll_body(&mut task_cx);
+                } else if ((*task).vtable.poll)(task, &mut task_cx) {
+                    (*this).finish(task);
+                } else if scope.is_cancelled() && (*task).is_stuck() {
+                    (*this).cut(task);
+                }
+            }
+        }
+        drop(_entered);
+        if self.has_work() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Schedules the body and every child: the scope was cancelled, and each must be polled once to be told (N13).
+    pub fn schedule_all(&mut self) {
+        let this = self.as_ptr();
+        // SAFETY: [OWNER]; each child in the list has the owner's reference.
+        unsafe {
+            (*this).drain_inbox();
+            let _entered = Entered::new(Frame { ready: this, ..context::frame() });
+            wake(self.body(), false);
+            let mut child = (*this).owner.with(|owner| (*owner).first_child);
+            while !child.is_null() {
+                let next = (*child).next.get();
+                wake(child, false);
+                child = next;
+            }
+        }
+    }
+
+    /// Ends the nursery: nothing is spawned or queued any more, and children that are left are destroyed in place (N12), in the
+    /// order of their birth, in `scope`.
+    pub fn close(&mut self, scope: &Scope) {
+        let this = self.as_ptr();
+        let _entered = Entered::new(Frame { scope, ready: this, task: ptr::null(), ..context::frame() });
+        // SAFETY: [OWNER].
+        unsafe {
+            (*this).drain_inbox();
+            (*this).owner.with_mut(|owner| (*owner).closed = true);
+            (*this).adopt((*this).inbox.close());
+            while let Some(task) = (*this).pop_local() {
+                release(task);
+            }
+            loop {
+                let child = (*this).owner.with(|owner| (*owner).first_child);
+                if child.is_null() {
+                    break;
+                }
+                ((*child).vtable.cut)(child, false);
+                (*this).finish(child);
+            }
+        }
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        // SAFETY: [OWNER].
+        self.get().owner.with(|owner| unsafe { (*owner).closed })
+    }
+}
+
+impl Drop for ReadyBox {
+    fn drop(&mut self) {
+        debug_assert!(self.live() == 0, "a queue is closed before it is dropped");
+        // SAFETY: [REF]: the owner's.
+        unsafe {
+            let body = self.body();
+            (*body).state.fetch_or(DONE, Ordering::AcqRel);
+            (*self.as_ptr()).owner.with_mut(|owner| (*owner).closed = true);
+            let mut task = (*self.as_ptr()).inbox.close();
+            while !task.is_null() {
+                let next = (*task).link.load(Ordering::Relaxed);
+                release(task);
+                task = next;
+            }
+            while let Some(task) = (*self.as_ptr()).pop_local() {
+                release(task);
+            }
+            release(body);
+        }
+    }
+}
+
+/// Waits and scopes that outlive their task, moved elsewhere, must not point to it.
+unsafe fn forget_task(task: *const Header) {
+    // SAFETY: [REF].
+    if unsafe { &*task }.waits.load(Ordering::Acquire) != 0 {
+        let frame = context::frame();
+        if let Some(tree) = frame.tree
+            && !frame.scope.is_null()
+        {
+            tree.lock().forget_task(frame.scope, task);
+        }
+        // SAFETY: as above; nothing points to it now that could count.
+        unsafe { &*task }.waits.store(0, Ordering::Release);
+    }
+}
+
+impl Ready {
+    unsafe fn push_local(&self, task: *const Header) {
+        // SAFETY: [OWNER], [LISTED].
+        let closed = self.owner.with_mut(|owner| unsafe {
+            let owner = &mut *owner;
+            if owner.closed {
+                return true;
+            }
+            (*task).link.store(ptr::null_mut(), Ordering::Relaxed);
+            if owner.last.is_null() {
+                owner.first = task;
+            } else {
+                (*owner.last).link.store(task.cast_mut(), Ordering::Relaxed);
+            }
+            owner.last = task;
+            owner.queued += 1;
+            false
+        });
+        if closed {
+            // SAFETY: [REF]: the queue's, which does not want it.
+            unsafe { release(task) }
+        }
+    }
+
+    unsafe fn pop_local(&self) -> Option<*const Header> {
+        // SAFETY: [OWNER].
+        self.owner.with_mut(|owner| unsafe {
+            let owner = &mut *owner;
+            let task = owner.first;
+            if task.is_null() {
+                return None;
+            }
+            owner.first = (*task).link.load(Ordering::Relaxed);
+            if owner.first.is_null() {
+                owner.last = ptr::null();
+            }
+            owner.queued -= 1;
+            Some(task)
+        })
+    }
+
+    /// Takes in what other threads (and other queues) have pushed.
+    unsafe fn drain_inbox(&self) {
+        // SAFETY: [OWNER].
+        unsafe { self.adopt(self.inbox.take()) }
+    }
+
+    unsafe fn adopt(&self, mut task: *const Header) {
+        // SAFETY: [OWNER]; the list from the inbox is ours.
+        unsafe {
+            while !task.is_null() {
+                let next = (*task).link.load(Ordering::Relaxed);
+                if (*task).state.load(Ordering::Relaxed) & NEW != 0 {
+                    (*task).state.fetch_and(!NEW, Ordering::Relaxed);
+                    self.add_child(task);
+                }
+                self.push_local(task);
+                task = next;
+            }
+        }
+    }
+
+    unsafe fn add_child(&self, child: *const Header) {
+        // SAFETY: [OWNER].
+        self.owner.with_mut(|owner| unsafe {
+            let owner = &mut *owner;
+            (*child).prev.set(owner.last_child);
+            if owner.last_child.is_null() {
+                owner.first_child = child;
+            } else {
+                (*owner.last_child).next.set(child);
+            }
+            owner.last_child = child;
+            owner.live += 1;
+        });
+    }
+
+    /// Transition 3: the future is gone. Tells the join handle, and gives up the owner's reference.
+    unsafe fn finish(&self, child: *const Header) {
+        // SAFETY: [OWNER]; [REF]: the owner's, until the end.
+        unsafe {
+            forget_task(child);
+            self.owner.with_mut(|owner| {
+                let owner = &mut *owner;
+                let (prev, next) = ((*child).prev.get(), (*child).next.get());
+                if prev.is_null() {
+                    owner.first_child = next;
+                } else {
+                    (*prev).next.set(next);
+                }
+                if next.is_null() {
+                    owner.last_child = prev;
+                } else {
+                    (*next).prev.set(prev);
+                }
+                owner.live -= 1;
+            });
+            // Release: the value, for the join handle.
+            let before = (*child).state.fetch_or(DONE, Ordering::AcqRel);
+            if before & JOIN == 0 {
+                ((*child).vtable.drop_value)(child);
+            }
+            if before & WAITER != 0 {
+                let lock = self.joins.lock();
+                let waiter = (*child).waiter.swap(ptr::null_mut(), Ordering::Relaxed);
+                let completed = if waiter.is_null() { None } else { Some((*waiter).complete()) };
+                drop(lock);
+                if let Some(completed) = completed {
+                    completed.wake();
+                }
+            }
+            self.let_go(child);
+        }
+    }
+
+    /// Gives up the owner's reference. Where others remain, the task takes a reference of the queue with it.
+    unsafe fn let_go(&self, child: *const Header) {
+        // SAFETY: [REF], [QUEUE].
+        unsafe {
+            let mut state = (*child).state.load(Ordering::Acquire);
+            loop {
+                if state / REF == 1 {
+                    // Ours alone: no waker and no handle is left that could change it.
+                    return free(child, state);
+                }
+                // Before anybody can find the orphan's bit: the queue's reference it stands for.
+                self.body.state.fetch_add(REF, Ordering::Relaxed);
+                match (*child).state.compare_exchange_weak(state, (state | ORPHAN) - REF, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return,
+                    Err(now) => {
+                        self.body.state.fetch_sub(REF, Ordering::Relaxed);
+                        state = now;
+                    }
+                }
+            }
+        }
+    }
+
+    unsafe fn cut(&self, child: *const Header) {
+        // SAFETY: [OWNER].
+        unsafe {
+            tracing::debug!(task = %(*child).place, "a cancelled child pended on nothing known, and was dropped (N13)");
+            ((*child).vtable.cut)(child, true);
+            self.finish(child);
+        }
+    }
+
+    /// Spawns a child into a queue. From the owner's own `run`, directly; from elsewhere through the inbox. A queue that is
+    /// closed refuses: the future is dropped here, and the handle says that the child is done, without a value (R64).
+    ///
+    /// # Safety
+    /// `ready` is there. Future and outcome may be polled and dropped by the owner of the queue, on its thread, until the queue is
+    /// closed, and the value by who has the handle.
+    pub unsafe fn spawn<F, S>(
+        ready: *const Ready,
+        future: F,
+        outcome: S,
+        place: &'static Location<'static>,
+    ) -> RawJoin<S::Value>
+    where
+        F: Future,
+        S: Outcome<F::Output>,
+    {
+        let cell = Box::into_raw(Box::new(TaskCell {
+            header: Header::new(SCHEDULED | JOIN | (3 * REF), &TaskCell::<F, S>::VTABLE, ready, place),
+            outcome,
+            stage: UnsafeCell::new(Stage::Running(future)),
+        }));
+        let task: *const Header = cell.cast();
+        // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so.
+        unsafe {
+            if ptr::eq(context::frame().ready, ready) {
+                if !(*ready).owner.with(|owner| (*owner).closed) {
+                    (*ready).add_child(task);
+                    (*ready).push_local(task);
+                    return RawJoin::new(task);
+                }
+            } else {
+                (*task).state.fetch_or(NEW, Ordering::Relaxed);
+                match (*ready).inbox.push(task) {
+                    Pushed::First => {
+                        (*ready).parent.wake();
+                        return RawJoin::new(task);
+                    }
+                    Pushed::Behind => return RawJoin::new(task),
+                    Pushed::Refused => {}
+                }
+            }
+            // Refused: it is dropped here, never having been polled.
+            let stage = (*cell).stage.with_mut(|stage| ptr::replace(stage, Stage::Finished(None)));
+            (*task).state.fetch_or(DONE, Ordering::AcqRel);
+            (*ready).let_go(task);
+            release(task);
+            let join = RawJoin::new(task);
+            drop(stage);
+            join
+        }
+    }
+
+    /// The children that are not done, for the task tree. \[OWNER\]'s thread only.
+    pub(crate) unsafe fn children(&self) -> Vec<*const Header> {
+        let mut all = Vec::new();
+        // SAFETY: [OWNER].
+        unsafe {
+            let mut child = self.owner.with(|owner| (*owner).first_child);
+            while !child.is_null() {
+                all.push(child);
+                child = (*child).next.get();
+            }
+        }
+        all
+    }
+}
+
+// ---- Join ----------------------------------------------------------------------------------------------------------
+
+/// The handle of a child. Dropping it neither cancels nor detaches the child.
+pub struct RawJoin<T> {
+    task: *const Header,
+    /// Where it waits; made at the first wait. Registered in the task while `WAITER` is set.
+    park: Option<Pin<Box<Park>>>,
+    _value: PhantomData<T>,
+}
+
+// SAFETY: the task is shared by references ([REF]), the value is handed over by DONE.
+unsafe impl<T: Send> Send for RawJoin<T> {}
+// SAFETY: nothing is done through `&RawJoin`.
+unsafe impl<T: Send> Sync for RawJoin<T> {}
+
+impl<T> std::fmt::Debug for RawJoin<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // SAFETY: [REF].
+        let task = unsafe { &*self.task };
+        f.debug_struct("Join").field("spawned", &format_args!("{}", task.place)).field("done", &task.is_done()).finish()
+    }
+}
+
+impl<T> RawJoin<T> {
+    /// Takes over the handle's reference.
+    unsafe fn new(task: *const Header) -> Self {
+        Self { task, park: None, _value: PhantomData }
+    }
+
+    fn task(&self) -> &Header {
+        // SAFETY: [REF]: the handle's.
+        unsafe { &*self.task }
+    }
+
+    /// Whether the child is done.
+    pub fn is_done(&self) -> bool {
+        self.task().is_done()
+    }
+
+    /// Where the child was spawned.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.task().place
+    }
+
+    /// The value, once; `None` before the child is done, if it had none, or if it was taken.
+    pub fn take(&mut self) -> Option<T> {
+        let mut value = None;
+        if self.is_done() {
+            // SAFETY: DONE: the stage is the handle's; `T` is the cell's value type by construction.
+            unsafe { (self.task().vtable.value)(self.task, (&raw mut value).cast()) };
+        }
+        value
+    }
+
+    /// Waits for the child: `Ok(None)` if it ended without a value. `Err`: the scope that waits was cancelled.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        place: &'static Location<'static>,
+    ) -> Poll<Result<Option<T>, crate::Cancelled>> {
+        if let Some(park) = &self.park
+            && park.is_active()
+        {
+            // SAFETY: [OWNER] of the park: `&mut self`.
+            return match unsafe { park.as_ref().poll(cx) } {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(self.take())),
+                Poll::Ready(Err(_)) => {
+                    self.unregister();
+                    context::poll_cancelled(place).map(Err)
+                }
+            };
+        }
+        std::task::ready!(context::poll_checkpoint_if_cancelled(place))?;
+        if self.is_done() {
+            std::task::ready!(context::poll_budget(cx));
+            return Poll::Ready(Ok(self.take()));
+        }
+        let park = self.park.get_or_insert_with(|| Box::pin(Park::new()));
+        // SAFETY: [REF]; [QUEUE]: the task is not freed, so its queue is there. [OWNER] of the park: `&mut self`.
+        unsafe {
+            let lock = (*(*self.task).queue).joins.lock();
+            if park.as_ref().begin(cx, Wait::new(Reason::Join).at(place)).is_err() {
+                drop(lock);
+                return context::poll_cancelled(place).map(Err);
+            }
+            (*self.task).waiter.store(ptr::from_ref::<Park>(park).cast_mut(), Ordering::Relaxed);
+            // One word decides: either this finds DONE, or the owner finds WAITER and comes for the lock.
+            if (*self.task).state.fetch_or(WAITER, Ordering::AcqRel) & DONE == 0 {
+                return Poll::Pending;
+            }
+            (*self.task).waiter.store(ptr::null_mut(), Ordering::Relaxed);
+            drop(lock);
+            park.end();
+        }
+        Poll::Ready(Ok(self.take()))
+    }
+
+    fn unregister(&mut self) {
+        // SAFETY: as in `poll`. Under the lock, the owner either has taken the pointer and is done with it, or finds none.
+        unsafe {
+            let lock = (*(*self.task).queue).joins.lock();
+            (*self.task).waiter.store(ptr::null_mut(), Ordering::Relaxed);
+            drop(lock);
+        }
+    }
+}
+
+impl<T> Drop for RawJoin<T> {
+    fn drop(&mut self) {
+        if let Some(park) = &self.park
+            && park.is_active()
+        {
+            self.unregister();
+        }
+        let mut state = self.task().state.load(Ordering::Acquire);
+        loop {
+            if state & DONE != 0 {
+                // The value, if it was not taken, is ours to drop.
+                let value = self.take();
+                // SAFETY: [REF]: the handle's.
+                unsafe { release(self.task) };
+                drop(value);
+                return;
+            }
+            match self.task().state.compare_exchange_weak(state, (state & !JOIN) - REF, Ordering::AcqRel, Ordering::Acquire) {
+                // The owner has a reference while it is not done: this was not the last.
+                Ok(_) => return,
+                Err(now) => state = now,
+            }
+        }
+    }
+}

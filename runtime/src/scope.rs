@@ -1,0 +1,321 @@
+//! A scope: the unit of cancellation. A node of the [tree](crate::tree), with a deadline and a shield.
+//!
+//! ```text
+//!   effective = cancel called  OR  (not shielded AND the parent is effective)          (R2)
+//! ```
+//!
+//! - **\[HELD\]** A scope is linked from the first poll of the future that runs in it to the end or drop of that future, which owns
+//!   it or a count of it. It does not move meanwhile.
+
+use crate::heap::NOWHERE;
+use crate::park::Park;
+use crate::ready::Header;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell};
+use crate::tree::{Locked, Tree};
+use std::fmt;
+use std::marker::PhantomPinned;
+use std::panic::Location;
+use std::ptr;
+use std::task::Waker;
+
+/// Cancelled, as its operations see it: the flag that a cancel pushes down the subtree.
+pub(crate) const EFFECTIVE: u32 = 1;
+/// Cancelled itself, by a call or by its deadline. Never cleared (R3).
+pub(crate) const CANCEL_CALLED: u32 = 2;
+pub(crate) const SHIELD: u32 = 4;
+/// Linked into a tree, or has been. Set before its settings are read by the tree: who changes a setting with a read-modify-write of
+/// this word either comes before and is read, or finds this bit and goes through the lock.
+pub(crate) const BOUND: u32 = 8;
+/// It absorbed a cancellation at its exit (R26).
+pub(crate) const CAUGHT: u32 = 16;
+pub(crate) const EXITED: u32 = 32;
+pub(crate) const WAKER_SET: u32 = 64;
+/// The first poll of a future is under way that will link it (R7).
+pub(crate) const ENTERED: u32 = 128;
+/// A bit for the read-modify-write of a setting that has no bit of its own (the deadline).
+const TOUCHED: u32 = 256;
+
+/// Who cancelled (R5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// A call of `cancel`.
+    Explicit,
+    /// The deadline passed.
+    Deadline,
+    /// A child of the nursery failed or panicked, or its body did.
+    Nursery,
+    /// The run is being shut down.
+    Shutdown,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Explicit => "cancelled",
+            Source::Deadline => "deadline passed",
+            Source::Nursery => "a child failed",
+            Source::Shutdown => "shut down",
+        })
+    }
+}
+
+/// Who cancelled, where, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Cause {
+    /// What kind of thing cancelled the scope.
+    pub source: Source,
+    /// The place of the `cancel` call; for a deadline, of the scope that had it.
+    pub place: &'static Location<'static>,
+    pub(crate) at: u64,
+}
+
+/// What a scope is for, in the task tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The whole run.
+    Run,
+    /// A nursery.
+    Nursery,
+    /// A cancel scope, perhaps with a deadline.
+    Scope,
+    /// A shield.
+    Shield,
+}
+
+pub(crate) struct Links {
+    pub prev: *const Scope,
+    pub next: *const Scope,
+    pub first_child: *const Scope,
+    pub last_child: *const Scope,
+    pub first_park: *const Park,
+    pub last_park: *const Park,
+    pub index: u32,
+    pub waker: Option<Waker>,
+    pub task: *const Header,
+    pub cause: Option<Cause>,
+}
+
+/// See the module.
+pub struct Scope {
+    flags: AtomicU32,
+    pub(crate) kind: Kind,
+    /// Where it was opened.
+    pub place: &'static Location<'static>,
+    tree: AtomicPtr<Tree>,
+    pub(crate) deadline: AtomicU64,
+    pub(crate) parent: AtomicPtr<Scope>,
+    /// The children of a nursery, for the task tree.
+    pub(crate) ready: AtomicPtr<crate::ready::Ready>,
+    pub(crate) links: UnsafeCell<Links>,
+    _pinned: PhantomPinned,
+}
+
+// SAFETY: `links` is touched under the lock of the tree ([LOCKED] there); the rest is atomic or constant.
+unsafe impl Send for Scope {}
+// SAFETY: as above.
+unsafe impl Sync for Scope {}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("place", &format_args!("{}", self.place))
+            .field("cancelled", &self.is_cancelled())
+            .field("cancel_called", &self.has(CANCEL_CALLED))
+            .field("shield", &self.has(SHIELD))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scope {
+    /// A scope that nothing runs in yet.
+    pub fn new(kind: Kind, place: &'static Location<'static>) -> Self {
+        Self {
+            flags: AtomicU32::new(if kind == Kind::Shield { SHIELD } else { 0 }),
+            kind,
+            place,
+            tree: AtomicPtr::new(ptr::null_mut()),
+            deadline: AtomicU64::new(u64::MAX),
+            parent: AtomicPtr::new(ptr::null_mut()),
+            ready: AtomicPtr::new(ptr::null_mut()),
+            links: UnsafeCell::new(Links {
+                prev: ptr::null(),
+                next: ptr::null(),
+                first_child: ptr::null(),
+                last_child: ptr::null(),
+                first_park: ptr::null(),
+                last_park: ptr::null(),
+                index: NOWHERE,
+                waker: None,
+                task: ptr::null(),
+                cause: None,
+            }),
+            _pinned: PhantomPinned,
+        }
+    }
+
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.flags.load(Ordering::Acquire) & flag != 0
+    }
+
+    /// Sets a flag; the flags before.
+    pub(crate) fn set(&self, flag: u32) -> u32 {
+        self.flags.fetch_or(flag, Ordering::AcqRel)
+    }
+
+    /// Clears a flag; the flags before.
+    pub(crate) fn clear(&self, flag: u32) -> u32 {
+        self.flags.fetch_and(!flag, Ordering::AcqRel)
+    }
+
+    /// Whether operations in this scope are cancelled: one load.
+    #[inline]
+    pub fn is_cancelled(&self) -> bool {
+        self.has(EFFECTIVE)
+    }
+
+    /// Whether this scope absorbed a cancellation at its exit (R26).
+    pub fn cancelled_caught(&self) -> bool {
+        self.has(CAUGHT)
+    }
+
+    /// The tree, locked, in which this scope is linked; `None` where it has not been entered, or was left.
+    pub(crate) fn lock(&self) -> Option<Locked<'static>> {
+        loop {
+            let tree = self.tree.load(Ordering::Acquire);
+            if tree.is_null() || self.has(EXITED) {
+                return None;
+            }
+            // SAFETY: trees live for ever.
+            let locked = unsafe { &*tree }.lock();
+            // Looked at again under the lock: it may have been left, or moved to another run's tree.
+            if self.has(EXITED) {
+                return None;
+            }
+            if ptr::eq(self.tree.load(Ordering::Acquire), tree) {
+                return Some(locked);
+            }
+        }
+    }
+
+    /// Cancels it (R3, R4). Any thread. When this returns, every operation that waited in the scope has been aborted (R15).
+    pub fn cancel(&self, source: Source, place: &'static Location<'static>) {
+        if self.set(CANCEL_CALLED) & BOUND != 0
+            && let Some(mut locked) = self.lock()
+        {
+            locked.cancel(self, source, place);
+        }
+    }
+
+    /// Raises or lowers the shield (R32, R33).
+    pub fn set_shield(&self, up: bool) {
+        let before = if up { self.set(SHIELD) } else { self.clear(SHIELD) };
+        if before & BOUND != 0
+            && let Some(mut locked) = self.lock()
+        {
+            locked.refresh(self);
+        }
+    }
+
+    /// Whether the shield is up.
+    pub fn shield(&self) -> bool {
+        self.has(SHIELD)
+    }
+
+    /// Moves the deadline (`u64::MAX`: none), at once (R48).
+    pub fn set_deadline(&self, at: u64) {
+        self.deadline.store(at, Ordering::Release);
+        if self.set(TOUCHED) & BOUND != 0
+            && let Some(mut locked) = self.lock()
+        {
+            locked.set_deadline(self, at);
+        }
+    }
+
+    /// The deadline; `u64::MAX` if there is none.
+    pub fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Acquire)
+    }
+
+    /// Whether it was cancelled itself. Notices a deadline that has passed by `now` although the loop has not looked (R14).
+    pub fn cancel_called(&self, now: impl FnOnce() -> u64) -> bool {
+        if !self.has(CANCEL_CALLED) && self.deadline() != u64::MAX && self.deadline() <= now() {
+            if let Some(mut locked) = self.lock() {
+                locked.cancel(self, Source::Deadline, self.place);
+            }
+        }
+        self.has(CANCEL_CALLED)
+    }
+
+    /// Why it is cancelled, if it is: its own cause, or that of the scope around it (R5).
+    pub fn cause(&self) -> Option<Cause> {
+        match self.lock() {
+            Some(locked) => locked.cause(self),
+            // SAFETY: it is not linked, so nobody changes its links but `enter`, which needs the future that owns it; a scope
+            // that was left keeps its cause.
+            None if self.has(EXITED) => self.links.with(|links| unsafe { (*links).cause }),
+            None => None,
+        }
+    }
+
+    /// Links the scope into `tree` under `parent` at its first poll: `now` decides whether its deadline has passed (R44).
+    /// Returns the lock, for what else there is to do.
+    ///
+    /// # Safety
+    /// \[HELD\]: called once, and `unlink` is called before the scope goes away. `parent` and `task` are current, or null.
+    pub(crate) unsafe fn link(
+        &self,
+        tree: &'static Tree,
+        parent: *const Scope,
+        task: *const Header,
+        now: impl FnOnce() -> u64,
+    ) -> Locked<'static> {
+        self.tree.store(ptr::from_ref(tree).cast_mut(), Ordering::Release);
+        let mut locked = tree.lock();
+        // From here on, whoever changes a setting waits for the lock.
+        let settings = self.set(BOUND);
+        locked.link_scope(self, parent, task);
+        let deadline = self.deadline();
+        if settings & CANCEL_CALLED != 0 {
+            locked.cancel(self, Source::Explicit, self.place);
+        } else if deadline != u64::MAX {
+            if deadline <= now() { locked.cancel(self, Source::Deadline, self.place) } else { locked.set_deadline(self, deadline) }
+        }
+        locked
+    }
+
+    /// Moves the scope, and leaves behind what is under it, when the future that runs in it is polled under another scope than
+    /// before. It belongs to the scope that polls it.
+    ///
+    /// # Safety
+    /// \[HELD\], and it is linked or was let go.
+    #[cold]
+    pub(crate) unsafe fn relink(&self, tree: &'static Tree, parent: *const Scope, task: *const Header) {
+        if let Some(mut locked) = self.lock() {
+            let waker = locked.unlink_scope(self);
+            drop(locked);
+            drop(waker);
+        }
+        let mut locked = tree.lock();
+        self.tree.store(ptr::from_ref(tree).cast_mut(), Ordering::Release);
+        locked.link_scope(self, parent, task);
+        let deadline = self.deadline();
+        locked.set_deadline(self, deadline);
+    }
+
+    /// Takes the scope out at its exit. Returns whether it absorbs a cancellation that comes out of its body: it is
+    /// cancelled, and no cancellation is visible outside (R24, R25).
+    pub(crate) fn unlink(&self) -> bool {
+        let Some(mut locked) = self.lock() else { return false };
+        let parent = self.parent.load(Ordering::Relaxed);
+        // SAFETY: [LOCKED] of the tree.
+        let outside = !self.has(SHIELD) && !parent.is_null() && unsafe { &*parent }.is_cancelled();
+        let absorbs = self.is_cancelled() && !outside;
+        let waker = locked.unlink_scope(self);
+        self.set(EXITED);
+        drop(locked);
+        drop(waker);
+        absorbs
+    }
+}

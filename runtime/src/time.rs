@@ -1,0 +1,201 @@
+//! Sleeping, yielding, checkpoints: the operations that need nothing but the loop.
+
+use crate::cancelled::Cancelled;
+use crate::clock::{self, NEVER};
+use crate::context;
+use crate::park::{Park, Reason, Wait};
+use crate::worker;
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// The time on the clock of this run: the machine's, or virtual time in tests.
+///
+/// # Examples
+/// ```
+/// # trefoil_runtime::doc_run(async {
+/// let before = trefoil_runtime::now();
+/// trefoil_runtime::sleep(std::time::Duration::from_millis(2)).await.unwrap();
+/// assert!(trefoil_runtime::now() - before >= std::time::Duration::from_millis(2));
+/// # });
+/// ```
+pub fn now() -> Instant {
+    clock::instant(worker::now()).expect("now is not never")
+}
+
+/// Sleeps for a length of time: never less, as the clock of the run counts it.
+///
+/// A checkpoint, also for a length of zero (R38).
+///
+/// # Errors
+/// [`Cancelled`] if the scope is cancelled before the time is over.
+///
+/// # Cancellation
+/// Wakes at once. A deadline of a scope that equals the end of the sleep wins (R46).
+///
+/// # Examples
+/// ```
+/// # trefoil_runtime::doc_run(async {
+/// trefoil_runtime::sleep(std::time::Duration::from_millis(1)).await?;
+/// # Ok::<(), trefoil_runtime::Cancelled>(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep::new(Until::After(duration), Location::caller())
+}
+
+/// Sleeps until an instant; one in the past is a checkpoint. Otherwise as [`sleep`].
+///
+/// # Errors
+/// [`Cancelled`] if the scope is cancelled before.
+#[track_caller]
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep::new(Until::At(clock::nanos(deadline)), Location::caller())
+}
+
+/// Sleeps until the scope is cancelled.
+///
+/// # Errors
+/// Always [`Cancelled`].
+///
+/// # Examples
+/// ```
+/// # trefoil_runtime::doc_run(async {
+/// use std::{future::Future, task::{Context, Poll, Waker}};
+/// let mut forever = Box::pin(trefoil_runtime::sleep_forever());
+/// assert!(forever.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+/// # });
+/// ```
+#[track_caller]
+pub fn sleep_forever() -> Sleep {
+    Sleep::new(Until::At(NEVER), Location::caller())
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    After(Duration),
+    At(u64),
+}
+
+/// The future of [`sleep`], [`sleep_until`] and [`sleep_forever`].
+#[derive(Debug)]
+#[must_use = "a sleep does nothing until it is awaited"]
+pub struct Sleep {
+    until: Until,
+    place: &'static Location<'static>,
+    began: bool,
+    park: Park,
+}
+
+impl Sleep {
+    fn new(until: Until, place: &'static Location<'static>) -> Self {
+        Self { until, place, began: false, park: Park::new() }
+    }
+}
+
+impl Future for Sleep {
+    type Output = Result<(), Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `park` is pinned with the future; the other fields are not.
+        let (park, until, began, place) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&this.park), this.until, &mut this.began, this.place)
+        };
+        if *began && park.is_active() {
+            // SAFETY: [OWNER] of the park: `&mut self`.
+            return match ready!(unsafe { park.poll(cx) }) {
+                Ok(()) => Poll::Ready(Ok(())),
+                Err(_) => context::poll_cancelled(place).map(Err),
+            };
+        }
+        ready!(context::poll_checkpoint_if_cancelled(place))?;
+        if *began {
+            // A sleep that was over already: this was its turn.
+            return Poll::Ready(Ok(()));
+        }
+        *began = true;
+        let now = worker::now();
+        let (at, reason) = match until {
+            Until::After(length) => (clock::after(now, length), Reason::Sleep),
+            Until::At(NEVER) => (NEVER, Reason::Forever),
+            Until::At(at) => (at, Reason::Sleep),
+        };
+        if at <= now {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // SAFETY: as above.
+        match unsafe { park.begin(cx, Wait { until: at, ..Wait::new(reason).at(place) }) } {
+            Ok(()) => Poll::Pending,
+            Err(_) => context::poll_cancelled(place).map(Err),
+        }
+    }
+}
+
+/// Gives up the turn, and looks for a cancellation: first the one, then the other (R11).
+///
+/// Put it in long computations, so that others can run and a cancel is heard.
+///
+/// # Errors
+/// [`Cancelled`] if the scope is cancelled by then.
+///
+/// # Examples
+/// ```
+/// # trefoil_runtime::doc_run(async {
+/// for piece in 0..10 {
+///     let _ = piece * piece; // a long computation
+///     trefoil_runtime::checkpoint().await?;
+/// }
+/// # Ok::<(), trefoil_runtime::Cancelled>(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn checkpoint() -> impl Future<Output = Result<(), Cancelled>> + Send + Sync {
+    let place = Location::caller();
+    let mut yielded = false;
+    poll_fn(move |cx| {
+        if !yielded {
+            yielded = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        context::poll_checkpoint_if_cancelled(place)
+    })
+}
+
+/// Looks for a cancellation without giving up the turn: does nothing where there is none (R13).
+///
+/// # Errors
+/// [`Cancelled`] in a cancelled scope, after others had their turn (R12).
+#[track_caller]
+pub fn checkpoint_if_cancelled() -> impl Future<Output = Result<(), Cancelled>> + Send + Sync {
+    let place = Location::caller();
+    let mut yielded = false;
+    poll_fn(move |cx| match ready!(context::poll_checkpoint_if_cancelled(place)) {
+        Ok(()) => Poll::Ready(Ok(())),
+        Err(_) if !yielded => {
+            yielded = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Err(cancelled) => Poll::Ready(Err(cancelled)),
+    })
+}
+
+/// Gives up the turn, and nothing else: not a cancel point.
+///
+/// # Cancellation
+/// It does not notice one. See [`checkpoint`].
+pub fn yield_now() -> impl Future<Output = ()> + Send + Sync {
+    let mut yielded = false;
+    poll_fn(move |cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}

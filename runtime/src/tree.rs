@@ -1,0 +1,619 @@
+//! The tree of scopes of one run, and its lock.
+//!
+//! Everything structural about scopes happens under one short lock per run: linking and unlinking scopes and waits, cancelling
+//! a subtree, raising and lowering shields, moving deadlines, expiring them. So a cancel is complete when the call returns,
+//! from whatever thread it comes (R15), and a future that was moved to another thread half way still finds its scope. The
+//! fast path needs no lock: whether a scope is cancelled is one load of a flag that a cancel pushes down the subtree.
+//!
+//! - **\[LOCKED\]** What the `links` of a scope or a park hold, the heap and the parents are touched under the lock of the tree they
+//!   are linked in. A scope and a park take themselves out, under the lock, before they go away: every pointer found in the
+//!   tree is valid under the lock.
+//! - **No user code under the lock.** Wakers are taken out and woken when it is released ([`Locked`] does it when dropped).
+//!
+//! Trees come from a pool and are never freed: a run borrows one. So a stale handle or a late waker may name the tree of a run
+//! that has ended; it finds nothing of its own there. There are as many trees as there were runs at once.
+
+use crate::clock::Clock;
+use crate::heap::{Entry, Heap, NOWHERE, Position};
+use crate::park::{Abort, Completed, Park, Wait};
+use crate::parker::Parker;
+use crate::ready::Header;
+use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, SHIELD, Scope, Source, WAKER_SET};
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use std::panic::Location;
+use std::ptr;
+use std::task::Waker;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Timer {
+    Scope(*const Scope),
+    Park(*const Park),
+}
+
+impl Position for Timer {
+    fn moved(self, index: u32) {
+        // SAFETY: [LOCKED]: the heap is only touched under the lock, and what is in it is linked.
+        unsafe {
+            match self {
+                Timer::Scope(scope) => (*scope).links.with_mut(|links| (*links).index = index),
+                Timer::Park(park) => (*park).index.set(index),
+            }
+        }
+    }
+}
+
+impl Timer {
+    fn deadline(self) -> u64 {
+        // SAFETY: [LOCKED].
+        unsafe {
+            match self {
+                Timer::Scope(scope) => (*scope).deadline.load(Ordering::Relaxed),
+                Timer::Park(park) => (*park).links.with(|links| (*links).wait.until),
+            }
+        }
+    }
+}
+
+/// Ties between equal deadlines: scopes before sleepers (R46), then the older first (N2).
+const SLEEPERS: u64 = 1 << 63;
+
+pub(crate) struct State {
+    heap: Heap<Timer>,
+    created: u64,
+    /// The deadline for which the worker sleeps; 0 while it is awake.
+    alarm: u64,
+}
+
+// SAFETY: the pointers in the heap are used under the lock ([LOCKED]).
+unsafe impl Send for State {}
+
+/// The tree of one run. See the module.
+pub struct Tree {
+    state: Mutex<State>,
+    now: AtomicU64,
+    pub(crate) parker: Parker,
+    pub(crate) clock: Clock,
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tree")
+    }
+}
+
+#[cfg(not(trefoil_loom))]
+static POOL: Mutex<Vec<&'static Tree>> = Mutex::new(Vec::new());
+
+impl Tree {
+    /// One from the pool, or a new one.
+    #[cfg(not(trefoil_loom))]
+    pub(crate) fn lend() -> &'static Tree {
+        let pooled = POOL.lock().pop();
+        pooled.unwrap_or_else(Self::leaked)
+    }
+
+    /// Gives it back at the end of the run.
+    #[cfg(not(trefoil_loom))]
+    pub(crate) fn give_back(&'static self) {
+        self.parker.detach();
+        POOL.lock().push(self);
+    }
+
+    /// A new one, for ever.
+    pub fn leaked() -> &'static Tree {
+        Box::leak(Box::new(Self::new()))
+    }
+
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(State { heap: Heap::new(), created: 0, alarm: 0 }),
+            now: AtomicU64::new(0),
+            parker: Parker::new(),
+            clock: Clock::new(),
+        }
+    }
+
+    /// Takes the lock. What is woken under it is woken when it is released.
+    pub fn lock(&'static self) -> Locked<'static> {
+        Locked { tree: self, state: self.state.lock(), wakers: Wakers::default() }
+    }
+
+    /// The time that the loop read at the begin of its turn.
+    pub fn turn_time(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// Sets the time of the turn.
+    pub fn set_turn_time(&self, now: u64) {
+        self.now.store(now, Ordering::Relaxed);
+    }
+}
+
+/// Wakers to be woken when the lock is released.
+#[derive(Default)]
+struct Wakers {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
+
+impl Wakers {
+    fn push(&mut self, waker: Option<Waker>) {
+        let Some(waker) = waker else { return };
+        if self.first.is_none() { self.first = Some(waker) } else { self.rest.push(waker) }
+    }
+}
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        // A waker that panics does not keep the others from being woken.
+        let mut panicked = None;
+        for waker in self.first.take().into_iter().chain(self.rest.drain(..)) {
+            if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake())) {
+                panicked.get_or_insert(payload);
+            }
+        }
+        if let Some(payload) = panicked
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(payload);
+        }
+    }
+}
+
+#[cfg(not(trefoil_loom))]
+type Guard<'a> = std::sync::MutexGuard<'a, State>;
+#[cfg(trefoil_loom)]
+type Guard<'a> = loom::sync::MutexGuard<'a, State>;
+
+/// The tree, locked. The order of the fields is the order of their end: first the lock is released, then wakers are woken.
+pub struct Locked<'a> {
+    tree: &'static Tree,
+    state: Guard<'a>,
+    wakers: Wakers,
+}
+
+impl std::fmt::Debug for Locked<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Locked")
+    }
+}
+
+impl Locked<'_> {
+    pub(crate) fn now(&self) -> u64 {
+        self.tree.turn_time()
+    }
+
+    // ---- Deadlines -------------------------------------------------------------------------------------------------
+
+    fn arm(&mut self, at: u64, timer: Timer) {
+        self.state.created += 1;
+        let order = self.state.created | if matches!(timer, Timer::Park(_)) { SLEEPERS } else { 0 };
+        self.state.heap.insert(Entry { at, order, owner: timer });
+        self.earlier(at);
+    }
+
+    /// The worker may be asleep until a later deadline than this one.
+    fn earlier(&mut self, at: u64) {
+        if at < self.state.alarm {
+            self.state.alarm = 0;
+            self.tree.parker.unpark();
+        }
+    }
+
+    /// Gives a scope its deadline (`u64::MAX`: none), now (R48). A later one than before is only stored: the heap finds out
+    /// when the old one comes up (R50).
+    pub(crate) fn set_deadline(&mut self, scope: &Scope, at: u64) {
+        scope.deadline.store(at, Ordering::Relaxed);
+        if scope.has(CANCEL_CALLED) {
+            return;
+        }
+        // SAFETY: [LOCKED].
+        let index = scope.links.with(|links| unsafe { (*links).index });
+        match (index, at) {
+            (NOWHERE, u64::MAX) => {}
+            (NOWHERE, _) => self.arm(at, Timer::Scope(scope)),
+            (_, u64::MAX) => {
+                self.state.heap.remove(index);
+            }
+            (_, _) if at < self.state.heap.get(index).at => {
+                self.state.heap.change(index, at);
+                self.earlier(at);
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// The next deadline, exactly; `u64::MAX` if there is none.
+    pub fn next_deadline(&mut self) -> u64 {
+        while let Some(first) = self.state.heap.first() {
+            let (at, deadline) = (first.at, first.owner.deadline());
+            if deadline <= at {
+                return at;
+            }
+            self.state.heap.change(0, deadline);
+        }
+        u64::MAX
+    }
+
+    /// The worker is about to sleep until `alarm`, or (0) has woken up.
+    pub fn set_alarm(&mut self, alarm: u64) {
+        self.state.alarm = alarm;
+    }
+
+    /// Applies every deadline that is due, in order (R45, R46). How many there were.
+    pub fn expire(&mut self, now: u64) -> usize {
+        let mut expired = 0;
+        while self.next_deadline() <= now {
+            let Some(entry) = self.state.heap.first().copied() else { break };
+            if entry.at > now {
+                break;
+            }
+            self.state.heap.remove(0);
+            expired += 1;
+            match entry.owner {
+                Timer::Scope(scope) => {
+                    // SAFETY: [LOCKED].
+                    let scope = unsafe { &*scope };
+                    self.cancel(scope, Source::Deadline, scope.place);
+                }
+                Timer::Park(park) => {
+                    // SAFETY: [LOCKED].
+                    let park = unsafe { &*park };
+                    self.complete(park);
+                }
+            }
+        }
+        expired
+    }
+
+    fn complete(&mut self, park: &Park) {
+        if let Completed::Won(waker) = park.complete() {
+            self.unlink_park(park);
+            self.wakers.push(waker);
+        }
+    }
+
+    // ---- Waits -----------------------------------------------------------------------------------------------------
+
+    pub(crate) fn link_park(&mut self, park: &Park, scope: *const Scope, task: *const Header) {
+        park.scope.store(scope.cast_mut(), Ordering::Relaxed);
+        // SAFETY: [LOCKED]; `scope` and `task` are current.
+        let until = unsafe {
+            if !task.is_null() {
+                (*task).waits_add(1);
+            }
+            (*scope).links.with_mut(|scope| {
+                let scope = &mut *scope;
+                park.links.with_mut(|links| {
+                    let links = &mut *links;
+                    links.task = task;
+                    links.next = ptr::null();
+                    links.prev = scope.last_park;
+                });
+                if scope.last_park.is_null() {
+                    scope.first_park = park;
+                } else {
+                    (*scope.last_park).links.with_mut(|last| (*last).next = park);
+                }
+                scope.last_park = park;
+            });
+            park.links.with(|links| (*links).wait.until)
+        };
+        if until != u64::MAX {
+            self.arm(until, Timer::Park(park));
+        }
+    }
+
+    pub(crate) fn unlink_park(&mut self, park: &Park) {
+        let scope = park.scope.load(Ordering::Relaxed);
+        if park.index.get() != NOWHERE {
+            self.state.heap.remove(park.index.get());
+        }
+        // SAFETY: [LOCKED]: the park is linked, so its scope, its neighbours and its task are there.
+        unsafe {
+            let (prev, next) = park.links.with_mut(|links| {
+                let links = &mut *links;
+                if !links.task.is_null() {
+                    (*links.task).waits_sub(1);
+                    links.task = ptr::null();
+                }
+                (links.prev, links.next)
+            });
+            (*scope).links.with_mut(|scope| {
+                let scope = &mut *scope;
+                if prev.is_null() {
+                    scope.first_park = next;
+                } else {
+                    (*prev).links.with_mut(|prev| (*prev).next = next);
+                }
+                if next.is_null() {
+                    scope.last_park = prev;
+                } else {
+                    (*next).links.with_mut(|next| (*next).prev = prev);
+                }
+            });
+        }
+        park.scope.store(ptr::null_mut(), Ordering::Relaxed);
+        park.set_unlinked(self);
+    }
+
+    /// The scope of this wait is cancelled.
+    pub(crate) fn cancel_park(&mut self, park: &Park) {
+        // SAFETY: [LOCKED].
+        match park.links.with(|links| unsafe { (*links).wait.abort }) {
+            Abort::Ask => {
+                let waker = park.ask();
+                self.wakers.push(waker);
+            }
+            Abort::AtOnce => {
+                if let Completed::Won(waker) = park.abort() {
+                    self.unlink_park(park);
+                    self.wakers.push(waker);
+                }
+            }
+        }
+    }
+
+    // ---- Scopes ----------------------------------------------------------------------------------------------------
+
+    /// Puts a scope under another (or makes it the root), and gives it the state that follows (R2, R6, R22).
+    pub(crate) fn link_scope(&mut self, scope: &Scope, parent: *const Scope, task: *const Header) {
+        scope.parent.store(parent.cast_mut(), Ordering::Relaxed);
+        // SAFETY: [LOCKED]; `parent` and `task` are current.
+        unsafe {
+            if !task.is_null() {
+                (*task).waits_add(1);
+            }
+            let prev = if parent.is_null() {
+                ptr::null()
+            } else {
+                (*parent).links.with_mut(|parent| {
+                    let prev = (*parent).last_child;
+                    (*parent).last_child = scope;
+                    if prev.is_null() {
+                        (*parent).first_child = scope;
+                    }
+                    prev
+                })
+            };
+            if !prev.is_null() {
+                (*prev).links.with_mut(|prev| (*prev).next = scope);
+            }
+            scope.links.with_mut(|links| {
+                (*links).prev = prev;
+                (*links).next = ptr::null();
+                (*links).task = task;
+            });
+        }
+        self.refresh(scope);
+    }
+
+    /// Takes a scope out of the tree. What is still under it (futures that were moved out half polled) is let go: it joins the
+    /// scope that polls it next. Returns the waker it held, to be dropped outside of the lock.
+    pub(crate) fn unlink_scope(&mut self, scope: &Scope) -> Option<Waker> {
+        // SAFETY: [LOCKED].
+        let (first_child, first_park) = scope.links.with(|links| unsafe { ((*links).first_child, (*links).first_park) });
+        let mut child = first_child;
+        while !child.is_null() {
+            // SAFETY: [LOCKED].
+            unsafe {
+                let next = (*child).links.with(|links| (*links).next);
+                let waker = self.unlink_child(&*child);
+                // It has to be polled to find its new place.
+                self.wakers.push(waker);
+                child = next;
+            }
+        }
+        let mut park = first_park;
+        while !park.is_null() {
+            // SAFETY: [LOCKED].
+            unsafe {
+                let next = (*park).links.with(|links| (*links).next);
+                self.unlink_park(&*park);
+                park = next;
+            }
+        }
+        self.unlink_child(scope)
+    }
+
+    fn unlink_child(&mut self, scope: &Scope) -> Option<Waker> {
+        let parent = scope.parent.swap(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: [LOCKED].
+        unsafe {
+            let (prev, next, index, waker) = scope.links.with_mut(|links| {
+                let links = &mut *links;
+                if !links.task.is_null() {
+                    (*links.task).waits_sub(1);
+                    links.task = ptr::null();
+                }
+                let gone = (links.prev, links.next, links.index, links.waker.take());
+                (links.prev, links.next) = (ptr::null(), ptr::null());
+                gone
+            });
+            scope.clear(WAKER_SET);
+            if index != NOWHERE {
+                self.state.heap.remove(index);
+            }
+            if !parent.is_null() {
+                (*parent).links.with_mut(|parent| {
+                    if prev.is_null() {
+                        (*parent).first_child = next;
+                    }
+                    if next.is_null() {
+                        (*parent).last_child = prev;
+                    }
+                });
+            }
+            if !prev.is_null() {
+                (*prev).links.with_mut(|prev| (*prev).next = next);
+            }
+            if !next.is_null() {
+                (*next).links.with_mut(|next| (*next).prev = prev);
+            }
+            waker
+        }
+    }
+
+    /// A task is going away while waits or scopes that it began live on, moved elsewhere: they forget it. A walk over the whole
+    /// subtree, for a case that well-behaved programs never meet.
+    #[cold]
+    pub(crate) fn forget_task(&mut self, top: *const Scope, task: *const Header) {
+        let mut node = top;
+        while !node.is_null() {
+            // SAFETY: [LOCKED].
+            unsafe {
+                let mut park = (*node).links.with_mut(|links| {
+                    if ptr::eq((*links).task, task) {
+                        (*links).task = ptr::null();
+                    }
+                    (*links).first_park
+                });
+                while !park.is_null() {
+                    park = (*park).links.with_mut(|links| {
+                        if ptr::eq((*links).task, task) {
+                            (*links).task = ptr::null();
+                        }
+                        (*links).next
+                    });
+                }
+            }
+            node = self.after(node, top, true);
+        }
+    }
+
+    /// The next scope of the subtree below `top`, parents first, without recursion (R9).
+    pub(crate) fn after(&self, node: *const Scope, top: *const Scope, descend: bool) -> *const Scope {
+        // SAFETY: [LOCKED].
+        unsafe {
+            let (mut node, first) = (node, (*node).links.with(|links| (*links).first_child));
+            if descend && !first.is_null() {
+                return first;
+            }
+            while !ptr::eq(node, top) {
+                let next = (*node).links.with(|links| (*links).next);
+                if !next.is_null() {
+                    return next;
+                }
+                node = (*node).parent.load(Ordering::Relaxed);
+            }
+            ptr::null()
+        }
+    }
+
+    /// Cancels a scope; the first reason stays (R3, R4).
+    pub(crate) fn cancel(&mut self, scope: &Scope, source: Source, place: &'static Location<'static>) {
+        // SAFETY: [LOCKED].
+        let (first, index) = scope.links.with_mut(|links| unsafe {
+            let first = (*links).cause.is_none();
+            if first {
+                (*links).cause = Some(Cause { source, place, at: self.tree.turn_time() });
+            }
+            (first, (*links).index)
+        });
+        if first {
+            if index != NOWHERE {
+                self.state.heap.remove(index);
+            }
+            scope.set(CANCEL_CALLED);
+            self.refresh(scope);
+        }
+    }
+
+    /// Brings the effective state of a scope and of all below it up to date (R2), and aborts what waits where it became
+    /// cancelled (R15, R22, R33).
+    pub(crate) fn refresh(&mut self, top: &Scope) {
+        let mut node: *const Scope = top;
+        while !node.is_null() {
+            // SAFETY: [LOCKED].
+            let scope = unsafe { &*node };
+            let parent = scope.parent.load(Ordering::Relaxed);
+            // SAFETY: [LOCKED].
+            let from_above = !scope.has(SHIELD) && !parent.is_null() && unsafe { &*parent }.is_cancelled();
+            let effective = scope.has(CANCEL_CALLED) || from_above;
+            let changed = effective != scope.is_cancelled();
+            if changed && effective {
+                scope.set(EFFECTIVE);
+                self.deliver(scope);
+            } else if changed {
+                scope.clear(EFFECTIVE);
+            }
+            node = self.after(node, top, changed);
+        }
+    }
+
+    fn deliver(&mut self, scope: &Scope) {
+        // SAFETY: [LOCKED].
+        let (mut park, waker) = scope.links.with_mut(|links| unsafe { ((*links).first_park, (*links).waker.take()) });
+        while !park.is_null() {
+            // SAFETY: [LOCKED]: the next one is read before this one may be unlinked.
+            unsafe {
+                let next = (*park).links.with(|links| (*links).next);
+                self.cancel_park(&*park);
+                park = next;
+            }
+        }
+        scope.clear(WAKER_SET);
+        self.wakers.push(waker);
+    }
+
+    /// The waker of who must be polled when the scope is cancelled: its body, even where it waits for nothing of ours (N13).
+    pub(crate) fn set_waker(&mut self, scope: &Scope, waker: Waker) -> Option<Waker> {
+        scope.set(WAKER_SET);
+        // SAFETY: [LOCKED].
+        scope.links.with_mut(|links| unsafe { (*links).waker.replace(waker) })
+    }
+
+    /// Whether nothing of ours waits in this scope, and no scope is open in it.
+    pub(crate) fn is_idle(&self, scope: &Scope) -> bool {
+        // SAFETY: [LOCKED].
+        scope.links.with(|links| unsafe { (*links).first_park.is_null() && (*links).first_child.is_null() })
+    }
+
+    /// `(deadline, cancelled)` as seen from this scope: the earliest deadline up to the first shield (R47).
+    pub(crate) fn effective_deadline(&self, scope: &Scope) -> (u64, bool) {
+        if scope.is_cancelled() {
+            return (0, true);
+        }
+        let (mut at, mut node) = (u64::MAX, scope);
+        loop {
+            at = at.min(node.deadline.load(Ordering::Relaxed));
+            let parent = node.parent.load(Ordering::Relaxed);
+            if node.has(SHIELD) || parent.is_null() {
+                return (at, false);
+            }
+            // SAFETY: [LOCKED].
+            node = unsafe { &*parent };
+        }
+    }
+
+    /// Why a scope is effectively cancelled: its own cause, or that of the scope it inherits from (R5).
+    pub(crate) fn cause(&self, scope: &Scope) -> Option<Cause> {
+        let mut node = scope;
+        loop {
+            // SAFETY: [LOCKED].
+            let own = node.links.with(|links| unsafe { (*links).cause });
+            let parent = node.parent.load(Ordering::Relaxed);
+            if own.is_some() || node.has(SHIELD) || parent.is_null() {
+                return own;
+            }
+            // SAFETY: [LOCKED].
+            node = unsafe { &*parent };
+        }
+    }
+
+    /// What waits directly in this scope, in order.
+    pub(crate) fn waits(&self, scope: &Scope) -> Vec<(*const Header, Wait, u64)> {
+        let mut all = Vec::new();
+        // SAFETY: [LOCKED].
+        unsafe {
+            let mut park = scope.links.with(|links| (*links).first_park);
+            while !park.is_null() {
+                park = (*park).links.with(|links| {
+                    all.push(((*links).task, (*links).wait, (*links).since));
+                    (*links).next
+                });
+            }
+        }
+        all
+    }
+}

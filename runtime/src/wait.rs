@@ -1,0 +1,330 @@
+//! A state with queues of operations that wait for it to change: what every primitive (event, channel, lock) is made of, safe to
+//! use from outside of this crate.
+//!
+//! A [`WaitQueue`] is a lock around a state `S` and `N` lists of waiters. A [`Waiter`] is one operation: it looks at the state under
+//! the lock and either is done at once or joins a list, with something that it brings (a sender's item) or room for something
+//! that it gets (a receiver's). Who changes the state serves waiters in order with [`Guard::hand`], which exchanges the two and
+//! completes the wait. A waiter that was cancelled first is passed over (R18, R19); one that is dropped gives back what it had
+//! been handed (N5). Wakers are woken after the lock is released.
+//!
+//! - **\[LISTED\]** `node` and `slot` of a waiter are touched under the lock of its queue while it is in a list; else by its owner. A
+//!   waiter leaves its list, under the lock, before it goes away. It does not move: it is pinned from its first poll.
+
+use crate::cancelled::Cancelled;
+use crate::context;
+use crate::park::{Completed, Park, Wait};
+use crate::sync::{Mutex, UnsafeCell};
+use std::fmt;
+use std::marker::PhantomPinned;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::ptr;
+use std::task::{Context, Poll, Waker};
+
+struct Node<T> {
+    park: Park,
+    links: UnsafeCell<Links<T>>,
+    slot: UnsafeCell<Option<T>>,
+}
+
+struct Links<T> {
+    prev: *const Node<T>,
+    next: *const Node<T>,
+    /// The list it is in.
+    list: Option<usize>,
+}
+
+struct List<T> {
+    first: *const Node<T>,
+    last: *const Node<T>,
+    len: usize,
+}
+
+struct Inner<S, T, const N: usize> {
+    state: S,
+    lists: [List<T>; N],
+}
+
+// SAFETY: the nodes in the lists are used under the lock ([LISTED]); items of type `T` pass between threads through them.
+unsafe impl<S: Send, T: Send, const N: usize> Send for Inner<S, T, N> {}
+
+/// See the module.
+pub struct WaitQueue<S, T, const N: usize> {
+    inner: Mutex<Inner<S, T, N>>,
+}
+
+impl<S, T, const N: usize> fmt::Debug for WaitQueue<S, T, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WaitQueue")
+    }
+}
+
+/// What an operation finds when it looks.
+#[derive(Debug)]
+pub enum Turn<R, T> {
+    /// It is done, and need not wait.
+    Ready(R),
+    /// It waits in this list, and brings this.
+    Wait(usize, Option<T>),
+}
+
+/// How an operation ended.
+#[derive(Debug)]
+pub enum Handed<R, T> {
+    /// It did not have to wait.
+    Ready(R),
+    /// It was served, and this is what it has now.
+    Handed(Option<T>),
+}
+
+impl<S, T, const N: usize> WaitQueue<S, T, N> {
+    /// A queue around a state.
+    pub fn new(state: S) -> Self {
+        let lists = std::array::from_fn(|_| List { first: ptr::null(), last: ptr::null(), len: 0 });
+        Self { inner: Mutex::new(Inner { state, lists }) }
+    }
+
+    /// Takes the lock.
+    pub fn lock(&self) -> Guard<'_, S, T, N> {
+        Guard { inner: self.inner.lock(), wakers: Wakers { first: None, rest: Vec::new() } }
+    }
+
+    /// An operation that has not begun.
+    pub fn waiter(&self) -> Waiter<'_, S, T, N> {
+        Waiter {
+            queue: self,
+            node: Node {
+                park: Park::new(),
+                links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), list: None }),
+                slot: UnsafeCell::new(None),
+            },
+            _pinned: PhantomPinned,
+        }
+    }
+}
+
+struct Wakers {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        if let Some(waker) = self.first.take() {
+            waker.wake();
+        }
+        for waker in self.rest.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(not(trefoil_loom))]
+type Locked<'a, I> = std::sync::MutexGuard<'a, I>;
+#[cfg(trefoil_loom)]
+type Locked<'a, I> = loom::sync::MutexGuard<'a, I>;
+
+/// The state, locked. The order of the fields is that of their end: unlock, then wake.
+pub struct Guard<'a, S, T, const N: usize> {
+    inner: Locked<'a, Inner<S, T, N>>,
+    wakers: Wakers,
+}
+
+impl<S: fmt::Debug, T, const N: usize> fmt::Debug for Guard<'_, S, T, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.state.fmt(f)
+    }
+}
+
+impl<S, T, const N: usize> Deref for Guard<'_, S, T, N> {
+    type Target = S;
+    fn deref(&self) -> &S {
+        &self.inner.state
+    }
+}
+
+impl<S, T, const N: usize> DerefMut for Guard<'_, S, T, N> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.inner.state
+    }
+}
+
+impl<S, T, const N: usize> Guard<'_, S, T, N> {
+    /// Serves the oldest waiter of a list: it gets `give` and wakes up, and what it had brought is returned. `Err(give)` if nobody
+    /// waits.
+    ///
+    /// # Errors
+    /// Gives back what nobody took.
+    pub fn hand(&mut self, list: usize, mut give: Option<T>) -> Result<Option<T>, Option<T>> {
+        loop {
+            let node = self.inner.lists[list].first;
+            if node.is_null() {
+                return Err(give);
+            }
+            // SAFETY: [LISTED]: it is in a list, and we have the lock.
+            unsafe { self.remove(&*node) };
+            // The slot is written before the wait is completed, which is what its owner waits for; an owner whose wait was cancelled
+            // takes the lock before it looks, or goes away.
+            // SAFETY: as above.
+            let swap = |give: &mut Option<T>| unsafe { (*node).slot.with_mut(|slot| std::mem::swap(&mut *slot, give)) };
+            swap(&mut give);
+            // SAFETY: as above; if this wins, the node may be gone from here on.
+            match unsafe { &(*node).park }.complete() {
+                Completed::Won(waker) => {
+                    if let Some(waker) = waker {
+                        if self.wakers.first.is_none() { self.wakers.first = Some(waker) } else { self.wakers.rest.push(waker) }
+                    }
+                    return Ok(give);
+                }
+                Completed::Lost => swap(&mut give),
+            }
+        }
+    }
+
+    /// How many wait in a list. Some of them may have been cancelled just now.
+    pub fn waiting(&self, list: usize) -> usize {
+        self.inner.lists[list].len
+    }
+
+    fn add(&mut self, list: usize, node: &Node<T>) {
+        let queue = &mut self.inner.lists[list];
+        // SAFETY: [LISTED]; whoever is last in the list is there.
+        unsafe {
+            node.links.with_mut(|links| *links = Links { prev: queue.last, next: ptr::null(), list: Some(list) });
+            if queue.last.is_null() {
+                queue.first = node;
+            } else {
+                (*queue.last).links.with_mut(|last| (*last).next = node);
+            }
+        }
+        queue.last = node;
+        queue.len += 1;
+    }
+
+    fn remove(&mut self, node: &Node<T>) {
+        // SAFETY: [LISTED].
+        unsafe {
+            let (prev, next, list) = node.links.with_mut(|links| ((*links).prev, (*links).next, (*links).list.take()));
+            let Some(list) = list else { return };
+            let queue = &mut self.inner.lists[list];
+            if prev.is_null() {
+                queue.first = next;
+            } else {
+                (*prev).links.with_mut(|prev| (*prev).next = next);
+            }
+            if next.is_null() {
+                queue.last = prev;
+            } else {
+                (*next).links.with_mut(|next| (*next).prev = prev);
+            }
+            queue.len -= 1;
+        }
+    }
+}
+
+/// One operation on a [`WaitQueue`]. See the module.
+pub struct Waiter<'a, S, T, const N: usize> {
+    queue: &'a WaitQueue<S, T, N>,
+    node: Node<T>,
+    _pinned: PhantomPinned,
+}
+
+// SAFETY: it goes between threads with what it holds; the queue is shared under its lock.
+unsafe impl<S: Send, T: Send, const N: usize> Send for Waiter<'_, S, T, N> {}
+// SAFETY: nothing is done through `&Waiter`.
+unsafe impl<S: Send, T: Send, const N: usize> Sync for Waiter<'_, S, T, N> {}
+
+impl<S, T, const N: usize> fmt::Debug for Waiter<'_, S, T, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Waiter").field(&self.node.park).finish()
+    }
+}
+
+impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
+    /// The queue it is for.
+    pub fn queue(&self) -> &'a WaitQueue<S, T, N> {
+        self.queue
+    }
+
+    /// Begins the operation, or looks how it goes on.
+    ///
+    /// `look` runs under the lock, when the operation begins, unless the scope is cancelled (R37) or the task has to give up its turn
+    /// (N11). A cancelled wait returns what it had brought.
+    pub fn poll<R>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        wait: Wait,
+        look: impl FnOnce(&mut Guard<'a, S, T, N>) -> Turn<R, T>,
+    ) -> Poll<Result<Handed<R, T>, (Cancelled, Option<T>)>> {
+        // SAFETY: the node is pinned with the waiter, and not moved.
+        let (queue, node) = unsafe {
+            let this = self.get_unchecked_mut();
+            (this.queue, &this.node)
+        };
+        // SAFETY: as above.
+        let park = unsafe { Pin::new_unchecked(&node.park) };
+        if park.is_active() {
+            // SAFETY: [OWNER] of the park: `&mut self`.
+            return match std::task::ready!(unsafe { park.poll(cx) }) {
+                // SAFETY: [LISTED]: who completed the wait had taken it out of the list.
+                Ok(()) => Poll::Ready(Ok(Handed::Handed(node.slot.with_mut(|slot| unsafe { (*slot).take() })))),
+                Err(_) => {
+                    queue.lock().remove(node);
+                    let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
+                    // SAFETY: [LISTED]: it is in no list.
+                    Poll::Ready(Err((cancelled, node.slot.with_mut(|slot| unsafe { (*slot).take() }))))
+                }
+            };
+        }
+        if let Err(cancelled) = std::task::ready!(context::poll_checkpoint_if_cancelled(wait.place)) {
+            // SAFETY: [LISTED]: it is in no list.
+            return Poll::Ready(Err((cancelled, node.slot.with_mut(|slot| unsafe { (*slot).take() }))));
+        }
+        std::task::ready!(context::poll_budget(cx));
+        let mut guard = queue.lock();
+        match look(&mut guard) {
+            Turn::Ready(result) => Poll::Ready(Ok(Handed::Ready(result))),
+            Turn::Wait(list, bring) => {
+                // SAFETY: [LISTED]: not in a list yet, and we have the lock.
+                node.slot.with_mut(|slot| unsafe { *slot = bring });
+                // SAFETY: [OWNER] of the park. Nobody can find it before it is in the list.
+                if unsafe { park.begin(cx, wait) }.is_err() {
+                    drop(guard);
+                    let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
+                    // SAFETY: as above.
+                    return Poll::Ready(Err((cancelled, node.slot.with_mut(|slot| unsafe { (*slot).take() }))));
+                }
+                guard.add(list, node);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives the operation up, as a drop does. `Some` if it had been served and nobody has looked: what it was handed, to be passed
+    /// on (N5).
+    pub fn withdraw(self: Pin<&mut Self>) -> Option<Option<T>> {
+        // SAFETY: nothing is moved out but what the slot holds.
+        let this = unsafe { self.get_unchecked_mut() };
+        this.give_up()
+    }
+
+    fn give_up(&mut self) -> Option<Option<T>> {
+        let node = &self.node;
+        if !node.park.is_active() {
+            return None;
+        }
+        let mut guard = self.queue.lock();
+        guard.remove(node);
+        // SAFETY: [OWNER] of the park; nobody can find it any more.
+        let done = unsafe { node.park.end() };
+        drop(guard);
+        // SAFETY: [LISTED]: in no list.
+        done.then(|| node.slot.with_mut(|slot| unsafe { (*slot).take() }))
+    }
+}
+
+impl<S, T, const N: usize> Drop for Waiter<'_, S, T, N> {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}

@@ -1,0 +1,213 @@
+//! The loop: one thread, one queue, one driver. A turn is: expire deadlines, run what can run, look at the driver, or sleep in it
+//! until the next deadline (R86).
+
+use crate::clock::{self, NEVER};
+use crate::context::{self, Entered, Frame};
+use crate::driver::Driver;
+use crate::ready::{Above, Payload, ReadyBox};
+use crate::scope::{Kind, Scope};
+use crate::tree::Tree;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::ptr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+/// What the thread that runs a loop knows, beside the tree.
+pub(crate) struct Worker {
+    pub driver: Rc<dyn Driver>,
+}
+
+/// How a run is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Time stands still while anything can run, and then jumps to the next deadline.
+    pub virtual_time: bool,
+}
+
+/// Runs a future to its end on the calling thread, over `driver`.
+///
+/// # Panics
+/// If a run is going on on this thread already, with the panic of `main`, and if the driver fails in a way that it cannot mend.
+pub fn run<F: Future>(driver: Rc<dyn Driver>, options: Options, place: &'static Location<'static>, main: F) -> F::Output {
+    assert!(
+        context::frame().tree.is_none(),
+        "a run was started inside of a run, on the same thread: await the future instead, or start the run on a thread of its own"
+    );
+    let tree = Tree::lend();
+    tree.clock.reset(options.virtual_time);
+    tree.parker.attach(driver.unparker());
+    tree.set_turn_time(tree.clock.now());
+    let worker = Worker { driver };
+    let root = pin!(Scope::new(Kind::Run, place));
+    // SAFETY: pinned here, unlinked below, in `Run::drop`, before it goes away.
+    drop(unsafe { root.link(tree, ptr::null(), ptr::null(), || tree.clock.now()) });
+    let mut run = Run {
+        tree,
+        worker: &worker,
+        root: root.as_ref(),
+        ready: ReadyBox::new(Above::Worker(tree), place),
+        main: pin!(Some(main)),
+        outcome: None,
+    };
+    run.turns();
+    match run.outcome.take().expect("the loop ends when main has") {
+        Ok(output) => {
+            drop(run);
+            output
+        }
+        Err(payload) => {
+            drop(run);
+            resume_unwind(payload)
+        }
+    }
+}
+
+struct Run<'a, F: Future> {
+    tree: &'static Tree,
+    worker: &'a Worker,
+    root: Pin<&'a Scope>,
+    ready: ReadyBox,
+    main: Pin<&'a mut Option<F>>,
+    outcome: Option<Result<F::Output, Payload>>,
+}
+
+impl<F: Future> Run<'_, F> {
+    fn frame(&self) -> Frame {
+        Frame {
+            tree: Some(self.tree),
+            worker: self.worker,
+            scope: self.root.get_ref(),
+            task: ptr::null(),
+            ready: ptr::null(),
+        }
+    }
+
+    fn turns(&mut self) {
+        let _entered = Entered::new(self.frame());
+        let waker = Waker::from(std::sync::Arc::new(UnparkWorker(self.tree)));
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            self.run_ready(&mut cx);
+            if self.outcome.is_some() {
+                return;
+            }
+            self.wait();
+            let now = self.tree.clock.now();
+            self.tree.set_turn_time(now);
+            let mut locked = self.tree.lock();
+            locked.set_alarm(0);
+            locked.expire(now);
+        }
+    }
+
+    fn run_ready(&mut self, cx: &mut Context<'_>) {
+        let (main, outcome) = (&mut self.main, &mut self.outcome);
+        self.ready.run(&self.root, cx, |cx| {
+            if outcome.is_some() {
+                return;
+            }
+            let Some(future) = main.as_mut().as_pin_mut() else { return };
+            *outcome = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                Ok(Poll::Pending) => None,
+                Ok(Poll::Ready(output)) => Some(Ok(output)),
+                Err(payload) => Some(Err(payload)),
+            };
+        });
+    }
+
+    /// Looks at the driver, and sleeps in it if nothing can run.
+    fn wait(&mut self) {
+        let driver = &*self.worker.driver;
+        if self.ready.has_work() {
+            return check(driver, driver.poll());
+        }
+        let mut locked = self.tree.lock();
+        let alarm = locked.next_deadline();
+        locked.set_alarm(alarm);
+        drop(locked);
+        if self.tree.clock.is_virtual() && alarm != NEVER {
+            return self.jump(alarm);
+        }
+        if self.tree.parker.prepare() {
+            let timeout = (alarm != NEVER).then(|| Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now())));
+            let parked = driver.park(timeout);
+            self.tree.parker.awake();
+            check(driver, parked);
+        }
+    }
+
+    /// Virtual time: what is due in the real world comes first, then time moves exactly to the next deadline (R51, R52).
+    fn jump(&mut self, alarm: u64) {
+        let driver = &*self.worker.driver;
+        check(driver, driver.poll());
+        if !self.ready.has_work() && driver.in_flight() > 0 && self.tree.parker.prepare() {
+            let parked = driver.park(Some(Duration::from_millis(1)));
+            self.tree.parker.awake();
+            check(driver, parked);
+        }
+        if !self.ready.has_work() {
+            self.tree.clock.jump(alarm);
+        }
+    }
+}
+
+#[track_caller]
+fn check(driver: &dyn Driver, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        panic!("the {} driver cannot go on: {error}", driver.name());
+    }
+}
+
+impl<F: Future> Drop for Run<'_, F> {
+    fn drop(&mut self) {
+        // Also on the way out of a panic of the driver: nothing may be left that points to this frame.
+        let _entered = Entered::new(self.frame());
+        let main = catch_unwind(AssertUnwindSafe(|| self.main.set(None)));
+        self.ready.set_body_done();
+        self.ready.close(&self.root);
+        self.worker.driver.shutdown();
+        self.root.unlink();
+        self.tree.give_back();
+        if let Err(payload) = main
+            && !std::thread::panicking()
+        {
+            resume_unwind(payload);
+        }
+    }
+}
+
+struct UnparkWorker(&'static Tree);
+
+impl Wake for UnparkWorker {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.parker.unpark();
+    }
+
+    fn wake_by_ref(self: &std::sync::Arc<Self>) {
+        self.0.parker.unpark();
+    }
+}
+
+/// Calls `f` with the driver of the run on this thread, if there is one and it is a `D`.
+pub fn with_driver<D: Driver, R>(f: impl FnOnce(&D) -> R) -> Option<R> {
+    let worker = context::frame().worker;
+    if worker.is_null() {
+        return None;
+    }
+    // SAFETY: [CURRENT] of the context module.
+    let driver: &dyn std::any::Any = unsafe { &*(*worker).driver };
+    driver.downcast_ref::<D>().map(f)
+}
+
+/// Whether this thread is inside of a run.
+pub fn in_run() -> bool {
+    context::frame().tree.is_some()
+}
+
+/// The time on the clock of the run; outside of a run, on the machine's.
+pub fn now() -> u64 {
+    context::frame().tree.map_or_else(|| clock::nanos(std::time::Instant::now()), |tree| tree.clock.now())
+}
