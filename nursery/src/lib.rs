@@ -1,1 +1,28 @@
-//! TODO
+//! Nurseries, cancel scopes, error groups and channels, on the loop of `trefoil-runtime`.
+//!
+//! Users want the crate `trefoil`, which adds I/O. Read here in this order: `nursery` (where tasks come from and end), `scope` (cancel scopes,
+//! deadlines, shields), `group` (errors of several tasks), then `event` and `channel`, which are made of `trefoil_runtime::WaitQueue`
+//! alone, as a primitive of your own would be.
+
+mod channel;
+mod event;
+mod group;
+mod join;
+mod nursery;
+mod scope;
+
+pub use channel::{Receiver, Recv, Send, SendError, Sender, TryRecvError, TrySendError, channel, unbounded};
+pub use event::{Event, WaitEvent};
+pub use group::ErrorGroup;
+pub use join::Join;
+pub use nursery::{Local, Nursery, Open, OrCancelled, Shared, local_nursery, nursery};
+pub use scope::{
+    CancelScope, EffectiveDeadline, InScope, OrTimedOut, Shielded, cancel_cause, effective_deadline, fail_after,
+    fail_at, move_on_after, move_on_at, shield, shield_for,
+};
+#[doc(hidden)]
+pub use trefoil_runtime::doc_run;
+pub use trefoil_runtime::{
+    CancelAware, Cancelled, Cause, Sleep, Source, TimedOut, checkpoint, checkpoint_if_cancelled, now, sleep,
+    sleep_forever, sleep_until, yield_now,
+};

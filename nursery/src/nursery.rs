@@ -22,7 +22,9 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Entry, Kind, Outcome, Payload, Ready, ReadyBox, Scope, Source};
+use trefoil_runtime::{
+    self as runtime, CancelAware, Cancelled, Entry, Kind, Outcome, Payload, Ready, ReadyBox, Scope, Source,
+};
 
 type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
@@ -480,7 +482,8 @@ where
         let this = unsafe { self.get_unchecked_mut() };
         assert!(!this.done, "a nursery was polled after it had ended");
         this.entry.enter(cx);
-        let state = this.state.get();
+        // SAFETY: the state is in a box that lives as long as this future.
+        let state = unsafe { &*this.state.0.as_ptr() };
         if !state.scope.is_cancelled() {
             this.told = false;
         } else if !std::mem::replace(&mut this.told, true) {
@@ -518,7 +521,7 @@ where
             // What is left in the queue are late wakes of those that are done.
         }
         this.done = true;
-        this.ready.close(&this.state.get().scope);
+        this.ready.close(&state.scope);
         let absorbs = this.entry.leave();
         Poll::Ready(this.settle(absorbs))
     }

@@ -101,7 +101,10 @@ impl CancelAware for io::Error {
 
 impl CancelAware for Box<dyn Error + Send + Sync> {
     fn is_cancelled(&self) -> bool {
-        self.is::<Cancelled>() || self.downcast_ref::<io::Error>().is_some_and(CancelAware::is_cancelled)
+        // An error of ours that gives something back, like that of a cancelled send, has the cancellation as its source.
+        self.is::<Cancelled>()
+            || self.downcast_ref::<io::Error>().is_some_and(CancelAware::is_cancelled)
+            || self.source().is_some_and(|source| source.is::<Cancelled>())
     }
 }
 

@@ -108,7 +108,9 @@ pub fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
 #[cold]
 #[track_caller]
 pub(crate) fn outside(what: &str) -> ! {
-    panic!("{what} was polled outside of a run: call it from a future that `trefoil::run` drives, on the thread that drives it")
+    panic!(
+        "{what} was polled outside of a run: call it from a future that `trefoil::run` drives, on the thread that drives it"
+    )
 }
 
 /// The cancel point of an operation that has not begun to wait: `Ready(Err)` in a cancelled scope (R37), `Ready(Ok)` elsewhere.

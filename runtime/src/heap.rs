@@ -87,7 +87,11 @@ impl<P: Position> Heap<P> {
     }
 
     fn settle(&mut self, index: usize) {
-        if index > 0 && self.entries[index].key() < self.entries[(index - 1) / 4].key() { self.up(index) } else { self.down(index) }
+        if index > 0 && self.entries[index].key() < self.entries[(index - 1) / 4].key() {
+            self.up(index)
+        } else {
+            self.down(index)
+        }
     }
 
     fn up(&mut self, mut index: usize) {
@@ -106,7 +110,11 @@ impl<P: Position> Heap<P> {
     fn down(&mut self, mut index: usize) {
         loop {
             let first = 4 * index + 1;
-            let Some(least) = (first..(first + 4).min(self.entries.len())).min_by_key(|&child| self.entries[child].key()) else { break };
+            let Some(least) =
+                (first..(first + 4).min(self.entries.len())).min_by_key(|&child| self.entries[child].key())
+            else {
+                break;
+            };
             if self.entries[index].key() <= self.entries[least].key() {
                 break;
             }

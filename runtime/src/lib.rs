@@ -30,6 +30,7 @@ mod time;
 mod tree;
 mod wait;
 mod waker_slot;
+mod wakers;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod worker;
 
@@ -48,6 +49,28 @@ pub use worker::{Options, in_run, run, with_driver};
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].
 pub fn now_nanos() -> u64 {
     worker::now()
+}
+
+/// The deadline that applies to the code that asks, and whether its scope is cancelled (R47).
+#[track_caller]
+pub fn current_effective_deadline() -> (u64, bool) {
+    let (tree, scope) = current();
+    tree.lock().effective_deadline(scope)
+}
+
+/// Why the current scope is cancelled, if it is (R5).
+#[track_caller]
+pub fn current_cause() -> Option<Cause> {
+    let (tree, scope) = current();
+    if scope.is_cancelled() { tree.lock().cause(scope) } else { None }
+}
+
+#[track_caller]
+fn current<'a>() -> (&'static tree::Tree, &'a Scope) {
+    let frame = context::frame();
+    let Some(tree) = frame.tree else { context::outside("a question about the current scope") };
+    // SAFETY: [CURRENT] of the context module: it is current until the caller returns to the loop.
+    (tree, unsafe { &*frame.scope })
 }
 
 /// Runs a documentation example without I/O.

@@ -273,7 +273,8 @@ struct TaskCell<F: Future, S: Outcome<F::Output>> {
 }
 
 impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
-    const VTABLE: VTable = VTable { poll: Self::poll, cut: Self::cut, value: Self::value, drop_value: Self::drop_value, free: Self::free };
+    const VTABLE: VTable =
+        VTable { poll: Self::poll, cut: Self::cut, value: Self::value, drop_value: Self::drop_value, free: Self::free };
 
     unsafe fn poll(task: *const Header, cx: &mut Context<'_>) -> bool {
         // SAFETY: [OWNER]. The pointer stays raw but for the future itself, which is pinned in the cell.
@@ -759,7 +760,12 @@ impl Ready {
                 }
                 // Before anybody can find the orphan's bit: the queue's reference it stands for.
                 self.body.state.fetch_add(REF, Ordering::Relaxed);
-                match (*child).state.compare_exchange_weak(state, (state | ORPHAN) - REF, Ordering::AcqRel, Ordering::Acquire) {
+                match (*child).state.compare_exchange_weak(
+                    state,
+                    (state | ORPHAN) - REF,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                ) {
                     Ok(_) => return,
                     Err(now) => {
                         self.body.state.fetch_sub(REF, Ordering::Relaxed);
@@ -971,7 +977,12 @@ impl<T> Drop for RawJoin<T> {
                 drop(value);
                 return;
             }
-            match self.task().state.compare_exchange_weak(state, (state & !JOIN) - REF, Ordering::AcqRel, Ordering::Acquire) {
+            match self.task().state.compare_exchange_weak(
+                state,
+                (state & !JOIN) - REF,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 // The owner has a reference while it is not done: this was not the last.
                 Ok(_) => return,
                 Err(now) => state = now,

@@ -169,6 +169,11 @@ impl Scope {
         self.flags.fetch_and(!flag, Ordering::AcqRel)
     }
 
+    /// Names the queue of the nursery whose scope this is, for the task tree.
+    pub fn set_children(&self, ready: *const crate::ready::Ready) {
+        self.ready.store(ready.cast_mut(), Ordering::Release);
+    }
+
     /// Whether operations in this scope are cancelled: one load.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
@@ -280,7 +285,11 @@ impl Scope {
         if settings & CANCEL_CALLED != 0 {
             locked.cancel(self, Source::Explicit, self.place);
         } else if deadline != u64::MAX {
-            if deadline <= now() { locked.cancel(self, Source::Deadline, self.place) } else { locked.set_deadline(self, deadline) }
+            if deadline <= now() {
+                locked.cancel(self, Source::Deadline, self.place)
+            } else {
+                locked.set_deadline(self, deadline)
+            }
         }
         locked
     }

@@ -125,7 +125,6 @@ pub struct Scoped<S: Deref<Target = Scope>, F> {
     entry: Entry<S>,
 }
 
-
 impl<S: Deref<Target = Scope>, F> std::fmt::Debug for Scoped<S, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.entry.fmt(f)

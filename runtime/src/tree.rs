@@ -20,6 +20,7 @@ use crate::parker::Parker;
 use crate::ready::Header;
 use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, SHIELD, Scope, Source, WAKER_SET};
 use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::wakers::Wakers;
 use std::panic::Location;
 use std::ptr;
 use std::task::Waker;
@@ -126,37 +127,6 @@ impl Tree {
     /// Sets the time of the turn.
     pub fn set_turn_time(&self, now: u64) {
         self.now.store(now, Ordering::Relaxed);
-    }
-}
-
-/// Wakers to be woken when the lock is released.
-#[derive(Default)]
-struct Wakers {
-    first: Option<Waker>,
-    rest: Vec<Waker>,
-}
-
-impl Wakers {
-    fn push(&mut self, waker: Option<Waker>) {
-        let Some(waker) = waker else { return };
-        if self.first.is_none() { self.first = Some(waker) } else { self.rest.push(waker) }
-    }
-}
-
-impl Drop for Wakers {
-    fn drop(&mut self) {
-        // A waker that panics does not keep the others from being woken.
-        let mut panicked = None;
-        for waker in self.first.take().into_iter().chain(self.rest.drain(..)) {
-            if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake())) {
-                panicked.get_or_insert(payload);
-            }
-        }
-        if let Some(payload) = panicked
-            && !std::thread::panicking()
-        {
-            std::panic::resume_unwind(payload);
-        }
     }
 }
 
@@ -392,7 +362,8 @@ impl Locked<'_> {
     /// scope that polls it next. Returns the waker it held, to be dropped outside of the lock.
     pub(crate) fn unlink_scope(&mut self, scope: &Scope) -> Option<Waker> {
         // SAFETY: [LOCKED].
-        let (first_child, first_park) = scope.links.with(|links| unsafe { ((*links).first_child, (*links).first_park) });
+        let (first_child, first_park) =
+            scope.links.with(|links| unsafe { ((*links).first_child, (*links).first_park) });
         let mut child = first_child;
         while !child.is_null() {
             // SAFETY: [LOCKED].

@@ -14,12 +14,13 @@ use crate::cancelled::Cancelled;
 use crate::context;
 use crate::park::{Completed, Park, Wait};
 use crate::sync::{Mutex, UnsafeCell};
+use crate::wakers::Wakers;
 use std::fmt;
 use std::marker::PhantomPinned;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::ptr;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 struct Node<T> {
     park: Park,
@@ -86,7 +87,7 @@ impl<S, T, const N: usize> WaitQueue<S, T, N> {
 
     /// Takes the lock.
     pub fn lock(&self) -> Guard<'_, S, T, N> {
-        Guard { inner: self.inner.lock(), wakers: Wakers { first: None, rest: Vec::new() } }
+        Guard { inner: self.inner.lock(), wakers: Wakers::default() }
     }
 
     /// An operation that has not begun.
@@ -99,22 +100,6 @@ impl<S, T, const N: usize> WaitQueue<S, T, N> {
                 slot: UnsafeCell::new(None),
             },
             _pinned: PhantomPinned,
-        }
-    }
-}
-
-struct Wakers {
-    first: Option<Waker>,
-    rest: Vec<Waker>,
-}
-
-impl Drop for Wakers {
-    fn drop(&mut self) {
-        if let Some(waker) = self.first.take() {
-            waker.wake();
-        }
-        for waker in self.rest.drain(..) {
-            waker.wake();
         }
     }
 }
@@ -171,12 +156,30 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
             // SAFETY: as above; if this wins, the node may be gone from here on.
             match unsafe { &(*node).park }.complete() {
                 Completed::Won(waker) => {
-                    if let Some(waker) = waker {
-                        if self.wakers.first.is_none() { self.wakers.first = Some(waker) } else { self.wakers.rest.push(waker) }
-                    }
+                    self.wakers.push(waker);
                     return Ok(give);
                 }
                 Completed::Lost => swap(&mut give),
+            }
+        }
+    }
+
+    /// Wakes the oldest waiter of a list with what it had brought, and nothing else: what it waited for is not to be had any more.
+    /// False if nobody waits.
+    pub fn release(&mut self, list: usize) -> bool {
+        loop {
+            let node = self.inner.lists[list].first;
+            if node.is_null() {
+                return false;
+            }
+            // SAFETY: [LISTED]: it is in a list, and we have the lock. If this wins, it may be gone afterwards.
+            let completed = unsafe {
+                self.remove(&*node);
+                (*node).park.complete()
+            };
+            if let Completed::Won(waker) = completed {
+                self.wakers.push(waker);
+                return true;
             }
         }
     }

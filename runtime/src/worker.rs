@@ -31,7 +31,12 @@ pub struct Options {
 ///
 /// # Panics
 /// If a run is going on on this thread already, with the panic of `main`, and if the driver fails in a way that it cannot mend.
-pub fn run<F: Future>(driver: Rc<dyn Driver>, options: Options, place: &'static Location<'static>, main: F) -> F::Output {
+pub fn run<F: Future>(
+    driver: Rc<dyn Driver>,
+    options: Options,
+    place: &'static Location<'static>,
+    main: F,
+) -> F::Output {
     assert!(
         context::frame().tree.is_none(),
         "a run was started inside of a run, on the same thread: await the future instead, or start the run on a thread of its own"

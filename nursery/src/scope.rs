@@ -1,0 +1,424 @@
+//! Cancel scopes, deadlines and shields: functions that take a future, so that there is nothing to infer.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use trefoil_runtime::{self as runtime, CancelAware, Cause, Entry, Kind, NEVER, Scope, Scoped, TimedOut};
+
+/// A handle of a cancel scope: clone it, send it to other threads; cancel, set a deadline, raise a shield, at any time.
+///
+/// A scope is for one use: [`run`](Self::run) a future in it. Settings made before apply from the start (R6), settings made after it
+/// was left have no effect.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::{sleep_forever, CancelScope};
+/// let scope = CancelScope::new();
+/// let remote = scope.clone();
+/// std::thread::spawn(move || remote.cancel());
+/// let ended = scope.run(async { sleep_forever().await }).await;
+/// assert_eq!(ended, Ok(None));
+/// assert!(scope.cancelled_caught());
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct CancelScope {
+    scope: Arc<Scope>,
+}
+
+impl fmt::Debug for CancelScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelScope")
+            .field("opened", &format_args!("{}", self.scope.place))
+            .field("cancelled", &self.scope.is_cancelled())
+            .field("deadline", &self.deadline())
+            .field("shield", &self.shield())
+            .finish()
+    }
+}
+
+impl Default for CancelScope {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CancelScope {
+    /// A scope that nothing runs in yet, without a deadline or a shield.
+    #[track_caller]
+    pub fn new() -> Self {
+        Self { scope: Arc::new(Scope::new(Kind::Scope, Location::caller())) }
+    }
+
+    /// Cancels the scope: every operation in it returns [`Cancelled`](crate::Cancelled) from now on, and those that wait are
+    /// ended before this returns (R15). Any thread, any time; again does nothing, and nothing takes it back (R3, R4).
+    #[track_caller]
+    pub fn cancel(&self) {
+        self.scope.cancel(runtime::Source::Explicit, Location::caller());
+    }
+
+    /// Moves the deadline at which the scope is cancelled, at once (R48); `None` takes it away.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.scope.set_deadline(deadline.map_or(NEVER, runtime::nanos));
+    }
+
+    /// The deadline of this scope alone; see [`effective_deadline`] for what applies in it.
+    pub fn deadline(&self) -> Option<Instant> {
+        runtime::instant(self.scope.deadline())
+    }
+
+    /// Raises or lowers the shield against cancellation from outside. Lowered, a cancellation that waits outside is
+    /// delivered at once (R33).
+    pub fn set_shield(&self, up: bool) {
+        self.scope.set_shield(up);
+    }
+
+    /// Whether the shield is up.
+    pub fn shield(&self) -> bool {
+        self.scope.shield()
+    }
+
+    /// Whether this scope was cancelled itself, by [`cancel`](Self::cancel) or its deadline. Notices a deadline that has just passed
+    /// (R14).
+    pub fn cancel_called(&self) -> bool {
+        self.scope.cancel_called(runtime::now_nanos)
+    }
+
+    /// Whether the scope absorbed a cancellation when it was left (R26).
+    pub fn cancelled_caught(&self) -> bool {
+        self.scope.cancelled_caught()
+    }
+
+    /// Who cancelled the scope, or the one around it that it inherits from, and where (R5).
+    pub fn cause(&self) -> Option<Cause> {
+        self.scope.cause()
+    }
+
+    /// Runs a future in the scope: `Ok(None)` if the scope was cancelled, and that ended the future.
+    ///
+    /// # Errors
+    /// Those of the body. [`Cancelled`](crate::Cancelled) only if a scope further out is cancelled (R24).
+    ///
+    /// # Cancellation
+    /// The body is told at its next operation, and is awaited. A body that waits for nothing that this library knows of is dropped
+    /// (N13).
+    ///
+    /// # Panics
+    /// When it is awaited while the scope is or was in use (R7), and outside of a run.
+    pub fn run<T, E, F>(&self, body: F) -> InScope<F>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: CancelAware,
+    {
+        // SAFETY: the scope is in an `Arc`.
+        InScope { scoped: Scoped::new(unsafe { Entry::new(Held::Shared(self.scope.clone())) }, body), after: None }
+    }
+}
+
+/// A scope that stays in its place.
+enum Held {
+    Own(Box<Scope>),
+    Shared(Arc<Scope>),
+}
+
+impl Deref for Held {
+    type Target = Scope;
+    fn deref(&self) -> &Scope {
+        match self {
+            Held::Own(scope) => scope,
+            Held::Shared(scope) => scope,
+        }
+    }
+}
+
+fn own(kind: Kind, place: &'static Location<'static>) -> Entry<Held> {
+    // SAFETY: the scope is in a box.
+    unsafe { Entry::new(Held::Own(Box::new(Scope::new(kind, place)))) }
+}
+
+/// A future in a cancel scope; see [`CancelScope::run`] and [`move_on_after`].
+#[must_use = "a scope does nothing until it is awaited"]
+pub struct InScope<F> {
+    scoped: Scoped<Held, F>,
+    /// Relative deadlines start at the first poll (R43).
+    after: Option<Duration>,
+}
+
+impl<F> fmt::Debug for InScope<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.scoped.fmt(f)
+    }
+}
+
+impl<F> InScope<F> {
+    fn start<'a>(self: Pin<&'a mut Self>) -> Pin<&'a mut Scoped<Held, F>> {
+        // SAFETY: `scoped` is pinned, `after` is not.
+        let this = unsafe { self.get_unchecked_mut() };
+        if let Some(length) = this.after.take() {
+            this.scoped.scope().set_deadline(runtime::after(runtime::now_nanos(), length));
+        }
+        // SAFETY: as above.
+        unsafe { Pin::new_unchecked(&mut this.scoped) }
+    }
+}
+
+impl<T, E, F> Future for InScope<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    type Output = Result<Option<T>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.start().poll_caught(cx)
+    }
+}
+
+/// Runs a future for a length of time at most: `Ok(None)` if the time was over first.
+///
+/// The length counts from the first poll (R43). A body that is done returns its value, even if the time is over by then (R29).
+///
+/// # Errors
+/// Those of the body. [`Cancelled`](crate::Cancelled) only if a scope further out is cancelled.
+///
+/// # Cancellation
+/// When the time is over, the operation that the body waits for returns [`Cancelled`](crate::Cancelled), and the body is awaited.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::{move_on_after, sleep, Cancelled};
+/// use std::time::Duration;
+/// let slow = move_on_after(Duration::from_millis(1), async {
+///     sleep(Duration::from_secs(3600)).await?;
+///     Ok::<_, Cancelled>("done")
+/// })
+/// .await;
+/// assert_eq!(slow, Ok(None));
+/// # });
+/// ```
+#[track_caller]
+pub fn move_on_after<T, E, F>(length: Duration, body: F) -> InScope<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    InScope { scoped: Scoped::new(own(Kind::Scope, Location::caller()), body), after: Some(length) }
+}
+
+/// Runs a future until an instant at most: `Ok(None)` if that came first. Otherwise as [`move_on_after`].
+///
+/// # Errors
+/// As for [`move_on_after`].
+#[track_caller]
+pub fn move_on_at<T, E, F>(deadline: Instant, body: F) -> InScope<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    let entry = own(Kind::Scope, Location::caller());
+    entry.scope().set_deadline(runtime::nanos(deadline));
+    InScope { scoped: Scoped::new(entry, body), after: None }
+}
+
+/// The future of [`fail_after`] and [`fail_at`].
+#[derive(Debug)]
+#[must_use = "a scope does nothing until it is awaited"]
+pub struct OrTimedOut<F> {
+    scope: InScope<F>,
+}
+
+impl<T, E, F> Future for OrTimedOut<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: CancelAware + From<TimedOut>,
+{
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `scope` is pinned with this.
+        let scope = unsafe { self.map_unchecked_mut(|this| &mut this.scope) };
+        Poll::Ready(match ready!(scope.poll(cx)) {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(TimedOut::new().into()),
+            Err(error) => Err(error),
+        })
+    }
+}
+
+/// Runs a future for a length of time at most, and fails with [`TimedOut`] if the time was over first.
+///
+/// # Errors
+/// [`TimedOut`] if this deadline, and not one further out, ended the body (R30); otherwise those of the body. An `io::Error` made from it
+/// has the kind `TimedOut`.
+///
+/// # Cancellation
+/// As for [`move_on_after`].
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::{fail_after, sleep};
+/// use std::{io, time::Duration};
+/// let slow: io::Result<()> = fail_after(Duration::from_millis(1), async {
+///     sleep(Duration::from_secs(3600)).await?;
+///     Ok(())
+/// })
+/// .await;
+/// assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
+/// # });
+/// ```
+#[track_caller]
+pub fn fail_after<T, E, F>(length: Duration, body: F) -> OrTimedOut<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: CancelAware + From<TimedOut>,
+{
+    OrTimedOut { scope: move_on_after(length, body) }
+}
+
+/// Runs a future until an instant at most, and fails with [`TimedOut`] if that came first. Otherwise as [`fail_after`].
+///
+/// # Errors
+/// As for [`fail_after`].
+#[track_caller]
+pub fn fail_at<T, E, F>(deadline: Instant, body: F) -> OrTimedOut<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: CancelAware + From<TimedOut>,
+{
+    OrTimedOut { scope: move_on_at(deadline, body) }
+}
+
+/// The future of [`shield`].
+#[must_use = "a shield does nothing until it is awaited"]
+pub struct Shielded<F> {
+    scoped: Scoped<Held, F>,
+}
+
+impl<F> fmt::Debug for Shielded<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.scoped.fmt(f)
+    }
+}
+
+impl<F: Future> Future for Shielded<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `scoped` is pinned with this.
+        let scoped = unsafe { self.map_unchecked_mut(|this| &mut this.scoped) };
+        Poll::Ready(ready!(scoped.poll_body(cx)).expect("a shield without a handle is not cancelled itself"))
+    }
+}
+
+/// Runs a future that cancellation from outside does not reach: for clean-up that has to wait.
+///
+/// It may take as long as it likes, and a cancelled program waits for it. Prefer [`shield_for`], which puts a limit.
+///
+/// # Cancellation
+/// Not noticed inside. What is cancelled outside stays so: the next operation after the shield returns
+/// [`Cancelled`](crate::Cancelled).
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::{move_on_after, shield, sleep, sleep_forever, Cancelled};
+/// use std::time::Duration;
+/// let mut said_goodbye = false;
+/// move_on_after(Duration::from_millis(1), async {
+///     let result = sleep_forever().await;
+///     shield(async {
+///         sleep(Duration::from_millis(1)).await.expect("not reached by the deadline outside");
+///         said_goodbye = true;
+///     })
+///     .await;
+///     result
+/// })
+/// .await
+/// .unwrap();
+/// assert!(said_goodbye);
+/// # });
+/// ```
+#[track_caller]
+pub fn shield<F: Future>(body: F) -> Shielded<F> {
+    Shielded { scoped: Scoped::new(own(Kind::Shield, Location::caller()), body) }
+}
+
+/// Runs a future that cancellation from outside does not reach, for a length of time at most: `Ok(None)` if the time was over first.
+///
+/// # Errors
+/// Those of the body.
+///
+/// # Cancellation
+/// Not noticed inside, but for the time limit (R32).
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::{shield_for, sleep_forever, Cancelled};
+/// use std::time::Duration;
+/// let hung = shield_for(Duration::from_millis(1), async { sleep_forever().await }).await;
+/// assert_eq!(hung, Ok(None));
+/// # });
+/// ```
+#[track_caller]
+pub fn shield_for<T, E, F>(limit: Duration, body: F) -> InScope<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: CancelAware,
+{
+    InScope { scoped: Scoped::new(own(Kind::Shield, Location::caller()), body), after: Some(limit) }
+}
+
+/// What ends the code that asks: see [`effective_deadline`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EffectiveDeadline {
+    /// The current scope is cancelled.
+    Cancelled,
+    /// A deadline, of this scope or of one around it.
+    At(Instant),
+    /// Nothing.
+    Never,
+}
+
+/// The earliest deadline that applies to the code that asks, up to the first shield around it (R47).
+///
+/// # Panics
+/// Outside of a run.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::{effective_deadline, move_on_after, Cancelled, EffectiveDeadline};
+/// use std::time::Duration;
+/// assert_eq!(effective_deadline(), EffectiveDeadline::Never);
+/// move_on_after(Duration::from_secs(1), async {
+///     assert!(matches!(effective_deadline(), EffectiveDeadline::At(_)));
+///     Ok::<_, Cancelled>(())
+/// })
+/// .await
+/// .unwrap();
+/// # });
+/// ```
+pub fn effective_deadline() -> EffectiveDeadline {
+    match runtime::current_effective_deadline() {
+        (_, true) => EffectiveDeadline::Cancelled,
+        (at, false) => runtime::instant(at).map_or(EffectiveDeadline::Never, EffectiveDeadline::At),
+    }
+}
+
+/// Who cancelled the current scope, or the one that it inherits from; `None` where it is not cancelled.
+///
+/// # Panics
+/// Outside of a run.
+pub fn cancel_cause() -> Option<Cause> {
+    runtime::current_cause()
+}
