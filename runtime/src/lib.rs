@@ -25,6 +25,7 @@ mod parker;
 mod ready;
 mod scope;
 mod scoped;
+mod snapshot;
 pub mod sync;
 mod time;
 mod tree;
@@ -42,6 +43,7 @@ pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox};
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Scoped};
+pub use snapshot::{ScopeView, TaskView, WaitView};
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use wait::{Guard, Handed, Turn, WaitQueue, Waiter};
 pub use worker::{Options, in_run, run, with_driver};
@@ -63,6 +65,18 @@ pub fn current_effective_deadline() -> (u64, bool) {
 pub fn current_cause() -> Option<Cause> {
     let (tree, scope) = current();
     if scope.is_cancelled() { tree.lock().cause(scope) } else { None }
+}
+
+/// The whole task tree of the run on this thread, at this moment; print it with `{}`.
+///
+/// # Panics
+/// Outside of a run.
+#[track_caller]
+pub fn tree() -> ScopeView {
+    let (tree, scope) = current();
+    let now = tree.clock.now();
+    let locked = tree.lock();
+    snapshot::view(&locked, locked.root(scope), now, 0)
 }
 
 #[track_caller]

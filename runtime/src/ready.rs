@@ -136,6 +136,10 @@ impl Header {
         self.state.load(Ordering::Acquire) & SCHEDULED != 0
     }
 
+    pub(crate) fn is_body(&self) -> bool {
+        ptr::eq(self.queue.cast(), self)
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.state.load(Ordering::Acquire) & DONE != 0
     }
@@ -384,7 +388,6 @@ struct Owner {
     queued: usize,
     first_child: *const Header,
     last_child: *const Header,
-    live: usize,
     closed: bool,
 }
 
@@ -396,6 +399,8 @@ pub struct Ready {
     inbox: Inbox<Header>,
     parent: Above,
     joins: Mutex<()>,
+    /// Children that are not done: stored by the owner, read by anybody.
+    live: AtomicUsize,
     owner: UnsafeCell<Owner>,
 }
 
@@ -439,13 +444,13 @@ impl ReadyBox {
             inbox: Inbox::new(),
             parent,
             joins: Mutex::new(()),
+            live: AtomicUsize::new(0),
             owner: UnsafeCell::new(Owner {
                 first: ptr::null(),
                 last: ptr::null(),
                 queued: 0,
                 first_child: ptr::null(),
                 last_child: ptr::null(),
-                live: 0,
                 closed: false,
             }),
         }));
@@ -481,8 +486,7 @@ impl ReadyBox {
 
     /// How many children are not done.
     pub fn live(&self) -> usize {
-        // SAFETY: [OWNER].
-        self.get().owner.with(|owner| unsafe { (*owner).live })
+        self.get().live()
     }
 
     /// Whether the body is done.
@@ -634,6 +638,11 @@ unsafe fn forget_task(task: *const Header) {
 }
 
 impl Ready {
+    /// How many children are not done. Any thread.
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
     unsafe fn push_local(&self, task: *const Header) {
         // SAFETY: [OWNER], [LISTED].
         let closed = self.owner.with_mut(|owner| unsafe {
@@ -706,7 +715,7 @@ impl Ready {
                 (*owner.last_child).next.set(child);
             }
             owner.last_child = child;
-            owner.live += 1;
+            self.live.store(self.live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         });
     }
 
@@ -728,7 +737,7 @@ impl Ready {
                 } else {
                     (*next).prev.set(prev);
                 }
-                owner.live -= 1;
+                self.live.store(self.live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
             });
             // Release: the value, for the join handle.
             let before = (*child).state.fetch_or(DONE, Ordering::AcqRel);
@@ -835,20 +844,6 @@ impl Ready {
             drop(stage);
             join
         }
-    }
-
-    /// The children that are not done, for the task tree. \[OWNER\]'s thread only.
-    pub(crate) unsafe fn children(&self) -> Vec<*const Header> {
-        let mut all = Vec::new();
-        // SAFETY: [OWNER].
-        unsafe {
-            let mut child = self.owner.with(|owner| (*owner).first_child);
-            while !child.is_null() {
-                all.push(child);
-                child = (*child).next.get();
-            }
-        }
-        all
     }
 }
 

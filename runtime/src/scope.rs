@@ -67,7 +67,8 @@ pub struct Cause {
     pub source: Source,
     /// The place of the `cancel` call; for a deadline, of the scope that had it.
     pub place: &'static Location<'static>,
-    pub(crate) at: u64,
+    /// When: nanoseconds on the run's clock.
+    pub at: u64,
 }
 
 /// What a scope is for, in the task tree.
@@ -172,6 +173,12 @@ impl Scope {
     /// Names the queue of the nursery whose scope this is, for the task tree.
     pub fn set_children(&self, ready: *const crate::ready::Ready) {
         self.ready.store(ready.cast_mut(), Ordering::Release);
+    }
+
+    /// The task that opened it. Under the lock of the tree.
+    pub(crate) fn task(&self) -> *const Header {
+        // SAFETY: [LOCKED] of the tree.
+        self.links.with(|links| unsafe { (*links).task })
     }
 
     /// Whether operations in this scope are cancelled: one load.

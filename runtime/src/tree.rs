@@ -22,7 +22,7 @@ use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, SHIELD, Scope, Source, WAKER
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
 use std::panic::Location;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::task::Waker;
 
 #[derive(Clone, Copy, Debug)]
@@ -570,6 +570,40 @@ impl Locked<'_> {
             // SAFETY: [LOCKED].
             node = unsafe { &*parent };
         }
+    }
+
+    /// The children of the nursery that this scope is for.
+    pub(crate) fn live_children(&self, scope: &Scope) -> usize {
+        let ready = scope.ready.load(Ordering::Acquire);
+        // SAFETY: a scope that is linked belongs to a nursery that is there, and so is its queue.
+        unsafe { ready.as_ref() }.map_or(0, |ready| ready.live())
+    }
+
+    /// The scope at the top.
+    pub(crate) fn root<'s>(&self, scope: &'s Scope) -> &'s Scope {
+        let mut node = scope;
+        loop {
+            let parent = node.parent.load(Ordering::Relaxed);
+            // SAFETY: [LOCKED]; a parent outlives what is linked under it, or lets it go.
+            match unsafe { parent.as_ref() } {
+                Some(parent) => node = parent,
+                None => return node,
+            }
+        }
+    }
+
+    /// The scopes directly in this one, in order.
+    pub(crate) fn children(&self, scope: &Scope) -> Vec<NonNull<Scope>> {
+        let mut all = Vec::new();
+        // SAFETY: [LOCKED].
+        unsafe {
+            let mut child = scope.links.with(|links| (*links).first_child);
+            while let Some(found) = NonNull::new(child.cast_mut()) {
+                all.push(found);
+                child = (*child).links.with(|links| (*links).next);
+            }
+        }
+        all
     }
 
     /// What waits directly in this scope, in order.
