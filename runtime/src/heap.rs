@@ -48,6 +48,12 @@ impl<P: Position> Heap<P> {
         Self { entries: Vec::new() }
     }
 
+    /// How many entries there are.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The earliest entry.
     pub fn first(&self) -> Option<&Entry<P>> {
         self.entries.first()

@@ -43,7 +43,7 @@ pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox};
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Scoped};
-pub use snapshot::{ScopeView, TaskView, WaitView};
+pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use wait::{Guard, Handed, Turn, WaitQueue, Waiter};
 pub use worker::{Options, in_run, run, with_driver};
@@ -77,6 +77,26 @@ pub fn tree() -> ScopeView {
     let now = tree.clock.now();
     let locked = tree.lock();
     snapshot::view(&locked, locked.root(scope), now, 0)
+}
+
+/// What the run on this thread has at this moment, in numbers: how a program shows that it left nothing behind.
+///
+/// # Panics
+/// Outside of a run.
+///
+/// # Examples
+/// ```
+/// # trefoil_runtime::doc_run(async {
+/// let metrics = trefoil_runtime::metrics();
+/// assert_eq!((metrics.tasks, metrics.timers, metrics.in_flight), (0, 0, 0));
+/// # });
+/// ```
+#[track_caller]
+pub fn metrics() -> Metrics {
+    let (tree, scope) = current();
+    let (driver, in_flight) = worker::driver_state();
+    let locked = tree.lock();
+    snapshot::count(&locked, locked.root(scope), driver, in_flight)
 }
 
 #[track_caller]

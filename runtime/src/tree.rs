@@ -19,7 +19,7 @@ use crate::park::{Abort, Completed, Park, Wait};
 use crate::parker::Parker;
 use crate::ready::Header;
 use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, SHIELD, Scope, Source, WAKER_SET};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
@@ -72,6 +72,8 @@ unsafe impl Send for State {}
 pub struct Tree {
     state: Mutex<State>,
     now: AtomicU64,
+    /// Whether the heap has entries, for a look without the lock.
+    timers: AtomicBool,
     pub(crate) parker: Parker,
     pub(crate) clock: Clock,
 }
@@ -109,6 +111,7 @@ impl Tree {
         Self {
             state: Mutex::new(State { heap: Heap::new(), created: 0, alarm: 0 }),
             now: AtomicU64::new(0),
+            timers: AtomicBool::new(false),
             parker: Parker::new(),
             clock: Clock::new(),
         }
@@ -122,6 +125,11 @@ impl Tree {
     /// The time that the loop read at the begin of its turn.
     pub fn turn_time(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are deadlines. One that another thread sets just now is seen in the next turn, or wakes the worker.
+    pub(crate) fn has_timers(&self) -> bool {
+        self.timers.load(Ordering::Relaxed)
     }
 
     /// Sets the time of the turn.
@@ -159,6 +167,7 @@ impl Locked<'_> {
         self.state.created += 1;
         let order = self.state.created | if matches!(timer, Timer::Park(_)) { SLEEPERS } else { 0 };
         self.state.heap.insert(Entry { at, order, owner: timer });
+        self.tree.timers.store(true, Ordering::Relaxed);
         self.earlier(at);
     }
 
@@ -195,6 +204,9 @@ impl Locked<'_> {
 
     /// The next deadline, exactly; `u64::MAX` if there is none.
     pub fn next_deadline(&mut self) -> u64 {
+        if self.state.heap.first().is_none() {
+            self.tree.timers.store(false, Ordering::Relaxed);
+        }
         while let Some(first) = self.state.heap.first() {
             let (at, deadline) = (first.at, first.owner.deadline());
             if deadline <= at {
@@ -577,6 +589,11 @@ impl Locked<'_> {
         let ready = scope.ready.load(Ordering::Acquire);
         // SAFETY: a scope that is linked belongs to a nursery that is there, and so is its queue.
         unsafe { ready.as_ref() }.map_or(0, |ready| ready.live())
+    }
+
+    /// How many deadlines there are.
+    pub(crate) fn timers(&self) -> usize {
+        self.state.heap.len()
     }
 
     /// The scope at the top.

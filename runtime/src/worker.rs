@@ -20,6 +20,9 @@ pub(crate) struct Worker {
     pub driver: Rc<dyn Driver>,
 }
 
+/// In how many turns of a busy loop without deadlines the clock is read once.
+const CLOCK_EVERY: u32 = 32;
+
 /// How a run is set up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -56,6 +59,7 @@ pub fn run<F: Future>(
         ready: ReadyBox::new(Above::Worker(tree), place),
         main: pin!(Some(main)),
         outcome: None,
+        turn: 0,
     };
     run.turns();
     match run.outcome.take().expect("the loop ends when main has") {
@@ -77,6 +81,7 @@ struct Run<'a, F: Future> {
     ready: ReadyBox,
     main: Pin<&'a mut Option<F>>,
     outcome: Option<Result<F::Output, Payload>>,
+    turn: u32,
 }
 
 impl<F: Future> Run<'_, F> {
@@ -99,9 +104,22 @@ impl<F: Future> Run<'_, F> {
             if self.outcome.is_some() {
                 return;
             }
-            self.wait();
-            let now = self.tree.clock.now();
-            self.tree.set_turn_time(now);
+            let slept = self.wait();
+            self.expire(slept);
+        }
+    }
+
+    /// Applies the deadlines that are due (R45). While there are none, a busy loop reads the clock in some of its turns only: a
+    /// reading costs as much as the rest of the turn.
+    fn expire(&mut self, slept: bool) {
+        self.turn = self.turn.wrapping_add(1);
+        let timers = self.tree.has_timers();
+        if !(slept || timers || self.turn % CLOCK_EVERY == 0) {
+            return;
+        }
+        let now = self.tree.clock.now();
+        self.tree.set_turn_time(now);
+        if slept || timers {
             let mut locked = self.tree.lock();
             locked.set_alarm(0);
             locked.expire(now);
@@ -123,25 +141,26 @@ impl<F: Future> Run<'_, F> {
         });
     }
 
-    /// Looks at the driver, and sleeps in it if nothing can run.
-    fn wait(&mut self) {
+    /// Looks at the driver, and sleeps in it if nothing can run. Whether it set out to sleep.
+    fn wait(&mut self) -> bool {
         let driver = &*self.worker.driver;
         if self.ready.has_work() {
-            return check(driver, driver.poll());
+            check(driver, driver.poll());
+            return false;
         }
         let mut locked = self.tree.lock();
         let alarm = locked.next_deadline();
         locked.set_alarm(alarm);
         drop(locked);
         if self.tree.clock.is_virtual() && alarm != NEVER {
-            return self.jump(alarm);
-        }
-        if self.tree.parker.prepare() {
+            self.jump(alarm);
+        } else if self.tree.parker.prepare() {
             let timeout = (alarm != NEVER).then(|| Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now())));
             let parked = driver.park(timeout);
             self.tree.parker.awake();
             check(driver, parked);
         }
+        true
     }
 
     /// Virtual time: what is due in the real world comes first, then time moves exactly to the next deadline (R51, R52).
@@ -205,6 +224,13 @@ pub fn with_driver<D: Driver, R>(f: impl FnOnce(&D) -> R) -> Option<R> {
     // SAFETY: [CURRENT] of the context module.
     let driver: &dyn std::any::Any = unsafe { &*(*worker).driver };
     driver.downcast_ref::<D>().map(f)
+}
+
+/// The name of the driver of the run on this thread, and how much it has in flight.
+pub(crate) fn driver_state() -> (&'static str, usize) {
+    let worker = context::frame().worker;
+    // SAFETY: [CURRENT] of the context module.
+    unsafe { worker.as_ref() }.map_or(("none", 0), |worker| (worker.driver.name(), worker.driver.in_flight()))
 }
 
 /// Whether this thread is inside of a run.
