@@ -160,12 +160,14 @@ impl<F> fmt::Debug for InScope<F> {
 impl<F> InScope<F> {
     fn start<'a>(self: Pin<&'a mut Self>) -> Pin<&'a mut Scoped<Held, F>> {
         // SAFETY: `scoped` is pinned, `after` is not.
-        let this = unsafe { self.get_unchecked_mut() };
-        if let Some(length) = this.after.take() {
-            this.scoped.scope().set_deadline(runtime::after(runtime::now_nanos(), length));
+        let (mut scoped, after) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut this.scoped), this.after.take())
+        };
+        if let Some(length) = after {
+            scoped.as_mut().set_deadline_after(length);
         }
-        // SAFETY: as above.
-        unsafe { Pin::new_unchecked(&mut this.scoped) }
+        scoped
     }
 }
 

@@ -126,4 +126,47 @@ pub mod model {
     pub use crate::tree::*;
     pub use crate::wait::*;
     pub use crate::waker_slot::*;
+
+    use std::ptr;
+
+    /// Calls `f` as the loop does: in a scope of a tree.
+    pub fn within<R>(tree: &'static Tree, scope: &Scope, f: impl FnOnce() -> R) -> R {
+        let frame = Frame { tree: Some(tree), scope, ..OUTSIDE };
+        let _entered = Entered::new(frame);
+        f()
+    }
+
+    /// Links a scope, as its first poll does. The time is that of the turn.
+    ///
+    /// # Safety
+    /// As for `Scope::link`.
+    pub unsafe fn link(scope: &Scope, tree: &'static Tree, parent: Option<&Scope>) {
+        let parent = parent.map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: the caller's word.
+        drop(unsafe { scope.link(tree, parent, ptr::null(), || tree.turn_time()) });
+    }
+
+    /// Takes a scope out; whether it absorbs a cancellation.
+    pub fn unlink(scope: &Scope) -> bool {
+        scope.unlink()
+    }
+
+    /// The queue of a worker, whose parent is the worker's parker.
+    pub fn worker_queue(tree: &'static Tree) -> ReadyBox {
+        ReadyBox::new(Above::Worker(tree), std::panic::Location::caller())
+    }
+
+    /// What the worker of a tree sleeps with.
+    pub fn parker(tree: &'static Tree) -> &'static Parker {
+        &tree.parker
+    }
+
+    /// Frees a tree that was [leaked](Tree::leaked).
+    ///
+    /// # Safety
+    /// Nothing points to it any more.
+    pub unsafe fn free_tree(tree: &'static Tree) {
+        // SAFETY: it was a box; the caller's word.
+        drop(unsafe { Box::from_raw(ptr::from_ref(tree).cast_mut()) });
+    }
 }

@@ -547,7 +547,8 @@ impl ReadyBox {
             }
         }
         drop(_entered);
-        if self.has_work() {
+        // The worker looks by itself.
+        if matches!(self.get().parent, Above::Task(_)) && self.has_work() {
             cx.waker().wake_by_ref();
         }
     }

@@ -16,6 +16,8 @@ use std::task::{Context, Poll};
 pub struct Entry<S: Deref<Target = Scope>> {
     scope: S,
     linked: bool,
+    /// The time, where it was read just before the scope is entered.
+    now: Option<u64>,
     /// The waker set in the scope, for comparison only.
     waker: (*const (), *const ()),
 }
@@ -37,12 +39,19 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// # Safety
     /// `*scope` does not move while the entry exists.
     pub unsafe fn new(scope: S) -> Self {
-        Self { scope, linked: false, waker: (ptr::null(), ptr::null()) }
+        Self { scope, linked: false, now: None, waker: (ptr::null(), ptr::null()) }
     }
 
     /// The scope.
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Gives a scope that is about to be entered a deadline relative to now (R43).
+    pub fn set_deadline_after(&mut self, length: std::time::Duration) {
+        let now = crate::worker::now();
+        self.now = Some(now);
+        self.scope.set_deadline(crate::clock::after(now, length));
     }
 
     /// Whether it was entered and not yet left.
@@ -64,7 +73,9 @@ impl<S: Deref<Target = Scope>> Entry<S> {
             assert!(before & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
             let new = cx.waker().clone();
             // SAFETY: [HELD]: `leave` unlinks it, at the latest in `drop`.
-            let mut locked = unsafe { self.scope.link(tree, frame.scope, frame.task, || tree.clock.now()) };
+            let mut locked = unsafe {
+                self.scope.link(tree, frame.scope, frame.task, || self.now.unwrap_or_else(|| tree.clock.now()))
+            };
             self.linked = true;
             self.waker = waker;
             locked.set_waker(&self.scope, new)
@@ -146,6 +157,12 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
         let _entered = Entered::scope(scope);
         let mut body = body;
         body.set(None);
+    }
+
+    /// See [`Entry::set_deadline_after`].
+    pub fn set_deadline_after(self: Pin<&mut Self>, length: std::time::Duration) {
+        // SAFETY: the entry is not pinned.
+        unsafe { self.get_unchecked_mut() }.entry.set_deadline_after(length);
     }
 
     /// Polls the body in the scope: what it returned, `None` where it was cut (N13).

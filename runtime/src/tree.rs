@@ -102,6 +102,18 @@ impl Tree {
         POOL.lock().push(self);
     }
 
+    /// Under loom nothing outlives an execution: there is no pool.
+    #[cfg(trefoil_loom)]
+    pub(crate) fn lend() -> &'static Tree {
+        Self::leaked()
+    }
+
+    /// The models free their trees themselves.
+    #[cfg(trefoil_loom)]
+    pub(crate) fn give_back(&'static self) {
+        self.parker.detach();
+    }
+
     /// A new one, for ever.
     pub fn leaked() -> &'static Tree {
         Box::leak(Box::new(Self::new()))

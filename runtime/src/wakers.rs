@@ -18,9 +18,20 @@ impl Wakers {
 
 impl Drop for Wakers {
     fn drop(&mut self) {
-        // A waker that panics does not keep the others from being woken.
+        let Some(first) = self.first.take() else { return };
+        if self.rest.is_empty() {
+            return first.wake();
+        }
+        self.wake_all(first);
+    }
+}
+
+impl Wakers {
+    /// A waker that panics does not keep the others from being woken.
+    #[cold]
+    fn wake_all(&mut self, first: Waker) {
         let mut panicked = None;
-        for waker in self.first.take().into_iter().chain(self.rest.drain(..)) {
+        for waker in std::iter::once(first).chain(self.rest.drain(..)) {
             if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake())) {
                 panicked.get_or_insert(payload);
             }
