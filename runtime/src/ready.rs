@@ -178,14 +178,17 @@ unsafe fn waker_drop(task: *const ()) {
     unsafe { release(task.cast()) }
 }
 
-/// Transition 1. With `give`, the caller's reference is used up; it becomes the queue's where the task is pushed.
+/// Transition 1. With `give`, the caller's reference is used up.
 unsafe fn wake(task: *const Header, give: bool) {
     // SAFETY: [REF].
     let header = unsafe { &*task };
+    let local = ptr::eq(context::frame().ready, header.queue);
     let mut state = header.state.load(Ordering::Relaxed);
     loop {
         let next = match state & (SCHEDULED | DONE) {
-            0 if give => state | SCHEDULED,
+            // To a queue on another thread the caller's reference is not given but kept to the end: as soon as the task is in the
+            // inbox its owner may take it out, finish it and end, and only that reference keeps the inbox's queue for `push`.
+            0 if give && local => state | SCHEDULED,
             0 => (state | SCHEDULED) + REF,
             // Scheduled before: a write of the same value, so that the poll to come sees what happened before this wake.
             SCHEDULED => state,
@@ -194,7 +197,11 @@ unsafe fn wake(task: *const Header, give: bool) {
         match header.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) if state & SCHEDULED == 0 => {
                 // SAFETY: [LISTED]: we set SCHEDULED; [REF]: the queue's reference is in `next`.
-                return unsafe { push(task) };
+                unsafe { push(task, local) };
+                if local && give {
+                    return;
+                }
+                break;
             }
             Ok(_) => break,
             Err(now) => state = now,
@@ -206,12 +213,12 @@ unsafe fn wake(task: *const Header, give: bool) {
     }
 }
 
-/// Puts a task that has just been scheduled in its queue.
-unsafe fn push(task: *const Header) {
+/// Puts a task that has just been scheduled in its queue. Unless that is `local`, the caller has a reference of its own.
+unsafe fn push(task: *const Header, local: bool) {
     // SAFETY: [REF]; [QUEUE]: the task has references, so its queue is there.
     unsafe {
         let ready = (*task).queue;
-        if ptr::eq(context::frame().ready, ready) {
+        if local {
             // Inside of this queue's `run`: [OWNER].
             (*ready).push_local(task);
             return;

@@ -1,0 +1,22 @@
+//! Compiles and runs every code block of the book and of the README, as doc-tests: `cargo test -p trefoil-book`.
+
+#[doc = include_str!("../README.md")]
+pub mod readme {}
+
+#[doc = include_str!("src/introduction.md")]
+pub mod introduction {}
+
+#[doc = include_str!("src/why_nurseries.md")]
+pub mod why_nurseries {}
+
+#[doc = include_str!("src/first_program.md")]
+pub mod first_program {}
+
+#[doc = include_str!("src/cancellation.md")]
+pub mod cancellation {}
+
+#[doc = include_str!("src/deadlines.md")]
+pub mod deadlines {}
+
+#[doc = include_str!("src/how_it_works.md")]
+pub mod how_it_works {}

@@ -1,0 +1,134 @@
+//! Starting a run.
+
+use crate::reactor::{DriverKind, Reactor, Settings, UnknownDriver};
+use std::future::Future;
+use std::io;
+use std::panic::Location;
+use std::rc::Rc;
+use trefoil_runtime::Options;
+
+/// Runs a future to its end on the calling thread, with everything: tasks, scopes, timers, I/O.
+///
+/// Nobody is asked for `Send` or `'static`. It is [`Builder::run`] of a [`Builder`] that nothing was told.
+///
+/// # Examples
+/// ```
+/// let text = String::from("borrowed");
+/// let length = trefoil_io::run(async { text.len() });
+/// assert_eq!(length, 8);
+/// ```
+///
+/// # Panics
+/// With the panic of the future; inside of another run on the same thread; and where no driver can be had.
+/// [`Builder::try_run`] returns the latter two as errors.
+#[track_caller]
+pub fn run<F: Future>(main: F) -> F::Output {
+    Builder::new().run(main)
+}
+
+/// Why a run did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A run is going on on this thread.
+    #[error("a run was started inside of a run, on the same thread: await the future instead, or start the run on a thread of its own")]
+    Nested,
+    /// The driver that was asked for cannot be had; or none can.
+    #[error("the {driver} driver, wanted by {wanted_by}, cannot be had: {source}")]
+    DriverUnavailable {
+        /// Which one.
+        driver: DriverKind,
+        /// Who asked for it: the builder, or the environment.
+        wanted_by: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The environment asks for a driver that does not exist.
+    #[error("TREFOIL_DRIVER: {0}")]
+    UnknownDriver(#[from] UnknownDriver),
+}
+
+/// How a run is set up.
+///
+/// # Examples
+/// ```
+/// use trefoil_io::{Builder, DriverKind};
+///
+/// let sum = Builder::new().driver(DriverKind::Epoll).try_run(async { 1 + 1 })?;
+/// assert_eq!(sum, 2);
+/// # Ok::<(), trefoil_io::RunError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it runs something"]
+pub struct Builder {
+    settings: Settings,
+    options: Options,
+}
+
+impl Builder {
+    /// The best driver that there is, and real time.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forces a driver, whatever `TREFOIL_DRIVER` says: one that cannot be had is then an error.
+    pub fn driver(mut self, kind: DriverKind) -> Self {
+        self.settings.driver = Some(kind);
+        self
+    }
+
+    /// How many entries the submission queue of io_uring has. A small one is slower, and as right.
+    pub fn ring_entries(mut self, entries: u32) -> Self {
+        self.settings.ring_entries = Some(entries);
+        self
+    }
+
+    /// Time stands still while anything can run, and then jumps to the next deadline: for tests.
+    pub fn virtual_time(mut self, virtual_time: bool) -> Self {
+        self.options.virtual_time = virtual_time;
+        self
+    }
+
+    /// Runs a future to its end on the calling thread.
+    ///
+    /// # Examples
+    /// ```
+    /// let answer = trefoil_io::Builder::new().run(async { 42 });
+    /// assert_eq!(answer, 42);
+    /// ```
+    ///
+    /// # Panics
+    /// With the panic of the future, and where [`try_run`](Self::try_run) returns an error.
+    #[track_caller]
+    pub fn run<F: Future>(self, main: F) -> F::Output {
+        match self.try_run(main) {
+            Ok(output) => output,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Runs a future to its end on the calling thread; an error if it could not be started.
+    ///
+    /// # Examples
+    /// ```
+    /// use trefoil_io::{Builder, RunError};
+    ///
+    /// let inner = trefoil_io::run(async { Builder::new().try_run(async {}) });
+    /// assert!(matches!(inner, Err(RunError::Nested)));
+    /// ```
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    ///
+    /// # Panics
+    /// With the panic of the future.
+    #[track_caller]
+    pub fn try_run<F: Future>(self, main: F) -> Result<F::Output, RunError> {
+        let place = Location::caller();
+        if trefoil_runtime::in_run() {
+            return Err(RunError::Nested);
+        }
+        let reactor = Reactor::new(self.settings)?;
+        Ok(trefoil_runtime::run(Rc::new(reactor), self.options, place, main))
+    }
+}

@@ -1,0 +1,360 @@
+//! The epoll driver.
+//!
+//! A descriptor is registered once, at its first wait, edge-triggered: from then on waiting costs no system call, since an
+//! edge only sets the source's [`Readiness`](crate::readiness) and wakes who waits. Reading is not watched for who only writes, and the
+//! other way round: the second direction is added when it is first waited for.
+//!
+//! - [`Epoll`] belongs to the worker's thread: it sleeps and dispatches.
+//! - [`Home`] is what sources hold of it, on any thread: `epoll_ctl` may be called from anywhere. It names sources to the kernel by
+//!   index and generation, so an event that comes late (a descriptor closed behind our back, or duplicated) finds nobody instead
+//!   of a stranger (R110).
+//! - [`Bell`] is the eventfd that wakes it.
+//!
+//! **\[TABLE\]** A source is in the table exactly as long as it has a registration that names this home; both change under the table's
+//! lock, or (at the end of the run) after the table was closed.
+
+use crate::readiness::{READ, SHORT_READ_LIES, WRITE};
+use crate::source::{Registration, Shared, Want};
+use crate::wake::WakeList;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use trefoil_runtime::sync::Mutex;
+use trefoil_runtime::{Driver, Unpark};
+
+/// How many events one look takes.
+const EVENTS: usize = 256;
+
+/// A look costs as much as many turns of a loop that always has something to run: that loop looks so often.
+const LOOK_AFTER: Duration = Duration::from_micros(50);
+
+/// What the kernel says when the bell has rung. No key of the table is like it.
+const BELL: u64 = u64::MAX;
+
+/// The driver. See the module.
+pub(crate) struct Epoll {
+    home: Arc<Home>,
+    bell: Arc<Bell>,
+    events: RefCell<Vec<Event>>,
+    wake: RefCell<WakeList>,
+    looked: Cell<Instant>,
+    /// Whether the kernel has `epoll_pwait2` (5.11), as far as we know.
+    precise: Cell<bool>,
+}
+
+impl fmt::Debug for Epoll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Epoll").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+impl Epoll {
+    pub fn new() -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Edge-triggered, so that it need not be read: each write is an edge, and the counter is too large to fill.
+        epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
+        Ok(Self {
+            home: Arc::new(Home { epoll, table: Mutex::new(Table::default()), waits: AtomicUsize::new(0) }),
+            bell: Arc::new(Bell(bell)),
+            events: RefCell::new(Vec::with_capacity(EVENTS)),
+            wake: RefCell::default(),
+            looked: Cell::new(Instant::now()),
+            precise: Cell::new(true),
+        })
+    }
+
+    pub fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    /// Waits for events, and dispatches them.
+    fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        match self.wait(&mut events, timeout) {
+            // A signal: the loop comes back.
+            Ok(()) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut wake = self.wake.take();
+        if !events.is_empty() {
+            self.home.dispatch(&events, &mut wake);
+        }
+        drop(events);
+        wake.wake();
+        self.wake.replace(wake);
+        Ok(())
+    }
+
+    fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> rustix::io::Result<()> {
+        if let Some(timeout) = timeout
+            && timeout.subsec_nanos() % 1_000_000 != 0
+            && self.precise.get()
+        {
+            match wait_precisely(&self.home.epoll, events, timeout) {
+                // The kernel is older, or a filter does not know the call: this makes do with milliseconds.
+                Err(Errno::NOSYS | Errno::PERM) => self.precise.set(false),
+                result => return result,
+            }
+        }
+        // Never early: rustix rounds up to milliseconds.
+        let timeout = timeout.map(|t| rustix::time::Timespec::try_from(t).unwrap_or(LONG));
+        epoll::wait(&self.home.epoll, rustix::buffer::spare_capacity(events), timeout.as_ref())?;
+        Ok(())
+    }
+}
+
+/// Longer than anybody waits, and short enough for every system call.
+const LONG: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 1_000_000, tv_nsec: 0 };
+
+/// `epoll_pwait2`: to the nanosecond.
+fn wait_precisely(epoll: &OwnedFd, events: &mut Vec<Event>, timeout: Duration) -> rustix::io::Result<()> {
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    let room = events.spare_capacity_mut();
+    // SAFETY: the kernel writes at most `room.len()` events where there is room for them: `Event` is laid out as the
+    // kernel's `epoll_event` is. No signal mask, so its size means nothing.
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_epoll_pwait2,
+            epoll.as_raw_fd(),
+            room.as_mut_ptr(),
+            room.len(),
+            &raw const timeout,
+            std::ptr::null::<libc::sigset_t>(),
+            0,
+        )
+    };
+    match usize::try_from(n) {
+        Ok(n) => {
+            // SAFETY: so many were written.
+            unsafe { events.set_len(events.len() + n) };
+            Ok(())
+        }
+        Err(_) => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+    }
+}
+
+impl Driver for Epoll {
+    fn name(&self) -> &'static str {
+        "epoll"
+    }
+
+    fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.look(timeout)
+    }
+
+    fn poll(&self) -> io::Result<()> {
+        let now = Instant::now();
+        if now - self.looked.get() < LOOK_AFTER {
+            return Ok(());
+        }
+        self.looked.set(now);
+        self.look(Some(Duration::ZERO))
+    }
+
+    fn unparker(&self) -> Arc<dyn Unpark> {
+        self.bell.clone()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.home.waits.load(Ordering::Relaxed)
+    }
+
+    fn shutdown(&self) {
+        self.home.close();
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        self.home.close();
+    }
+}
+
+/// The eventfd that wakes the driver.
+#[derive(Debug)]
+struct Bell(OwnedFd);
+
+impl Unpark for Bell {
+    fn unpark(&self) {
+        // It does not block; and a full counter is a bell that rings.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// What sources hold of their driver. See the module.
+pub(crate) struct Home {
+    epoll: OwnedFd,
+    table: Mutex<Table>,
+    /// How many directions wait.
+    waits: AtomicUsize,
+}
+
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Home").field("epoll", &self.epoll.as_raw_fd()).field("waits", &self.waits).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    source: Option<Arc<Shared>>,
+}
+
+fn key(index: u32, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(index)
+}
+
+fn index(key: u64) -> usize {
+    (key & u64::from(u32::MAX)) as usize
+}
+
+impl Table {
+    fn insert(&mut self, source: Arc<Shared>) -> u64 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).expect("fewer sources than descriptors")
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.source = Some(source);
+        key(index, slot.generation)
+    }
+
+    fn get(&self, key: u64) -> Option<&Arc<Shared>> {
+        let slot = self.slots.get(index(key))?;
+        if u64::from(slot.generation) == key >> 32 { slot.source.as_ref() } else { None }
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Arc<Shared>> {
+        self.get(key)?;
+        let slot = &mut self.slots[index(key)];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index(key) as u32);
+        slot.source.take()
+    }
+}
+
+impl Home {
+    /// Registers a source, or a further direction of it. It may find the run over, or the source registered elsewhere
+    /// meanwhile: then it does nothing, and the caller looks again.
+    pub fn attach(self: &Arc<Self>, source: &Arc<Shared>, want: Want) -> io::Result<()> {
+        let mut table = self.table.lock();
+        if table.closed {
+            return Ok(());
+        }
+        let mut state = source.lock();
+        match &mut state.registration {
+            None => {
+                let key = table.insert(source.clone());
+                if let Err(error) = epoll::add(&self.epoll, source.fd(), EventData::new_u64(key), flags(want.interest())) {
+                    // Not the last reference: the caller has one.
+                    table.remove(key);
+                    return Err(error.into());
+                }
+                let home = crate::reactor::Home::Epoll(self.clone());
+                state.registration = Some(Registration { home, key, interest: want.interest() });
+            }
+            Some(Registration { home: crate::reactor::Home::Epoll(home), key, interest }) if Arc::ptr_eq(home, self) => {
+                let both = *interest | want.interest();
+                epoll::modify(&self.epoll, source.fd(), EventData::new_u64(*key), flags(both))?;
+                *interest = both;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a source out.
+    pub fn detach(&self, source: &Shared, key: u64) {
+        let mut table = self.table.lock();
+        let removed = table.remove(key);
+        if removed.is_some() {
+            // Closing would not do: a duplicate of the descriptor, in a forked child perhaps, would go on waking us. An error means that it was
+            // closed behind our back.
+            let _ = epoll::delete(&self.epoll, source.fd());
+        }
+        drop(table);
+        drop(removed);
+    }
+
+    pub fn waits_began(&self, n: usize) {
+        self.waits.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn waits_ended(&self, n: usize) {
+        self.waits.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    fn dispatch(&self, events: &[Event], wake: &mut WakeList) {
+        let table = self.table.lock();
+        let mut ended = 0;
+        for event in events {
+            let (key, flags) = (event.data.u64(), event.flags);
+            if key != BELL
+                && let Some(source) = table.get(key)
+            {
+                ended += source.notify(readiness(flags), wake);
+            }
+        }
+        self.waits_ended(ended);
+    }
+
+    /// The run is over: its sources lose their home.
+    fn close(&self) {
+        let mut table = self.table.lock();
+        table.closed = true;
+        let slots = std::mem::take(&mut table.slots);
+        drop(table);
+        let mut wake = WakeList::default();
+        for source in slots.into_iter().filter_map(|slot| slot.source) {
+            source.orphan(&mut wake);
+        }
+    }
+}
+
+/// What to ask of the kernel.
+fn flags(interest: u32) -> EventFlags {
+    let mut flags = EventFlags::ET;
+    if interest & READ != 0 {
+        flags |= EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI;
+    }
+    if interest & WRITE != 0 {
+        flags |= EventFlags::OUT;
+    }
+    flags
+}
+
+/// What the kernel says, as flags of a [`Readiness`](crate::readiness::Readiness).
+fn readiness(event: EventFlags) -> u32 {
+    let mut ready = 0;
+    if event.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI | EventFlags::HUP | EventFlags::ERR) {
+        ready |= READ;
+    }
+    if event.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
+        ready |= WRITE;
+    }
+    // The end, or an error, may be all that is left behind the bytes that a read takes; and a read stops short at urgent data.
+    if event.intersects(EventFlags::RDHUP | EventFlags::PRI | EventFlags::HUP | EventFlags::ERR) {
+        ready |= SHORT_READ_LIES;
+    }
+    ready
+}

@@ -1,0 +1,186 @@
+//! What was received ahead of who reads: bytes that an operation took from the kernel and could not hand over, and what an
+//! operation that completes by itself (a multishot receive or accept of io_uring) brings in. In order, and never lost.
+//!
+//! Under the lock of the source that owns it. On epoll it exists only after a `read_exact` was cancelled half way.
+
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    bytes: VecDeque<Chunk>,
+    accepted: VecDeque<OwnedFd>,
+    end: Option<End>,
+    /// An operation is under way that brings more: asking the kernel directly would put bytes out of order.
+    streaming: bool,
+}
+
+/// Bytes, and how many of them were read.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+/// What comes after everything that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "for the io_uring driver, which learns of the end without asking"))]
+pub(crate) enum End {
+    /// The peer has shut down its side: for ever.
+    Eof,
+    /// An error: reported once; who asks again asks the kernel.
+    Failed(Errno),
+}
+
+/// What a look at the queue came to.
+#[derive(Debug)]
+pub(crate) enum Next<T> {
+    /// This.
+    Item(T),
+    /// Nothing now; it is on its way.
+    OnItsWay,
+    /// Nothing, and nothing is on its way: ask the kernel.
+    AskKernel,
+}
+
+impl Inbound {
+    /// Gives bytes back, to be read before all others.
+    pub fn unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.bytes.push_front(Chunk { bytes: bytes.to_vec(), read: 0 });
+        }
+    }
+
+    /// How many bytes and connections wait.
+    pub fn len(&self) -> usize {
+        self.bytes.iter().map(|chunk| chunk.bytes.len() - chunk.read).sum::<usize>() + self.accepted.len()
+    }
+
+    /// Hands out at most `room` bytes, in one or more pieces. `Item(0)` is the end, if there is room.
+    pub fn read(&mut self, room: usize, mut put: impl FnMut(&[u8])) -> Next<io::Result<usize>> {
+        let mut read = 0;
+        while read < room
+            && let Some(chunk) = self.bytes.front_mut()
+        {
+            let rest = &chunk.bytes[chunk.read..];
+            let n = rest.len().min(room - read);
+            put(&rest[..n]);
+            chunk.read += n;
+            read += n;
+            if chunk.read == chunk.bytes.len() {
+                self.bytes.pop_front();
+            }
+        }
+        if read > 0 {
+            return Next::Item(Ok(read));
+        }
+        match self.next_end() {
+            Some(Ok(())) => Next::Item(Ok(0)),
+            Some(Err(error)) => Next::Item(Err(error)),
+            None => self.nothing(),
+        }
+    }
+
+    /// The next connection.
+    pub fn accept(&mut self) -> Next<io::Result<OwnedFd>> {
+        if let Some(fd) = self.accepted.pop_front() {
+            return Next::Item(Ok(fd));
+        }
+        match self.next_end() {
+            Some(Err(error)) => Next::Item(Err(error)),
+            Some(Ok(())) | None => self.nothing(),
+        }
+    }
+
+    fn next_end(&mut self) -> Option<io::Result<()>> {
+        match self.end? {
+            End::Eof => Some(Ok(())),
+            End::Failed(error) => {
+                self.end = None;
+                Some(Err(error.into()))
+            }
+        }
+    }
+
+    fn nothing<T>(&self) -> Next<T> {
+        if self.streaming { Next::OnItsWay } else { Next::AskKernel }
+    }
+}
+
+/// The io_uring driver's side.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the io_uring driver"))]
+impl Inbound {
+    /// Bytes arrived.
+    pub fn received(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.bytes.push_back(Chunk { bytes, read: 0 });
+        }
+    }
+
+    /// A connection arrived.
+    pub fn connected(&mut self, fd: OwnedFd) {
+        self.accepted.push_back(fd);
+    }
+
+    /// An operation that brings more begins, or is over.
+    pub fn set_streaming(&mut self, streaming: bool) {
+        self.streaming = streaming;
+    }
+
+    /// Nothing comes after what is here.
+    pub fn ended(&mut self, end: End) {
+        self.end = Some(end);
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+
+    fn read(inbound: &mut Inbound, room: usize) -> Vec<u8> {
+        let mut into = Vec::new();
+        let Next::Item(Ok(n)) = inbound.read(room, |bytes| into.extend_from_slice(bytes)) else { panic!("nothing there") };
+        assert_eq!(n, into.len());
+        into
+    }
+
+    #[test]
+    fn bytes_come_out_in_order_across_chunks() {
+        let mut inbound = Inbound::default();
+        inbound.received(b"hello ".to_vec());
+        inbound.received(b"world".to_vec());
+        inbound.ended(End::Eof);
+        assert_eq!(inbound.len(), 11);
+        assert_eq!(read(&mut inbound, 4), b"hell");
+        assert_eq!(read(&mut inbound, 4), b"o wo");
+        inbound.unread(b"o wo");
+        assert_eq!(read(&mut inbound, 100), b"o world");
+        assert_eq!(read(&mut inbound, 100), b"");
+        assert_eq!(read(&mut inbound, 100), b"");
+    }
+
+    #[test]
+    fn an_error_is_reported_once_and_behind_the_bytes() {
+        let mut inbound = Inbound::default();
+        inbound.received(b"x".to_vec());
+        inbound.ended(End::Failed(Errno::CONNRESET));
+        assert_eq!(read(&mut inbound, 8), b"x");
+        assert!(matches!(inbound.read(8, |_| {}), Next::Item(Err(e)) if e.kind() == io::ErrorKind::ConnectionReset));
+        assert!(matches!(inbound.read(8, |_| {}), Next::AskKernel));
+    }
+
+    #[test]
+    fn while_more_is_on_its_way_the_kernel_is_not_asked() {
+        let mut inbound = Inbound::default();
+        inbound.set_streaming(true);
+        assert!(matches!(inbound.read(8, |_| {}), Next::OnItsWay));
+        assert!(matches!(inbound.accept(), Next::OnItsWay));
+        inbound.connected(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap());
+        assert!(matches!(inbound.accept(), Next::Item(Ok(_))));
+        inbound.set_streaming(false);
+        assert!(matches!(inbound.accept(), Next::AskKernel));
+    }
+}

@@ -1,0 +1,158 @@
+//! A socket that listens.
+
+use super::{TcpOptions, TcpStream, ToSocketAddr, socket};
+use crate::error::{busy, during};
+use crate::operation::Operation;
+use crate::source::{Direction, Source, Want};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::Location;
+
+/// A TCP socket that listens.
+///
+/// It belongs to no run: one that was bound outside of all runs, or whose run has ended, serves in the next. Dropping it closes it,
+/// and with it the connections that nobody has accepted.
+///
+/// # Examples
+/// ```
+/// use trefoil_io::net::{TcpListener, TcpStream};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// trefoil_io::run(async {
+///     let client = TcpStream::connect(listener.local_addr()?).await?;
+///     let (server, peer) = listener.accept().await?;
+///     assert_eq!(peer, client.local_addr()?);
+///     # drop(server);
+///     # Ok::<(), std::io::Error>(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TcpListener {
+    source: Source,
+}
+
+/// The address of a listener, for an error.
+struct At<'a>(&'a TcpListener);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.local_addr() {
+            Ok(addr) => write!(f, "{addr}"),
+            Err(_) => write!(f, "fd {}", self.0.as_raw_fd()),
+        }
+    }
+}
+
+impl TcpListener {
+    pub(crate) fn from_socket(fd: OwnedFd) -> Self {
+        Self { source: Source::new(fd) }
+    }
+
+    /// Listens at an address, with the options of [`TcpOptions::new`]. Port 0 is one that is free. Does not wait, and
+    /// needs no run.
+    ///
+    /// # Examples
+    /// ```
+    /// let listener = trefoil_io::net::TcpListener::bind("127.0.0.1:0")?;
+    /// assert!(listener.local_addr()?.ip().is_loopback());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`TcpOptions::listen`].
+    pub fn bind(addr: impl ToSocketAddr) -> io::Result<Self> {
+        TcpOptions::new().listen(addr)
+    }
+
+    /// Waits for a connection, and takes it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use trefoil_io::net::{TcpListener, TcpStream};
+    /// # trefoil_io::run(async {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let client = TcpStream::connect(listener.local_addr()?).await?;
+    /// let (server, peer) = listener.accept().await?;
+    /// assert_eq!(server.peer_addr()?, peer);
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Connections that were lost before they were accepted are passed over. What remains:
+    ///
+    /// - out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: see [`OperationError::raw_os_error`]). The connection stays
+    ///   in the backlog, and this call fails at once until something is freed: sleep a while, 100 ms say, and go on accepting;
+    /// - `ResourceBusy`: another task waits in `accept` of this listener (R109). Give each its own, with
+    ///   [`reuse_port`](TcpOptions::reuse_port), or hand connections on;
+    /// - errors of the listener itself.
+    ///
+    /// [`OperationError::raw_os_error`]: crate::OperationError::raw_os_error
+    ///
+    /// # Cancellation
+    /// A connection that was not returned was not accepted: it waits for the next call.
+    #[track_caller]
+    pub fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send + '_ {
+        let place = Location::caller();
+        async move {
+            let failed = |error| during("accept on", At(self), error);
+            let claim = self.source.claim(Direction::Read).ok_or_else(|| failed(busy()))?;
+            // SAFETY: [OWNER] is who has the claim, which outlives the operation.
+            let mut operation = unsafe { Operation::new(&self.source, Want::Connection, place) };
+            let accepted = poll_fn(|cx| operation.poll(cx, socket::accept)).await;
+            drop(operation);
+            drop(claim);
+            let (fd, peer) = accepted.map_err(failed)?;
+            Ok((TcpStream::from_source(Source::new(fd), Some(peer)), peer))
+        }
+    }
+
+    /// The address it listens at, with the port that was found for port 0.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        socket::local_addr(self.as_fd())
+    }
+
+    /// Takes a listener of std, and makes it non-blocking.
+    ///
+    /// # Examples
+    /// ```
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let listener = trefoil_io::net::TcpListener::from_std(listener)?;
+    /// # drop(listener);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of making it non-blocking.
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::from_socket(listener.into()))
+    }
+
+    /// Takes the socket out of the runtime. It stays non-blocking.
+    ///
+    /// # Errors
+    /// If the driver has accepted connections ahead, which would be lost.
+    pub fn into_std(self) -> io::Result<std::net::TcpListener> {
+        self.source.into_fd().map(Into::into)
+    }
+}
+
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.fd()
+    }
+}
+
+impl AsRawFd for TcpListener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}

@@ -1,0 +1,118 @@
+//! One operation: attempts, and waits in between. The order of things in a poll, which every operation of this crate shares:
+//!
+//! 1. A wait that is over: *done* means attempt again, whatever has happened to the scope since (a result beats a cancel
+//!    that came later, R18); *aborted* means `Err(ECANCELED)`.
+//! 2. Nothing under way: in a cancelled scope the operation is not attempted (R37). Then the task's budget (N11).
+//! 3. Attempt. 4. If that would block, wait (and go to 3 if something happened just then).
+//!
+//! Two kinds. An operation that is a future of ours ends its wait when it is dropped. A `poll_*` function of futures-io has
+//! no future, so its wait outlives the call in the park of the direction ([`Operation::resume`]): the next call finds it,
+//! though whoever began it may be gone, and its outcome may be about a scope that is long over.
+
+use crate::error;
+use crate::source::{Begun, Ready, Source, Want};
+use std::io;
+use std::panic::Location;
+use std::task::{Context, Poll, ready};
+use trefoil_runtime::{poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Operation<'a> {
+    source: &'a Source,
+    want: Want,
+    place: &'static Location<'static>,
+    /// A wait is under way, or over and not looked at.
+    waits: bool,
+    /// The wait was found, and is left behind: there is no future that it belongs to.
+    resumed: bool,
+}
+
+impl<'a> Operation<'a> {
+    /// For a future of ours.
+    ///
+    /// # Safety
+    /// \[OWNER\] of the source's direction, as long as this exists and is polled or dropped.
+    pub unsafe fn new(source: &'a Source, want: Want, place: &'static Location<'static>) -> Self {
+        Self { source, want, place, waits: false, resumed: false }
+    }
+
+    /// For one call of a `poll_*` function.
+    ///
+    /// # Safety
+    /// As for [`new`](Self::new).
+    pub unsafe fn resume(source: &'a Source, want: Want, place: &'static Location<'static>) -> Self {
+        let waits = source.is_waiting(want.direction());
+        Self { source, want, place, waits, resumed: true }
+    }
+
+    /// Attempts, or waits. `Interrupted` from an attempt means that it is to be made again.
+    pub fn poll<T>(&mut self, cx: &mut Context<'_>, mut attempt: impl FnMut(Ready<'_>) -> io::Result<T>) -> Poll<io::Result<T>> {
+        ready!(self.poll_start(cx))?;
+        let source = self.source;
+        loop {
+            match source.attempt(self.want.direction(), &mut attempt) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                    ready!(poll_budget(cx));
+                    continue;
+                }
+                Some(result) => return Poll::Ready(result),
+                None => {}
+            }
+            // SAFETY: the promise of `new`; `poll_start` has ended the wait before.
+            match unsafe { source.begin(cx, self.want, self.place) }? {
+                Begun::Waiting => {
+                    self.waits = true;
+                    return Poll::Pending;
+                }
+                Begun::AskAgain => ready!(poll_budget(cx)),
+                Begun::Cancelled => return poll_cancelled(self.place).map(|cancelled| Err(cancelled.into())),
+            }
+        }
+    }
+
+    /// Steps 1 and 2: `Ready(Ok)` with no wait under way where the operation may be attempted.
+    pub fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !trefoil_runtime::in_run() {
+            return Poll::Ready(Err(error::outside()));
+        }
+        let source = self.source;
+        let direction = self.want.direction();
+        if self.waits {
+            // SAFETY: the promise of `new`.
+            let outcome = ready!(unsafe { source.park(direction).poll(cx) });
+            self.waits = false;
+            if outcome.is_ok() {
+                return Poll::Ready(Ok(()));
+            }
+            source.settled(direction);
+            if !self.resumed {
+                return poll_cancelled(self.place).map(|cancelled| Err(cancelled.into()));
+            }
+            // What was aborted may be the wait of somebody who is gone, in a scope that was left. Ours is the one to look at.
+        } else if source.is_waiting(direction) {
+            // A `poll_*` function was called before us, and whoever called it has lost interest.
+            // SAFETY: the promise of `new`.
+            unsafe { source.end(direction) };
+        }
+        poll_gate(cx, self.place)
+    }
+}
+
+/// Before an operation begins: a run, a scope that is not cancelled, and a budget.
+pub(crate) fn poll_gate(cx: &mut Context<'_>, place: &'static Location<'static>) -> Poll<io::Result<()>> {
+    if !trefoil_runtime::in_run() {
+        return Poll::Ready(Err(error::outside()));
+    }
+    ready!(poll_checkpoint_if_cancelled(place))?;
+    poll_budget(cx).map(Ok)
+}
+
+impl Drop for Operation<'_> {
+    fn drop(&mut self) {
+        if self.waits && !self.resumed {
+            // SAFETY: the promise of `new`.
+            unsafe { self.source.end(self.want.direction()) };
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Which driver a run has, and the seam that drivers fit into.
+//!
+//! # What a driver is
+//!
+//! Two things. One belongs to the worker's thread, is a [`Driver`] for the loop, and is an arm of [`Reactor`]. The other is what
+//! sources hold of it, on whatever thread they are: an arm of [`Home`], with these functions:
+//!
+//! | function | called | must |
+//! | --- | --- | --- |
+//! | `attach` | before the first wait of a source, and before the first in a direction that `registration.interest` lacks | set `registration` (under the table's lock and the source's), so that waits in that direction are reported; do nothing if the source was registered elsewhere meanwhile |
+//! | `must_arm` | at each wait, under the lock of the source | say (with a clone of itself) whether `arm` is to be called |
+//! | `arm` | at each wait after the lock was released, when the wait can be found | see to it that what is wanted happens: submit, or send a message to the home thread; nothing if that is under way |
+//! | `detach` | when the source is dropped, by then in no wait | forget the source: after this nothing of the driver uses its descriptor, but for what the kernel has not let go of |
+//! | `waits_began`, `waits_ended` | with each change of `State::waiting` that the driver does not make itself | keep count, for `in_flight` |
+//!
+//! It reports with [`Shared::notify`](crate::source::Shared::notify) (ask the kernel again), [`Shared::deliver`](crate::source::Shared::deliver)
+//! (here are bytes, a connection, the end) and, at the end of the run, [`Shared::orphan`](crate::source::Shared::orphan).
+
+use crate::builder::RunError;
+use crate::epoll;
+use crate::error;
+use crate::source::{Shared, Want};
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use trefoil_runtime::{Driver, Unpark, with_driver};
+
+/// The kernel interface under a run.
+///
+/// `io_uring` where the kernel has it and lets us, and `epoll` otherwise; the environment variable `TREFOIL_DRIVER`, or
+/// [`Builder::driver`](crate::Builder::driver), forces one.
+///
+/// ```
+/// use trefoil_io::DriverKind;
+///
+/// assert_eq!("epoll".parse(), Ok(DriverKind::Epoll));
+/// assert_eq!(DriverKind::IoUring.to_string(), "io_uring");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DriverKind {
+    /// A ring of submissions and one of completions. Newer kernels have it; containers often forbid it.
+    IoUring,
+    /// Readiness, on every Linux.
+    Epoll,
+}
+
+impl fmt::Display for DriverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DriverKind::IoUring => "io_uring",
+            DriverKind::Epoll => "epoll",
+        })
+    }
+}
+
+/// A name of a driver that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no driver: `io_uring` and `epoll` are")]
+pub struct UnknownDriver(String);
+
+impl FromStr for DriverKind {
+    type Err = UnknownDriver;
+
+    fn from_str(name: &str) -> Result<Self, UnknownDriver> {
+        match name {
+            "io_uring" => Ok(DriverKind::IoUring),
+            "epoll" => Ok(DriverKind::Epoll),
+            _ => Err(UnknownDriver(name.to_owned())),
+        }
+    }
+}
+
+/// The name of the environment variable that forces a driver.
+pub(crate) const VARIABLE: &str = "TREFOIL_DRIVER";
+
+/// What a driver is made from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    pub driver: Option<DriverKind>,
+    pub ring_entries: Option<u32>,
+}
+
+/// The driver of a run.
+#[derive(Debug)]
+pub(crate) enum Reactor {
+    Epoll(epoll::Epoll),
+}
+
+impl Reactor {
+    /// Chooses a driver, makes it, and says so in one line of the log.
+    pub fn new(settings: Settings) -> Result<Self, RunError> {
+        let (forced, by) = match (settings.driver, std::env::var(VARIABLE)) {
+            (Some(kind), _) => (Some(kind), "the builder"),
+            (None, Ok(name)) if !name.is_empty() => (Some(name.parse()?), VARIABLE),
+            (None, _) => (None, ""),
+        };
+        if let Some(kind) = forced {
+            let reactor = Self::make(kind, settings)
+                .map_err(|source| RunError::DriverUnavailable { driver: kind, wanted_by: by, source })?;
+            tracing::debug!(driver = %kind, "the driver is {kind}, as {by} says");
+            return Ok(reactor);
+        }
+        match Self::make(DriverKind::IoUring, settings) {
+            Ok(reactor) => {
+                tracing::info!(driver = "io_uring", "the driver is io_uring");
+                Ok(reactor)
+            }
+            Err(why) => {
+                tracing::info!(driver = "epoll", "the driver is epoll, since io_uring cannot be had: {why}");
+                let wanted_by = "having nothing else";
+                Self::make(DriverKind::Epoll, settings)
+                    .map_err(|source| RunError::DriverUnavailable { driver: DriverKind::Epoll, wanted_by, source })
+            }
+        }
+    }
+
+    fn make(kind: DriverKind, _settings: Settings) -> io::Result<Self> {
+        match kind {
+            DriverKind::IoUring => Err(io::Error::new(io::ErrorKind::Unsupported, "the io_uring driver is not built yet")),
+            DriverKind::Epoll => epoll::Epoll::new().map(Reactor::Epoll),
+        }
+    }
+
+    /// The home that the run on this thread gives to sources.
+    pub fn current() -> io::Result<Home> {
+        with_driver::<Reactor, _>(|reactor| match reactor {
+            Reactor::Epoll(epoll) => Home::Epoll(epoll.home().clone()),
+        })
+        .ok_or_else(error::no_reactor)
+    }
+
+    fn driver(&self) -> &dyn Driver {
+        match self {
+            Reactor::Epoll(epoll) => epoll,
+        }
+    }
+}
+
+impl Driver for Reactor {
+    fn name(&self) -> &'static str {
+        self.driver().name()
+    }
+
+    fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Reactor::Epoll(epoll) => epoll.park(timeout),
+        }
+    }
+
+    fn poll(&self) -> io::Result<()> {
+        match self {
+            Reactor::Epoll(epoll) => epoll.poll(),
+        }
+    }
+
+    fn unparker(&self) -> Arc<dyn Unpark> {
+        self.driver().unparker()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.driver().in_flight()
+    }
+
+    fn shutdown(&self) {
+        self.driver().shutdown();
+    }
+}
+
+/// What a source holds of its driver. See the module.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    Epoll(Arc<epoll::Home>),
+}
+
+impl Home {
+    pub fn attach(&self, source: &Arc<Shared>, want: Want) -> io::Result<()> {
+        match self {
+            Home::Epoll(home) => home.attach(source, want),
+        }
+    }
+
+    /// A clone of itself where each wait has to be armed: not where edges are reported anyway.
+    pub fn must_arm(&self) -> Option<Home> {
+        match self {
+            Home::Epoll(_) => None,
+        }
+    }
+
+    pub fn arm(&self, _source: &Arc<Shared>, _want: Want) -> io::Result<()> {
+        match self {
+            Home::Epoll(_) => Ok(()),
+        }
+    }
+
+    pub fn detach(&self, source: &Arc<Shared>, key: u64) {
+        match self {
+            Home::Epoll(home) => home.detach(source, key),
+        }
+    }
+
+    pub fn waits_began(&self, n: usize) {
+        match self {
+            Home::Epoll(home) => home.waits_began(n),
+        }
+    }
+
+    pub fn waits_ended(&self, n: usize) {
+        match self {
+            Home::Epoll(home) => home.waits_ended(n),
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! A descriptor that operations wait on, and the one meeting point of the three who care: the operations of its two directions,
+//! the driver of its home run, and a cancel.
+//!
+//! A [`Source`] owns the descriptor. Dropping it takes it out of its driver first and closes it then. The part that the driver
+//! also holds is [`Shared`]. Both may be used from any thread: a source belongs to the run where it first had to wait,
+//! its *home*, whose driver reports its events for as long as that run lives; then it moves to whichever run waits on it next.
+//!
+//! # How a wait comes about
+//!
+//! ```text
+//!   owner of the direction                                      driver, any thread
+//!   ──────────────────────                                      ──────────────────
+//!   1 attempt: readiness says "perhaps", ask the kernel         a readiness.set
+//!   2 it would block: readiness.clear                           b lock; found waiting? unset, park.complete; unlock
+//!   3 park.begin                                                c wake
+//!   4 lock; ready again? ── yes: unlock, park.end, back to 1
+//!     set waiting; unlock; home.arm
+//! ```
+//!
+//! Either 4 comes first, and b finds the wait; or b does, and 4 sees what a has set. Nothing is handed over in a wake-up: it means
+//! "ask again" and may be spurious. So there is nothing to lose when a cancel wins, or when who waited is gone.
+//! What an operation of the kernel hands over unasked goes to the [`Inbound`] queue instead, and stays there until somebody reads it.
+//!
+//! # Invariants
+//!
+//! - **\[OWNER\]** The park of a direction is begun, polled and ended by one thread at a time: the one that has exclusive use of the
+//!   direction, by `&mut` of a stream or half, or by a [`Claim`].
+//! - **\[FOUND\]** Others find a park through the bit in `waiting`, under the lock, and complete it there. The owner ends it when the bit is
+//!   unset, which it sees to under the lock.
+//! - **\[PINNED\]** The parks are inside of an `Arc`, and are never moved out of it.
+//! - **Lock order**: the driver's table, then a source, then the tree. No user code (a waker) runs or is dropped under any of them.
+
+use crate::inbound::{Inbound, Next};
+use crate::reactor::{Home, Reactor};
+use crate::readiness::{INBOUND, READ, Readiness, Seen, WRITE};
+use crate::wake::WakeList;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use trefoil_runtime::sync::{Arc, Mutex};
+use trefoil_runtime::{Completed, Park, Reason};
+
+/// One of the two ways in which a descriptor is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    /// Its flag in [`Readiness`], and its bit in `waiting`.
+    pub fn flag(self) -> u32 {
+        match self {
+            Direction::Read => READ,
+            Direction::Write => WRITE,
+        }
+    }
+}
+
+/// What an operation waits for: more than the direction for a driver whose kernel does the operation itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Bytes to read.
+    Bytes,
+    /// Room to write.
+    Room,
+    /// A connection on a listener.
+    Connection,
+    /// To be connected.
+    Connected,
+}
+
+impl Want {
+    pub fn direction(self) -> Direction {
+        match self {
+            Want::Bytes | Want::Connection => Direction::Read,
+            Want::Room | Want::Connected => Direction::Write,
+        }
+    }
+
+    pub fn reason(self, fd: RawFd) -> Reason {
+        match self {
+            Want::Bytes => Reason::Read(fd),
+            Want::Room => Reason::Write(fd),
+            Want::Connection => Reason::Accept(fd),
+            Want::Connected => Reason::Connect(fd),
+        }
+    }
+
+    /// The directions a driver had better watch from now on. Who connects will read soon.
+    pub fn interest(self) -> u32 {
+        match self {
+            Want::Connected => READ | WRITE,
+            _ => self.direction().flag(),
+        }
+    }
+}
+
+/// Where a source is registered.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub home: Home,
+    /// What the home knows it by.
+    pub key: u64,
+    /// The directions that are watched.
+    pub interest: u32,
+}
+
+/// What is guarded by the lock of a source.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub registration: Option<Registration>,
+    /// The directions whose park can be found: \[FOUND\].
+    pub waiting: u32,
+    /// The directions held by a [`Claim`].
+    claimed: u32,
+    /// Boxed: few sources ever have one, and an idle connection should cost little.
+    pub inbound: Option<Box<Inbound>>,
+}
+
+#[cfg(not(trefoil_loom))]
+type Guard<'a> = std::sync::MutexGuard<'a, State>;
+#[cfg(trefoil_loom)]
+type Guard<'a> = loom::sync::MutexGuard<'a, State>;
+
+/// What the driver shares with the owner of a source.
+pub(crate) struct Shared {
+    /// `None` only once [`Source::into_fd`] has taken it, which consumes the source.
+    fd: Option<OwnedFd>,
+    pub readiness: Readiness,
+    state: Mutex<State>,
+    read: Park,
+    write: Park,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("fd", &self.fd().as_raw_fd())
+            .field("read", &self.read)
+            .field("write", &self.write)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_ref().expect("taken only when the source is consumed").as_fd()
+    }
+
+    pub fn lock(&self) -> Guard<'_> {
+        self.state.lock()
+    }
+
+    fn park(&self, direction: Direction) -> Pin<&Park> {
+        // SAFETY: [PINNED].
+        unsafe {
+            Pin::new_unchecked(match direction {
+                Direction::Read => &self.read,
+                Direction::Write => &self.write,
+            })
+        }
+    }
+
+    /// The driver's side: something happened that the `flags` name. Completes who waits for it, to be woken when all locks are
+    /// released. How many waits ended.
+    pub fn notify(&self, flags: u32, wake: &mut WakeList) -> usize {
+        self.readiness.set(flags);
+        self.complete(&mut self.lock(), flags, wake)
+    }
+
+    /// The same, with something for the reader: `deliver` puts it in the queue.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the io_uring driver"))]
+    pub fn deliver(&self, deliver: impl FnOnce(&mut Inbound), wake: &mut WakeList) -> usize {
+        let mut state = self.lock();
+        deliver(state.inbound.get_or_insert_default());
+        self.readiness.set(READ | INBOUND);
+        self.complete(&mut state, READ, wake)
+    }
+
+    /// The home run is over: who waits finds a new one. How many waits ended.
+    pub fn orphan(&self, wake: &mut WakeList) -> usize {
+        let mut state = self.lock();
+        let registration = state.registration.take();
+        self.readiness.set(READ | WRITE);
+        let ended = self.complete(&mut state, READ | WRITE, wake);
+        drop(state);
+        drop(registration);
+        ended
+    }
+
+    /// \[FOUND\]: unset and completed under the lock.
+    fn complete(&self, state: &mut State, flags: u32, wake: &mut WakeList) -> usize {
+        let found = state.waiting & flags;
+        if found == 0 {
+            return 0;
+        }
+        state.waiting &= !found;
+        for direction in [Direction::Read, Direction::Write] {
+            if found & direction.flag() != 0
+                && let Completed::Won(Some(waker)) = self.park(direction).complete()
+            {
+                wake.push(waker);
+            }
+        }
+        found.count_ones() as usize
+    }
+
+    /// Sees to it that nobody finds the wait of a direction. Before its park is ended.
+    fn hide(&self, direction: Direction) {
+        let mut state = self.lock();
+        if state.waiting & direction.flag() != 0 {
+            state.waiting &= !direction.flag();
+            if let Some(registration) = &state.registration {
+                registration.home.waits_ended(1);
+            }
+        }
+    }
+}
+
+/// A descriptor and its waits. See the module.
+pub(crate) struct Source {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+/// What became of the begin of a wait.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// It waits.
+    Waiting,
+    /// Something happened meanwhile: ask the kernel again.
+    AskAgain,
+    /// The scope is cancelled.
+    Cancelled,
+}
+
+impl Source {
+    /// For a descriptor that does not block.
+    pub fn new(fd: OwnedFd) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                fd: Some(fd),
+                readiness: Readiness::new(),
+                state: Mutex::new(State::default()),
+                read: Park::new(),
+                write: Park::new(),
+            }),
+        }
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.shared.fd()
+    }
+
+    /// The part that a driver holds.
+    #[cfg(test)]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Takes the descriptor out of the runtime.
+    ///
+    /// # Errors
+    /// If something was received that nobody has read: it would be lost.
+    pub fn into_fd(mut self) -> io::Result<OwnedFd> {
+        let ahead = self.shared.lock().inbound.as_ref().map_or(0, |inbound| inbound.len());
+        if ahead > 0 {
+            return Err(io::Error::other(format!("{ahead} bytes or connections were received ahead and would be lost: read them first")));
+        }
+        self.close();
+        match Arc::get_mut(&mut self.shared) {
+            // The parks stay where they are: [PINNED].
+            Some(shared) => Ok(shared.fd.take().expect("taken once")),
+            // The kernel still has an operation on it.
+            None => self.fd().try_clone_to_owned(),
+        }
+    }
+
+    /// Whether a wait of this direction was begun and not yet ended, perhaps by somebody who is gone.
+    pub fn is_waiting(&self, direction: Direction) -> bool {
+        self.shared.park(direction).is_active()
+    }
+
+    /// The wait of this direction. [OWNER] goes for it.
+    pub fn park(&self, direction: Direction) -> Pin<&Park> {
+        self.shared.park(direction)
+    }
+
+    /// Puts bytes back, before all others.
+    pub fn unread(&self, bytes: &[u8]) {
+        let mut state = self.shared.lock();
+        state.inbound.get_or_insert_default().unread(bytes);
+        self.shared.readiness.set(READ | INBOUND);
+    }
+
+    /// Asks the kernel, if there is a chance that it says something else than "it would block": `None` if not.
+    pub fn attempt<T>(&self, direction: Direction, attempt: &mut impl FnMut(Ready<'_>) -> io::Result<T>) -> Option<io::Result<T>> {
+        let seen = self.shared.readiness.look();
+        if !seen.has(direction.flag()) {
+            return None;
+        }
+        match attempt(Ready { shared: &self.shared, seen }) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.shared.readiness.clear(seen, direction.flag());
+                None
+            }
+            result => Some(result),
+        }
+    }
+
+    /// Begins to wait; steps 3 and 4 of the module.
+    ///
+    /// # Safety
+    /// \[OWNER\] of the direction, whose park is not active.
+    ///
+    /// # Errors
+    /// If the driver cannot watch this descriptor, or there is none.
+    pub unsafe fn begin(
+        &self,
+        cx: &mut std::task::Context<'_>,
+        want: Want,
+        place: &'static std::panic::Location<'static>,
+    ) -> io::Result<Begun> {
+        let shared = &self.shared;
+        let flag = want.direction().flag();
+        let park = shared.park(want.direction());
+        let wait = trefoil_runtime::Wait::new(want.reason(shared.fd().as_raw_fd())).at(place);
+        // SAFETY: the caller's promise.
+        if unsafe { park.begin(cx, wait) }.is_err() {
+            return Ok(Begun::Cancelled);
+        }
+        let mut state = shared.lock();
+        if !shared.readiness.look().has(flag) {
+            if let Some(registration) = &state.registration
+                && registration.interest & flag != 0
+            {
+                registration.home.waits_began(1);
+                let arm = registration.home.must_arm();
+                state.waiting |= flag;
+                drop(state);
+                if let Some(home) = arm
+                    && let Err(error) = home.arm(shared, want)
+                {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.end(want.direction()) };
+                    return Err(error);
+                }
+                return Ok(Begun::Waiting);
+            }
+            let home = state.registration.as_ref().map(|registration| registration.home.clone());
+            drop(state);
+            // SAFETY: the caller's promise; nobody was told of the wait, so nobody finds it: [FOUND].
+            unsafe { park.end() };
+            home.map_or_else(Reactor::current, Ok)?.attach(shared, want)?;
+            return Ok(Begun::AskAgain);
+        }
+        drop(state);
+        // SAFETY: as above.
+        unsafe { park.end() };
+        Ok(Begun::AskAgain)
+    }
+
+    /// Gives up a wait, whatever became of it.
+    ///
+    /// # Safety
+    /// \[OWNER\] of the direction.
+    pub unsafe fn end(&self, direction: Direction) {
+        self.shared.hide(direction);
+        // SAFETY: the caller's promise; [FOUND].
+        unsafe { self.shared.park(direction).end() };
+    }
+
+    /// Sees to it that an outcome that was taken is not looked for again.
+    pub fn settled(&self, direction: Direction) {
+        self.shared.hide(direction);
+    }
+
+    /// Exclusive use of a direction for who has no `&mut`: `None` while somebody else has it (R109).
+    pub fn claim(&self, direction: Direction) -> Option<Claim<'_>> {
+        let mut state = self.shared.lock();
+        if state.claimed & direction.flag() != 0 {
+            return None;
+        }
+        state.claimed |= direction.flag();
+        Some(Claim { source: self, direction })
+    }
+
+    /// Out of every wait, and out of the driver.
+    fn close(&mut self) {
+        for direction in [Direction::Read, Direction::Write] {
+            if self.is_waiting(direction) {
+                // SAFETY: [OWNER]: `&mut self`; who waited is gone, since it borrowed the source.
+                unsafe { self.end(direction) };
+            }
+        }
+        let registration = self.shared.lock().registration.take();
+        if let Some(Registration { home, key, .. }) = registration {
+            home.detach(&self.shared, key);
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Exclusive use of one direction, until dropped.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    source: &'a Source,
+    direction: Direction,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.source.shared.lock().claimed &= !self.direction.flag();
+    }
+}
+
+/// The moment of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready<'a> {
+    shared: &'a Shared,
+    seen: Seen,
+}
+
+impl<'a> Ready<'a> {
+    pub fn fd(self) -> BorrowedFd<'a> {
+        self.shared.fd()
+    }
+
+    /// What the readiness word said before the attempt.
+    pub fn seen(self) -> Seen {
+        self.seen
+    }
+
+    /// The kernel did less than was asked of it: it has no more, now.
+    pub fn drained(self, direction: Direction) {
+        self.shared.readiness.clear(self.seen, direction.flag());
+    }
+
+    /// Looks into the queue of what was received ahead: `None` where the kernel is to be asked.
+    pub fn inbound<T>(self, take: impl FnOnce(&mut Inbound) -> Next<io::Result<T>>) -> Option<io::Result<T>> {
+        if !self.seen.has(INBOUND) {
+            return None;
+        }
+        let mut state = self.shared.lock();
+        match state.inbound.as_mut().map_or(Next::AskKernel, |inbound| take(inbound)) {
+            Next::Item(result) => Some(result),
+            Next::OnItsWay => Some(Err(io::ErrorKind::WouldBlock.into())),
+            Next::AskKernel => {
+                // Under the lock, as `deliver` and `unread` set it.
+                self.shared.readiness.clear(self.seen, INBOUND);
+                None
+            }
+        }
+    }
+}
