@@ -34,7 +34,7 @@
 //! - [`nursery`] and [`local_nursery`]: where tasks come from, and where every one of them ends
 //! - [`move_on_after`], [`fail_after`], [`shield`], [`CancelScope`]: deadlines and cancellation
 //! - [`sleep`], [`checkpoint`], [`Event`], [`channel`]: what tasks wait for
-//! - [`net`]: TCP
+//! - the module [`net`]: TCP
 //! - [`tree`] and [`metrics`]: what a program is doing
 //!
 //! # The rules in five lines

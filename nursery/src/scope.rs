@@ -158,7 +158,7 @@ impl<F> fmt::Debug for InScope<F> {
 }
 
 impl<F> InScope<F> {
-    fn start<'a>(self: Pin<&'a mut Self>) -> Pin<&'a mut Scoped<Held, F>> {
+    fn start(self: Pin<&mut Self>) -> Pin<&mut Scoped<Held, F>> {
         // SAFETY: `scoped` is pinned, `after` is not.
         let (mut scoped, after) = unsafe {
             let this = self.get_unchecked_mut();

@@ -45,7 +45,7 @@ pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Scoped};
 pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
-pub use wait::{Guard, Handed, Turn, WaitQueue, Waiter};
+pub use wait::{Guard, Handed, Served, Turn, WaitQueue, Waiter};
 pub use worker::{Options, in_run, run, with_driver};
 
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].

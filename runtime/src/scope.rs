@@ -252,10 +252,12 @@ impl Scope {
 
     /// Whether it was cancelled itself. Notices a deadline that has passed by `now` although the loop has not looked (R14).
     pub fn cancel_called(&self, now: impl FnOnce() -> u64) -> bool {
-        if !self.has(CANCEL_CALLED) && self.deadline() != u64::MAX && self.deadline() <= now() {
-            if let Some(mut locked) = self.lock() {
-                locked.cancel(self, Source::Deadline, self.place);
-            }
+        if !self.has(CANCEL_CALLED)
+            && self.deadline() != u64::MAX
+            && self.deadline() <= now()
+            && let Some(mut locked) = self.lock()
+        {
+            locked.cancel(self, Source::Deadline, self.place);
         }
         self.has(CANCEL_CALLED)
     }
@@ -328,6 +330,12 @@ impl Scope {
         // SAFETY: [LOCKED] of the tree.
         let outside = !self.has(SHIELD) && !parent.is_null() && unsafe { &*parent }.is_cancelled();
         let absorbs = self.is_cancelled() && !outside;
+        if self.is_cancelled() {
+            // R5: also after it was left it says why it was cancelled, by whomever.
+            let cause = locked.cause(self);
+            // SAFETY: [LOCKED] of the tree.
+            self.links.with_mut(|links| unsafe { (*links).cause = cause });
+        }
         let waker = locked.unlink_scope(self);
         self.set(EXITED);
         drop(locked);

@@ -193,7 +193,7 @@ impl ScopeView {
         writeln!(out, "{first}{}", self.title())?;
         let mut lines: Vec<Line<'_>> = Vec::new();
         for task in self.tasks.iter().filter(|task| task.body || self.kind != Kind::Nursery) {
-            lines.extend(task.waits.iter().map(|wait| Line::Wait(wait)));
+            lines.extend(task.waits.iter().map(Line::Wait));
             lines.extend(task.scopes.iter().map(Line::Scope));
         }
         let mut folded: Vec<(String, Vec<&TaskView>)> = Vec::new();

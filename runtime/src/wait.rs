@@ -78,6 +78,9 @@ pub enum Handed<R, T> {
     Handed(Option<T>),
 }
 
+/// The end of an operation; a cancelled one returns what it had brought.
+pub type Served<R, T> = Result<Handed<R, T>, (Cancelled, Option<T>)>;
+
 impl<S, T, const N: usize> WaitQueue<S, T, N> {
     /// A queue around a state.
     pub fn new(state: S) -> Self {
@@ -151,7 +154,7 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
             // The slot is written before the wait is completed, which is what its owner waits for; an owner whose wait was cancelled
             // takes the lock before it looks, or goes away.
             // SAFETY: as above.
-            let swap = |give: &mut Option<T>| unsafe { (*node).slot.with_mut(|slot| std::mem::swap(&mut *slot, give)) };
+            let swap = |give: &mut Option<T>| unsafe { (*node).slot.with_mut(|slot| ptr::swap(slot, give)) };
             swap(&mut give);
             // SAFETY: as above; if this wins, the node may be gone from here on.
             match unsafe { &(*node).park }.complete() {
@@ -258,7 +261,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         cx: &mut Context<'_>,
         wait: Wait,
         look: impl FnOnce(&mut Guard<'a, S, T, N>) -> Turn<R, T>,
-    ) -> Poll<Result<Handed<R, T>, (Cancelled, Option<T>)>> {
+    ) -> Poll<Served<R, T>> {
         // SAFETY: the node is pinned with the waiter, and not moved.
         let (queue, node) = unsafe {
             let this = self.get_unchecked_mut();

@@ -114,7 +114,7 @@ impl<F: Future> Run<'_, F> {
     fn expire(&mut self, slept: bool) {
         self.turn = self.turn.wrapping_add(1);
         let timers = self.tree.has_timers();
-        if !(slept || timers || self.turn % CLOCK_EVERY == 0) {
+        if !(slept || timers || self.turn.is_multiple_of(CLOCK_EVERY)) {
             return;
         }
         let now = self.tree.clock.now();
