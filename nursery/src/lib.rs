@@ -1,19 +1,18 @@
 //! Nurseries, cancel scopes, error groups and channels, on the loop of `trefoil-runtime`.
 //!
 //! Users want the crate `trefoil`, which adds I/O. Read here in this order: `nursery` (where tasks come from and end), `scope` (cancel scopes,
-//! deadlines, shields), `group` (errors of several tasks), then `event` and `channel`, which are made of `trefoil_runtime::WaitQueue`
-//! alone, as a primitive of your own would be.
+//! deadlines, shields), then `event` and `channel`, which are made of `trefoil_runtime::WaitQueue` alone, as a primitive of your own
+//! would be.
 
 mod channel;
 mod event;
-mod group;
 mod join;
 mod nursery;
 mod scope;
+pub mod sync;
 
 pub use channel::{Receiver, Recv, Send, SendError, Sender, TryRecvError, TrySendError, channel, unbounded};
 pub use event::{Event, WaitEvent};
-pub use group::ErrorGroup;
 pub use join::Join;
 pub use nursery::{Local, Nursery, Open, OrCancelled, Shared, local_nursery, nursery};
 pub use scope::{
@@ -23,6 +22,6 @@ pub use scope::{
 #[doc(hidden)]
 pub use trefoil_runtime::doc_run;
 pub use trefoil_runtime::{
-    CancelAware, Cancelled, Cause, Sleep, Source, TimedOut, checkpoint, checkpoint_if_cancelled, now, sleep,
-    sleep_forever, sleep_until, yield_now,
+    CancelAware, Cancelled, Cause, ErrorGroup, Sleep, Source, TimedOut, checkpoint, checkpoint_if_cancelled, now,
+    sleep, sleep_forever, sleep_until, yield_now,
 };

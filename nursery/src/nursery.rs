@@ -9,7 +9,6 @@
 //! - **\[OWNER\]** `errors`, `payload` and `cut` are touched by the thread that polls or drops the nursery's future, only: children call
 //!   [`Outcome`] from inside of their own poll or drop, which is the nursery's.
 
-use crate::group::ErrorGroup;
 use crate::join::Join;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -23,7 +22,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use trefoil_runtime::{
-    self as runtime, CancelAware, Cancelled, Entry, Kind, Outcome, Payload, Ready, ReadyBox, Scope, Source,
+    self as runtime, CancelAware, Cancelled, Entry, ErrorGroup, Kind, Outcome, Payload, Ready, ReadyBox, Scope, Source,
 };
 
 type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
@@ -43,10 +42,16 @@ struct State<E> {
     errors: RefCell<Vec<E>>,
     payload: RefCell<Option<Payload>>,
     cut: Cell<bool>,
+    /// The place in `errors` of one with a cancellation in it that came out of a task while nothing was cancelled: an ordinary error
+    /// (N14). There is one at most, since it cancels the nursery.
+    made_up: Cell<Option<usize>>,
 }
 
 impl<E: CancelAware> State<E> {
     fn fail(&self, error: E, place: &'static Location<'static>) {
+        if !self.scope.is_cancelled() && error.has_cancelled() {
+            self.made_up.set(Some(self.errors.borrow().len()));
+        }
         // `RefCell`: no user code runs while it is borrowed.
         self.errors.borrow_mut().push(error);
         self.scope.cancel(Source::Nursery, place);
@@ -401,6 +406,8 @@ where
     /// Everybody has been scheduled since the scope was cancelled.
     told: bool,
     done: bool,
+    /// It has ended, and does not say so: the task around it has swallowed too many cancellations (N13 b).
+    mute: bool,
     _env: Invariant<'env>,
     _marker: PhantomData<M>,
 }
@@ -435,6 +442,7 @@ where
             errors: RefCell::new(Vec::new()),
             payload: RefCell::new(None),
             cut: Cell::new(false),
+            made_up: Cell::new(None),
         });
         // SAFETY: a box is not null.
         let state = StateBox(unsafe { NonNull::new_unchecked(Box::into_raw(state)) });
@@ -452,6 +460,7 @@ where
             place,
             told: false,
             done: false,
+            mute: false,
             _env: PhantomData,
             _marker: PhantomData,
         }
@@ -480,6 +489,9 @@ where
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Option<T>, ErrorGroup<E>>> {
         // SAFETY: `body` is pinned and only polled and set to `None` in place; nothing else is.
         let this = unsafe { self.get_unchecked_mut() };
+        if this.mute {
+            return Poll::Pending;
+        }
         assert!(!this.done, "a nursery was polled after it had ended");
         this.entry.enter(cx);
         // SAFETY: the state is in a box that lives as long as this future.
@@ -523,7 +535,21 @@ where
         this.done = true;
         this.ready.close(&state.scope);
         let absorbs = this.entry.leave();
-        Poll::Ready(this.settle(absorbs))
+        let result = this.settle(absorbs);
+        // A cancellation that goes on outward is one more that the task around is told. If only its own operations counted, a loop
+        // that opens nurseries in a cancelled scope would never end (N13 b).
+        if !absorbs
+            && let Err(group) = &result
+            && group.has_cancelled()
+            && runtime::poll_cancelled(this.place).is_pending()
+        {
+            for error in group.iter().filter(|error| !error.is_cancelled()) {
+                tracing::error!(nursery = %this.place, "an error of a nursery whose task is dropped: {error:?}");
+            }
+            this.mute = true;
+            return Poll::Pending;
+        }
+        Poll::Ready(result)
     }
 
     /// N13 (a), for the body.
@@ -554,11 +580,18 @@ where
         }
         if absorbs {
             // R24, R27: this scope is the one that was cancelled.
-            let before = errors.len();
-            errors = errors.into_iter().filter_map(E::without_cancelled).collect();
-            if errors.len() < before {
-                self.entry.caught();
+            let mut kept = Vec::new();
+            for (at, error) in errors.into_iter().enumerate() {
+                if state.made_up.get() == Some(at) {
+                    kept.push(error);
+                    continue;
+                }
+                if error.has_cancelled() {
+                    self.entry.caught();
+                }
+                kept.extend(error.without_cancelled());
             }
+            errors = kept;
         } else {
             // One is enough to travel on.
             let mut seen = false;

@@ -1,5 +1,6 @@
 //! [`Cancelled`], the error that every operation inside a cancelled scope returns, and what a scope asks of an error type.
 
+use crate::group::ErrorGroup;
 use std::{error::Error, fmt, io};
 
 /// The raw OS error under which an `io::Error` carries a cancellation: `ECANCELED`.
@@ -76,6 +77,11 @@ pub trait CancelAware: From<Cancelled> + fmt::Debug {
     /// Whether this error is a cancellation and nothing else.
     fn is_cancelled(&self) -> bool;
 
+    /// Whether a cancellation is in this error, bare or in a group (R26).
+    fn has_cancelled(&self) -> bool {
+        self.is_cancelled()
+    }
+
     /// The error without the cancellations in it: `None` where nothing is left (R27).
     fn without_cancelled(self) -> Option<Self> {
         if self.is_cancelled() { None } else { Some(self) }
@@ -99,12 +105,37 @@ impl CancelAware for io::Error {
     }
 }
 
+/// Looks into the groups that `?` makes of the error types in this file. Groups of a type of your own are opaque in a box: give that
+/// type its `From<ErrorGroup<..>>`.
 impl CancelAware for Box<dyn Error + Send + Sync> {
     fn is_cancelled(&self) -> bool {
         // An error of ours that gives something back, like that of a cancelled send, has the cancellation as its source.
         self.is::<Cancelled>()
             || self.downcast_ref::<io::Error>().is_some_and(CancelAware::is_cancelled)
+            || self.downcast_ref::<ErrorGroup<Self>>().is_some_and(CancelAware::is_cancelled)
+            || self.downcast_ref::<ErrorGroup<io::Error>>().is_some_and(CancelAware::is_cancelled)
+            || self.is::<ErrorGroup<Cancelled>>()
             || self.source().is_some_and(|source| source.is::<Cancelled>())
+    }
+
+    fn has_cancelled(&self) -> bool {
+        self.is_cancelled()
+            || self.downcast_ref::<ErrorGroup<Self>>().is_some_and(CancelAware::has_cancelled)
+            || self.downcast_ref::<ErrorGroup<io::Error>>().is_some_and(CancelAware::has_cancelled)
+    }
+
+    fn without_cancelled(self) -> Option<Self> {
+        if self.is_cancelled() {
+            return None;
+        }
+        let other = match self.downcast::<ErrorGroup<Self>>() {
+            Ok(group) => return group.without_cancelled().map(Into::into),
+            Err(other) => other,
+        };
+        match other.downcast::<ErrorGroup<io::Error>>() {
+            Ok(group) => group.without_cancelled().map(Into::into),
+            Err(other) => Some(other),
+        }
     }
 }
 

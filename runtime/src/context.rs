@@ -145,11 +145,20 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
     Poll::Ready(Cancelled::delivered())
 }
 
-/// A cancellation was absorbed: the code after it starts afresh.
-pub(crate) fn forgive() {
+/// How many cancelled operations the current task has done.
+pub(crate) fn strikes() -> u32 {
+    let task = frame().task;
+    // SAFETY: [CURRENT].
+    if task.is_null() { 0 } else { unsafe { &*task }.strikes.get() }
+}
+
+/// A scope was left, and its cancellation has ended with it: what was delivered inside does not count against the code after it. `before`
+/// is how many there were at its entry.
+pub(crate) fn forgive(before: u32) {
     let task = frame().task;
     if !task.is_null() {
         // SAFETY: [CURRENT].
-        unsafe { &*task }.strikes.set(0);
+        let strikes = &unsafe { &*task }.strikes;
+        strikes.set(strikes.get().min(before));
     }
 }

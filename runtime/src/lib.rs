@@ -11,13 +11,15 @@
 //! 6. `wait`: queues of waiting operations, from which primitives are made
 //! 7. `scoped`: a future that runs in a scope
 //!
-//! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` (sleeping), `heap` (deadlines), `clock`, `context` (what is being
+//! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` (sleeping), `heap` (deadlines), `clock`, `cancelled` and
+//! `group` (what an error type must know), `context` (what is being
 //! polled right now), `sync` (the switch between `std` and loom).
 
 mod cancelled;
 mod clock;
 mod context;
 mod driver;
+mod group;
 mod heap;
 mod inbox;
 mod park;
@@ -39,13 +41,14 @@ pub use cancelled::{CancelAware, Cancelled, ECANCELED, TimedOut};
 pub use clock::{NEVER, after, instant, nanos};
 pub use context::{BUDGET, STRIKES, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
 pub use driver::{Driver, ThreadDriver, Unpark};
+pub use group::ErrorGroup;
 pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox};
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Scoped};
 pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
-pub use wait::{Guard, Handed, Served, Turn, WaitQueue, Waiter};
+pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
 pub use worker::{Options, in_run, run, with_driver};
 
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].

@@ -77,6 +77,16 @@ pub enum Reason {
     Read(i32),
     /// For room to write to a descriptor.
     Write(i32),
+    /// For a lock.
+    Lock,
+    /// For permits or tokens.
+    Permits,
+    /// For a notification of a condition, with its lock.
+    Condition,
+    /// For others at a barrier.
+    Barrier,
+    /// For a child to say that it is ready.
+    Start,
     /// For something of the application's own.
     Custom(&'static str),
 }
@@ -94,6 +104,11 @@ impl fmt::Display for Reason {
             Reason::Connect(fd) => write!(f, "connect fd {fd}"),
             Reason::Read(fd) => write!(f, "read from fd {fd}"),
             Reason::Write(fd) => write!(f, "write to fd {fd}"),
+            Reason::Lock => f.write_str("a lock"),
+            Reason::Permits => f.write_str("permits"),
+            Reason::Condition => f.write_str("a condition"),
+            Reason::Barrier => f.write_str("others at a barrier"),
+            Reason::Start => f.write_str("a child to be ready"),
             Reason::Custom(what) => f.write_str(what),
         }
     }
@@ -230,6 +245,11 @@ impl Park {
     /// Whether a wait was begun and its outcome not yet taken with [`poll`](Self::poll).
     pub fn is_active(&self) -> bool {
         self.state.load(Ordering::Acquire) & (WAITING | OVER) != 0
+    }
+
+    /// Whether a wait was begun that is neither completed nor cancelled.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.state.load(Ordering::Acquire) & (WAITING | OVER | CLAIMED) == WAITING
     }
 
     /// Begins to wait, in the current scope. Call it before anybody can find this park to complete it.

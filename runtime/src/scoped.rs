@@ -16,6 +16,8 @@ use std::task::{Context, Poll};
 pub struct Entry<S: Deref<Target = Scope>> {
     scope: S,
     linked: bool,
+    /// How many cancellations the task had been told at the entry (N13 b).
+    strikes: u32,
     /// The time, where it was read just before the scope is entered.
     now: Option<u64>,
     /// The waker set in the scope, for comparison only.
@@ -39,7 +41,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// # Safety
     /// `*scope` does not move while the entry exists.
     pub unsafe fn new(scope: S) -> Self {
-        Self { scope, linked: false, now: None, waker: (ptr::null(), ptr::null()) }
+        Self { scope, linked: false, strikes: 0, now: None, waker: (ptr::null(), ptr::null()) }
     }
 
     /// The scope.
@@ -77,6 +79,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
                 self.scope.link(tree, frame.scope, frame.task, || self.now.unwrap_or_else(|| tree.clock.now()))
             };
             self.linked = true;
+            self.strikes = context::strikes();
             self.waker = waker;
             locked.set_waker(&self.scope, new)
         } else {
@@ -113,13 +116,16 @@ impl<S: Deref<Target = Scope>> Entry<S> {
         if !std::mem::take(&mut self.linked) {
             return false;
         }
-        self.scope.unlink()
+        let absorbs = self.scope.unlink();
+        if absorbs {
+            context::forgive(self.strikes);
+        }
+        absorbs
     }
 
     /// The scope did absorb a cancellation (R26).
     pub fn caught(&self) {
         self.scope.set(CAUGHT);
-        context::forgive();
     }
 }
 
@@ -212,15 +218,10 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
             return Poll::Ready(Err(error));
         }
         // R27, R28, R31: only the cancellations go.
-        let pure = error.is_cancelled();
-        match error.without_cancelled() {
-            Some(rest) => Poll::Ready(Err(rest)),
-            None => {
-                debug_assert!(pure);
-                entry.caught();
-                Poll::Ready(Ok(None))
-            }
+        if error.has_cancelled() {
+            entry.caught();
         }
+        Poll::Ready(error.without_cancelled().map_or(Ok(None), Err))
     }
 }
 

@@ -187,6 +187,59 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
         }
     }
 
+    /// What the oldest waiter of a list brought. Those that were cancelled just now leave the list.
+    pub fn peek(&mut self, list: usize) -> Option<&T> {
+        loop {
+            let node = self.inner.lists[list].first;
+            if node.is_null() {
+                return None;
+            }
+            // SAFETY: [LISTED]: it is in a list, and we have the lock, which the result borrows.
+            unsafe {
+                if (*node).park.is_waiting() {
+                    return (*node).slot.with(|slot| (*slot).as_ref());
+                }
+                self.remove(&*node);
+            }
+        }
+    }
+
+    /// Moves the oldest waiter of a list for which `of` holds to the end of another, without waking it; what it had brought is
+    /// returned. `None` if there is none.
+    pub fn transfer(&mut self, from: usize, to: usize, mut of: impl FnMut(&T) -> bool) -> Option<T> {
+        let mut node = self.inner.lists[from].first;
+        while !node.is_null() {
+            // SAFETY: [LISTED]: it is in a list, and we have the lock.
+            unsafe {
+                let next = (*node).links.with(|links| (*links).next);
+                let fits = (*node).slot.with(|slot| (*slot).as_ref().is_some_and(&mut of));
+                if fits && (*node).park.is_waiting() {
+                    self.remove(&*node);
+                    self.add(to, &*node);
+                    return (*node).slot.with_mut(|slot| (*slot).take());
+                }
+                node = next;
+            }
+        }
+        None
+    }
+
+    /// How many wait in a list, without those that were cancelled just now, which leave it.
+    pub fn count(&mut self, list: usize) -> usize {
+        let mut node = self.inner.lists[list].first;
+        while !node.is_null() {
+            // SAFETY: [LISTED]: it is in a list, and we have the lock.
+            unsafe {
+                let next = (*node).links.with(|links| (*links).next);
+                if !(*node).park.is_waiting() {
+                    self.remove(&*node);
+                }
+                node = next;
+            }
+        }
+        self.inner.lists[list].len
+    }
+
     /// How many wait in a list. Some of them may have been cancelled just now.
     pub fn waiting(&self, list: usize) -> usize {
         self.inner.lists[list].len
@@ -309,15 +362,23 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
     /// Gives the operation up, as a drop does. `Some` if it had been served and nobody has looked: what it was handed, to be passed
     /// on (N5).
     pub fn withdraw(self: Pin<&mut Self>) -> Option<Option<T>> {
+        match self.retract() {
+            Retracted::Served(handed) => Some(handed),
+            Retracted::Waited(_) | Retracted::Idle => None,
+        }
+    }
+
+    /// Gives the operation up, as a drop does, and says what became of it.
+    pub fn retract(self: Pin<&mut Self>) -> Retracted<T> {
         // SAFETY: nothing is moved out but what the slot holds.
         let this = unsafe { self.get_unchecked_mut() };
         this.give_up()
     }
 
-    fn give_up(&mut self) -> Option<Option<T>> {
+    fn give_up(&mut self) -> Retracted<T> {
         let node = &self.node;
         if !node.park.is_active() {
-            return None;
+            return Retracted::Idle;
         }
         let mut guard = self.queue.lock();
         guard.remove(node);
@@ -325,8 +386,20 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         let done = unsafe { node.park.end() };
         drop(guard);
         // SAFETY: [LISTED]: in no list.
-        done.then(|| node.slot.with_mut(|slot| unsafe { (*slot).take() }))
+        let slot = node.slot.with_mut(|slot| unsafe { (*slot).take() });
+        if done { Retracted::Served(slot) } else { Retracted::Waited(slot) }
     }
+}
+
+/// What became of an operation that was given up.
+#[derive(Debug)]
+pub enum Retracted<T> {
+    /// It did not wait.
+    Idle,
+    /// It waited, with this.
+    Waited(Option<T>),
+    /// It had been served, with this, and nobody has looked.
+    Served(Option<T>),
 }
 
 impl<S, T, const N: usize> Drop for Waiter<'_, S, T, N> {

@@ -1,7 +1,7 @@
 //! [`ErrorGroup`]: every error that a nursery collected.
 
+use crate::cancelled::{CancelAware, Cancelled};
 use std::{error::Error, fmt, io};
-use trefoil_runtime::{CancelAware, Cancelled};
 
 /// Every error that a nursery collected, in the order in which its tasks ended; never empty (N15).
 ///
@@ -11,18 +11,12 @@ use trefoil_runtime::{CancelAware, Cancelled};
 ///
 /// # Examples
 /// ```
-/// use trefoil_nursery::{nursery, ErrorGroup};
-/// # trefoil_nursery::doc_run(async {
-/// let group: ErrorGroup<std::io::Error> = nursery(async |n| -> std::io::Result<()> {
-///     n.spawn(async { Err::<(), _>(std::io::Error::other("left")) });
-///     n.spawn(async { Err::<(), _>(std::io::Error::other("right")) });
-///     Ok(())
-/// })
-/// .await
-/// .unwrap_err();
+/// use trefoil_runtime::ErrorGroup;
+/// # use std::io;
+/// // As a nursery returns it, two of whose children failed:
+/// let group = ErrorGroup::new(vec![io::Error::other("left"), io::Error::other("right")]).unwrap();
 /// assert_eq!(group.len(), 2);
 /// assert_eq!(group.to_string(), "left (and 1 more: right)");
-/// # });
 /// ```
 pub struct ErrorGroup<E> {
     errors: Vec<E>,
@@ -130,6 +124,10 @@ impl<E: CancelAware> From<Cancelled> for ErrorGroup<E> {
 impl<E: CancelAware> CancelAware for ErrorGroup<E> {
     fn is_cancelled(&self) -> bool {
         self.errors.iter().all(E::is_cancelled)
+    }
+
+    fn has_cancelled(&self) -> bool {
+        self.errors.iter().any(E::has_cancelled)
     }
 
     fn without_cancelled(self) -> Option<Self> {

@@ -1,0 +1,131 @@
+//! [`oneshot`].
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use trefoil_runtime::{Cancelled, Handed, Reason, Turn, Wait, WaitQueue};
+
+struct State<T> {
+    value: Option<T>,
+    sender: bool,
+    receiver: bool,
+}
+
+type Queue<T> = WaitQueue<State<T>, (), 1>;
+
+/// A channel for one value.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::sync::oneshot;
+/// let (sender, mut receiver) = oneshot();
+/// sender.send(1).unwrap();
+/// assert_eq!(receiver.recv().await?, Some(1));
+///
+/// // A sender that goes away ends the wait, too.
+/// let (sender, mut receiver) = oneshot::<()>();
+/// drop(sender);
+/// assert_eq!(receiver.recv().await?, None);
+/// # Ok::<(), trefoil_nursery::Cancelled>(()) }).unwrap();
+/// ```
+pub fn oneshot<T>() -> (OneshotSender<T>, OneshotReceiver<T>) {
+    let queue = Arc::new(Queue::new(State { value: None, sender: true, receiver: true }));
+    (OneshotSender { queue: queue.clone() }, OneshotReceiver { queue })
+}
+
+/// The side of a [`oneshot`] that sends.
+pub struct OneshotSender<T> {
+    queue: Arc<Queue<T>>,
+}
+
+/// The side of a [`oneshot`] that receives.
+pub struct OneshotReceiver<T> {
+    queue: Arc<Queue<T>>,
+}
+
+impl<T> OneshotSender<T> {
+    /// Sends the value. It does not wait.
+    ///
+    /// # Errors
+    /// The value, if the receiver is gone.
+    pub fn send(self, value: T) -> Result<(), T> {
+        let mut state = self.queue.lock();
+        if !state.receiver {
+            return Err(value);
+        }
+        state.value = Some(value);
+        Ok(())
+        // The drop that follows wakes the receiver.
+    }
+
+    /// Whether the receiver is gone.
+    pub fn is_closed(&self) -> bool {
+        !self.queue.lock().receiver
+    }
+}
+
+impl<T> Drop for OneshotSender<T> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.sender = false;
+        let _ = state.hand(0, None);
+    }
+}
+
+impl<T> OneshotReceiver<T> {
+    /// Receives the value; waits until it is sent. `None` if the sender went away without one, or the value was received before.
+    ///
+    /// # Errors
+    /// [`Cancelled`] if the scope is cancelled before.
+    ///
+    /// # Cancellation
+    /// The value is not lost: it can be received again.
+    #[track_caller]
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<T>, Cancelled>> + use<'_, T> {
+        let wait = Wait::new(Reason::Receive);
+        let queue = &*self.queue;
+        async move {
+            let mut waiter = pin!(queue.waiter());
+            std::future::poll_fn(|cx| {
+                let polled = waiter.as_mut().poll(cx, wait, |state| {
+                    if state.sender && state.value.is_none() { Turn::Wait(0, None) } else { Turn::Ready(()) }
+                });
+                Poll::Ready(match ready!(polled) {
+                    Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(queue.lock().value.take()),
+                    Err((cancelled, _)) => Err(cancelled),
+                })
+            })
+            .await
+        }
+    }
+
+    /// The value, if it is there.
+    pub fn try_recv(&mut self) -> Option<T> {
+        self.queue.lock().value.take()
+    }
+}
+
+impl<T> Drop for OneshotReceiver<T> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.receiver = false;
+        let value = state.value.take();
+        drop(state);
+        drop(value);
+    }
+}
+
+impl<T> fmt::Debug for OneshotSender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OneshotSender").field("closed", &self.is_closed()).finish()
+    }
+}
+
+impl<T> fmt::Debug for OneshotReceiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.queue.lock();
+        f.debug_struct("OneshotReceiver").field("ready", &state.value.is_some()).field("sender", &state.sender).finish()
+    }
+}

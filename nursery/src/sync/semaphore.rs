@@ -1,0 +1,188 @@
+//! [`Semaphore`].
+
+use super::WouldBlock;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
+
+type Queue = WaitQueue<usize, usize, 1>;
+type Locked<'a> = Guard<'a, usize, usize, 1>;
+
+/// A number of permits, to be acquired one or many at a time, in order (R76, R80).
+///
+/// A task that waits for many is not passed by later ones that want fewer.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::{nursery, sync::Semaphore, yield_now, Cancelled};
+/// use std::cell::Cell;
+/// let (two_at_once, now, most) = (Semaphore::new(2), Cell::new(0), Cell::new(0));
+/// trefoil_nursery::local_nursery(async |n| -> Result<(), Cancelled> {
+///     for _ in 0..10 {
+///         n.spawn(async {
+///             let _permit = two_at_once.acquire(1).await?;
+///             now.set(now.get() + 1);
+///             most.set(most.get().max(now.get()));
+///             yield_now().await;
+///             now.set(now.get() - 1);
+///             Ok(())
+///         });
+///     }
+///     Ok(())
+/// })
+/// .await
+/// .unwrap();
+/// assert_eq!(most.get(), 2);
+/// # });
+/// ```
+pub struct Semaphore {
+    queue: Queue,
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let queue = self.queue.lock();
+        f.debug_struct("Semaphore").field("available", &*queue).field("waiting", &queue.waiting(0)).finish()
+    }
+}
+
+/// Serves who waits, in order, as long as there is enough.
+fn serve(permits: &mut Locked<'_>) {
+    while let Some(&wanted) = permits.peek(0) {
+        if wanted > **permits {
+            return;
+        }
+        if permits.hand(0, None).is_ok() {
+            **permits -= wanted;
+        }
+    }
+}
+
+impl Semaphore {
+    /// With so many permits.
+    pub fn new(permits: usize) -> Self {
+        Self { queue: Queue::new(permits) }
+    }
+
+    /// Acquires `n` permits; waits until there are so many, and all who came before are served. The permits go back when the
+    /// returned value is dropped.
+    ///
+    /// # Errors
+    /// [`Cancelled`] if the scope is cancelled before.
+    ///
+    /// # Cancellation
+    /// No permit is taken, none is lost (R77).
+    #[track_caller]
+    pub fn acquire(&self, n: usize) -> Acquire<'_> {
+        Acquire { semaphore: self, n, waiter: self.queue.waiter(), wait: Wait::new(Reason::Permits) }
+    }
+
+    /// Acquires `n` permits if they are there now, and nobody waits.
+    ///
+    /// # Errors
+    /// [`WouldBlock`].
+    pub fn try_acquire(&self, n: usize) -> Result<Permits<'_>, WouldBlock> {
+        let mut permits = self.queue.lock();
+        if permits.peek(0).is_some() || *permits < n {
+            return Err(WouldBlock::new());
+        }
+        *permits -= n;
+        Ok(Permits { semaphore: self, n })
+    }
+
+    /// Adds permits.
+    ///
+    /// # Panics
+    /// If there would be more than `usize::MAX`.
+    pub fn add(&self, n: usize) {
+        let mut permits = self.queue.lock();
+        *permits = permits.checked_add(n).expect("a semaphore has at most usize::MAX permits");
+        serve(&mut permits);
+    }
+
+    /// How many permits are there now.
+    pub fn available(&self) -> usize {
+        *self.queue.lock()
+    }
+}
+
+/// Permits of a [`Semaphore`]; dropping them gives them back.
+#[must_use = "dropping the permits gives them back at once"]
+#[derive(Debug)]
+pub struct Permits<'a> {
+    semaphore: &'a Semaphore,
+    n: usize,
+}
+
+impl Permits<'_> {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.n
+    }
+
+    /// Keeps them for good: the semaphore has so many fewer.
+    pub fn forget(mut self) {
+        self.n = 0;
+    }
+}
+
+impl Drop for Permits<'_> {
+    fn drop(&mut self) {
+        if self.n > 0 {
+            self.semaphore.add(self.n);
+        }
+    }
+}
+
+/// The future of [`Semaphore::acquire`].
+#[must_use = "nothing is acquired until it is awaited"]
+#[derive(Debug)]
+pub struct Acquire<'a> {
+    semaphore: &'a Semaphore,
+    n: usize,
+    waiter: Waiter<'a, usize, usize, 1>,
+    wait: Wait,
+}
+
+impl<'a> Future for Acquire<'a> {
+    type Output = Result<Permits<'a>, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `waiter` is pinned with this.
+        let (semaphore, n, waiter, wait) = unsafe {
+            let this = self.get_unchecked_mut();
+            (this.semaphore, this.n, Pin::new_unchecked(&mut this.waiter), this.wait)
+        };
+        let polled = waiter.poll(cx, wait, |permits| {
+            if permits.peek(0).is_some() || **permits < n {
+                return Turn::Wait(0, Some(n));
+            }
+            **permits -= n;
+            Turn::Ready(())
+        });
+        Poll::Ready(match ready!(polled) {
+            Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(Permits { semaphore, n }),
+            Err((cancelled, _)) => {
+                // It may have kept smaller ones behind it waiting.
+                serve(&mut semaphore.queue.lock());
+                Err(cancelled)
+            }
+        })
+    }
+}
+
+impl Drop for Acquire<'_> {
+    fn drop(&mut self) {
+        // SAFETY: pinned, and not moved.
+        let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };
+        match waiter.retract() {
+            // N5: it was given permits and never looked.
+            trefoil_runtime::Retracted::Served(_) => self.semaphore.add(self.n),
+            trefoil_runtime::Retracted::Waited(_) => serve(&mut self.semaphore.queue.lock()),
+            trefoil_runtime::Retracted::Idle => {}
+        }
+    }
+}
