@@ -11,6 +11,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
 
@@ -22,10 +23,39 @@ struct State<T> {
     capacity: usize,
     senders: usize,
     receivers: usize,
+    handles: usize,
 }
 
-type Queue<T> = WaitQueue<State<T>, T, 2>;
-type Locked<'a, T> = Guard<'a, State<T>, T, 2>;
+/// What a waiter brings, and what it is handed.
+struct Slot<T> {
+    /// The handle through which it waits (R96).
+    via: usize,
+    item: Option<T>,
+}
+
+type Queue<T> = WaitQueue<State<T>, Slot<T>, 2>;
+type Locked<'a, T> = Guard<'a, State<T>, Slot<T>, 2>;
+
+/// One side's end of the queue.
+struct Handle<T> {
+    queue: Arc<Queue<T>>,
+    id: usize,
+    closed: AtomicBool,
+}
+
+impl<T> Handle<T> {
+    fn new(queue: Arc<Queue<T>>, closed: bool) -> Self {
+        let mut state = queue.lock();
+        state.handles += 1;
+        let id = state.handles;
+        drop(state);
+        Self { queue, id, closed: AtomicBool::new(closed) }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
 
 /// A channel that holds up to `capacity` items; with 0, each send meets a receive.
 ///
@@ -53,9 +83,9 @@ type Locked<'a, T> = Guard<'a, State<T>, T, 2>;
 /// # });
 /// ```
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let state = State { buffer: VecDeque::new(), capacity, senders: 1, receivers: 1 };
+    let state = State { buffer: VecDeque::new(), capacity, senders: 1, receivers: 1, handles: 0 };
     let queue = Arc::new(WaitQueue::new(state));
-    (Sender { queue: queue.clone() }, Receiver { queue })
+    (Sender { handle: Handle::new(queue.clone(), false) }, Receiver { handle: Handle::new(queue, false) })
 }
 
 /// A channel without a bound: a send never waits, and a receiver that is too slow shows up as memory. Prefer [`channel`].
@@ -64,15 +94,15 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 /// The side of a channel that sends. Clone it for more senders; when the last is dropped, receivers get what is left and then
-/// the end (R94).
+/// the end (R94). Where it is borrowed, and so cannot be dropped, [`close`](Self::close) does the same.
 pub struct Sender<T> {
-    queue: Arc<Queue<T>>,
+    handle: Handle<T>,
 }
 
 /// The side of a channel that receives. Clone it for more receivers, each of which gets other items; when the last is dropped, what
-/// is left is dropped and sends fail (R95).
+/// is left is dropped and sends fail (R95). Where it is borrowed, and so cannot be dropped, [`close`](Self::close) does the same.
 pub struct Receiver<T> {
-    queue: Arc<Queue<T>>,
+    handle: Handle<T>,
 }
 
 /// An item was not sent. It is in here (N6).
@@ -82,6 +112,8 @@ pub enum SendError<T> {
     Cancelled(Cancelled, T),
     /// All receivers are gone.
     Closed(T),
+    /// This sender was closed.
+    HandleClosed(T),
 }
 
 /// An item was not sent at once. It is in here.
@@ -91,6 +123,8 @@ pub enum TrySendError<T> {
     Full(T),
     /// All receivers are gone.
     Closed(T),
+    /// This sender was closed.
+    HandleClosed(T),
 }
 
 /// There was no item at once.
@@ -100,13 +134,15 @@ pub enum TryRecvError {
     Empty,
     /// There never will be: all senders are gone.
     Closed,
+    /// This receiver was closed.
+    HandleClosed,
 }
 
 impl<T> SendError<T> {
     /// The item.
     pub fn into_inner(self) -> T {
         match self {
-            SendError::Cancelled(_, item) | SendError::Closed(item) => item,
+            SendError::Cancelled(_, item) | SendError::Closed(item) | SendError::HandleClosed(item) => item,
         }
     }
 }
@@ -115,7 +151,7 @@ impl<T> TrySendError<T> {
     /// The item.
     pub fn into_inner(self) -> T {
         match self {
-            TrySendError::Full(item) | TrySendError::Closed(item) => item,
+            TrySendError::Full(item) | TrySendError::Closed(item) | TrySendError::HandleClosed(item) => item,
         }
     }
 }
@@ -125,6 +161,7 @@ impl<T> fmt::Debug for SendError<T> {
         f.write_str(match self {
             SendError::Cancelled(..) => "Cancelled(..)",
             SendError::Closed(_) => "Closed(..)",
+            SendError::HandleClosed(_) => "HandleClosed(..)",
         })
     }
 }
@@ -134,6 +171,7 @@ impl<T> fmt::Display for SendError<T> {
         f.write_str(match self {
             SendError::Cancelled(..) => "the send was cancelled; its item comes back in the error",
             SendError::Closed(_) => "the channel has no receiver any more; the item comes back in the error",
+            SendError::HandleClosed(_) => "this sender was closed; the item comes back in the error",
         })
     }
 }
@@ -144,7 +182,7 @@ impl<T> Error for SendError<T> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             SendError::Cancelled(..) => Some(&CANCELLED),
-            SendError::Closed(_) => None,
+            SendError::Closed(_) | SendError::HandleClosed(_) => None,
         }
     }
 }
@@ -154,6 +192,7 @@ impl<T> From<SendError<T>> for io::Error {
         match error {
             SendError::Cancelled(cancelled, _) => cancelled.into(),
             SendError::Closed(_) => io::Error::new(io::ErrorKind::BrokenPipe, "the channel has no receiver any more"),
+            SendError::HandleClosed(_) => io::Error::new(io::ErrorKind::NotConnected, "this sender was closed"),
         }
     }
 }
@@ -163,6 +202,7 @@ impl<T> fmt::Debug for TrySendError<T> {
         f.write_str(match self {
             TrySendError::Full(_) => "Full(..)",
             TrySendError::Closed(_) => "Closed(..)",
+            TrySendError::HandleClosed(_) => "HandleClosed(..)",
         })
     }
 }
@@ -172,6 +212,7 @@ impl<T> fmt::Display for TrySendError<T> {
         f.write_str(match self {
             TrySendError::Full(_) => "the channel is full",
             TrySendError::Closed(_) => "the channel has no receiver any more",
+            TrySendError::HandleClosed(_) => "this sender was closed",
         })
     }
 }
@@ -183,23 +224,27 @@ impl fmt::Display for TryRecvError {
         f.write_str(match self {
             TryRecvError::Empty => "the channel is empty",
             TryRecvError::Closed => "the channel has no sender any more",
+            TryRecvError::HandleClosed => "this receiver was closed",
         })
     }
 }
 
 impl Error for TryRecvError {}
 
-/// R93: no receivers, then a receiver that waits, then room.
-fn offer<T>(queue: &mut Locked<'_, T>, item: T) -> Result<(), TrySendError<T>> {
+/// R93: the own handle, no receivers, then a receiver that waits, then room.
+fn offer<T>(handle: &Handle<T>, queue: &mut Locked<'_, T>, item: T) -> Result<(), TrySendError<T>> {
+    if handle.is_closed() {
+        return Err(TrySendError::HandleClosed(item));
+    }
     if queue.receivers == 0 {
         return Err(TrySendError::Closed(item));
     }
-    match queue.hand(RECEIVERS, Some(item)) {
+    match queue.hand(RECEIVERS, Some(Slot { via: handle.id, item: Some(item) })) {
         Ok(_) => Ok(()),
-        Err(item) => {
-            let item = item.expect("what was offered comes back");
+        Err(slot) => {
+            let item = slot.and_then(|slot| slot.item).expect("what was offered comes back");
             // While senders wait, a new one goes behind them.
-            if queue.buffer.len() < queue.capacity && queue.waiting(SENDERS) == 0 {
+            if queue.buffer.len() < queue.capacity && queue.peek(SENDERS).is_none() {
                 queue.buffer.push_back(item);
                 Ok(())
             } else {
@@ -209,25 +254,64 @@ fn offer<T>(queue: &mut Locked<'_, T>, item: T) -> Result<(), TrySendError<T>> {
     }
 }
 
-fn take<T>(queue: &mut Locked<'_, T>) -> Result<T, TryRecvError> {
+/// R93: the own handle, the buffer and senders that wait, then the end.
+fn take<T>(handle: &Handle<T>, queue: &mut Locked<'_, T>) -> Result<T, TryRecvError> {
+    if handle.is_closed() {
+        return Err(TryRecvError::HandleClosed);
+    }
     if let Some(item) = queue.buffer.pop_front() {
         refill(queue);
         return Ok(item);
     }
-    match queue.hand(SENDERS, None) {
-        Ok(item) => Ok(item.expect("a sender that waits has an item")),
-        Err(_) if queue.senders == 0 => Err(TryRecvError::Closed),
-        Err(_) => Err(TryRecvError::Empty),
+    match from_sender(queue) {
+        Some(item) => Ok(item),
+        None if queue.senders == 0 => Err(TryRecvError::Closed),
+        None => Err(TryRecvError::Empty),
     }
+}
+
+/// The item of the sender that waits longest.
+fn from_sender<T>(queue: &mut Locked<'_, T>) -> Option<T> {
+    let brought = queue.hand(SENDERS, None).ok()?;
+    Some(brought.and_then(|slot| slot.item).expect("a sender that waits has an item"))
 }
 
 /// Room in the buffer belongs to the senders that wait, in order.
 fn refill<T>(queue: &mut Locked<'_, T>) {
     while queue.buffer.len() < queue.capacity {
-        match queue.hand(SENDERS, None) {
-            Ok(item) => queue.buffer.push_back(item.expect("a sender that waits has an item")),
-            Err(_) => return,
+        match from_sender(queue) {
+            Some(item) => queue.buffer.push_back(item),
+            None => return,
         }
+    }
+}
+
+/// What a channel was doing at one moment (R100).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelStatistics {
+    /// How many items are in the buffer.
+    pub buffered: usize,
+    /// How many it may hold; `usize::MAX` without a bound.
+    pub capacity: usize,
+    /// How many senders are open.
+    pub senders: usize,
+    /// How many receivers are open.
+    pub receivers: usize,
+    /// How many tasks wait to send.
+    pub waiting_to_send: usize,
+    /// How many tasks wait to receive.
+    pub waiting_to_receive: usize,
+}
+
+fn statistics<T>(queue: &Queue<T>) -> ChannelStatistics {
+    let mut queue = queue.lock();
+    ChannelStatistics {
+        buffered: queue.buffer.len(),
+        capacity: queue.capacity,
+        senders: queue.senders,
+        receivers: queue.receivers,
+        waiting_to_send: queue.count(SENDERS),
+        waiting_to_receive: queue.count(RECEIVERS),
     }
 }
 
@@ -241,7 +325,12 @@ impl<T> Sender<T> {
     /// The item was not sent (R98). One that a receiver took first was: then the send has succeeded.
     #[track_caller]
     pub fn send(&self, item: T) -> Send<'_, T> {
-        Send { waiter: self.queue.waiter(), item: Some(item), wait: Wait::new(Reason::Send) }
+        Send {
+            handle: &self.handle,
+            waiter: self.handle.queue.waiter(),
+            item: Some(item),
+            wait: Wait::new(Reason::Send),
+        }
     }
 
     /// Sends an item if there is room now.
@@ -249,12 +338,12 @@ impl<T> Sender<T> {
     /// # Errors
     /// [`TrySendError`], with the item in it.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
-        offer(&mut self.queue.lock(), item)
+        offer(&self.handle, &mut self.handle.queue.lock(), item)
     }
 
     /// How many items are in the buffer.
     pub fn len(&self) -> usize {
-        self.queue.lock().buffer.len()
+        self.handle.queue.lock().buffer.len()
     }
 
     /// Whether the buffer is empty.
@@ -262,9 +351,28 @@ impl<T> Sender<T> {
         self.len() == 0
     }
 
-    /// Whether all receivers are gone.
+    /// Whether a send is bound to fail: all receivers are gone, or this sender was closed.
     pub fn is_closed(&self) -> bool {
-        self.queue.lock().receivers == 0
+        self.handle.is_closed() || self.handle.queue.lock().receivers == 0
+    }
+
+    /// Closes this sender, as if it were dropped: sends that wait through it end with
+    /// [`HandleClosed`](SendError::HandleClosed), clones go on (R96). Again does nothing.
+    pub fn close(&self) {
+        let mut queue = self.handle.queue.lock();
+        if self.handle.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        queue.senders -= 1;
+        queue.release(SENDERS, |slot| slot.via == self.handle.id);
+        if queue.senders == 0 {
+            queue.release(RECEIVERS, |_| true);
+        }
+    }
+
+    /// What the channel is doing now.
+    pub fn statistics(&self) -> ChannelStatistics {
+        statistics(&self.handle.queue)
     }
 }
 
@@ -279,7 +387,7 @@ impl<T> Receiver<T> {
     /// the next receiver, or back to the front (N5).
     #[track_caller]
     pub fn recv(&self) -> Recv<'_, T> {
-        Recv { waiter: self.queue.waiter(), wait: Wait::new(Reason::Receive) }
+        Recv { handle: &self.handle, waiter: self.handle.queue.waiter(), wait: Wait::new(Reason::Receive) }
     }
 
     /// Receives an item if there is one now.
@@ -287,12 +395,12 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`TryRecvError`].
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        take(&mut self.queue.lock())
+        take(&self.handle, &mut self.handle.queue.lock())
     }
 
     /// How many items are in the buffer.
     pub fn len(&self) -> usize {
-        self.queue.lock().buffer.len()
+        self.handle.queue.lock().buffer.len()
     }
 
     /// Whether the buffer is empty.
@@ -301,76 +409,99 @@ impl<T> Receiver<T> {
     }
 }
 
-impl<T> Clone for Sender<T> {
-    fn clone(&self) -> Self {
-        self.queue.lock().senders += 1;
-        Self { queue: self.queue.clone() }
+impl<T> Receiver<T> {
+    /// Whether this receiver was closed.
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
     }
-}
 
-impl<T> Clone for Receiver<T> {
-    fn clone(&self) -> Self {
-        self.queue.lock().receivers += 1;
-        Self { queue: self.queue.clone() }
-    }
-}
-
-impl<T> Drop for Sender<T> {
-    fn drop(&mut self) {
-        let mut queue = self.queue.lock();
-        queue.senders -= 1;
-        if queue.senders == 0 {
-            while queue.release(RECEIVERS) {}
+    /// Closes this receiver, as if it were dropped: receives that wait through it end with `Ok(None)`, clones go on (R96). The last one
+    /// drops what is in the buffer, and fails the sends that wait (R95). Again does nothing.
+    pub fn close(&self) {
+        let mut queue = self.handle.queue.lock();
+        if self.handle.closed.swap(true, Ordering::AcqRel) {
+            return;
         }
-    }
-}
-
-impl<T> Drop for Receiver<T> {
-    fn drop(&mut self) {
-        let mut queue = self.queue.lock();
         queue.receivers -= 1;
+        queue.release(RECEIVERS, |slot| slot.via == self.handle.id);
         if queue.receivers == 0 {
-            while queue.release(SENDERS) {}
+            queue.release(SENDERS, |_| true);
             // Items are dropped outside of the lock.
             let left = std::mem::take(&mut queue.buffer);
             drop(queue);
             drop(left);
         }
     }
+
+    /// What the channel is doing now.
+    pub fn statistics(&self) -> ChannelStatistics {
+        statistics(&self.handle.queue)
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    /// One more sender; a closed one of a closed one.
+    fn clone(&self) -> Self {
+        let closed = self.handle.is_closed();
+        self.handle.queue.lock().senders += usize::from(!closed);
+        Self { handle: Handle::new(self.handle.queue.clone(), closed) }
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    /// One more receiver; a closed one of a closed one.
+    fn clone(&self) -> Self {
+        let closed = self.handle.is_closed();
+        self.handle.queue.lock().receivers += usize::from(!closed);
+        Self { handle: Handle::new(self.handle.queue.clone(), closed) }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug("Sender", &self.queue, f)
+        debug("Sender", &self.handle, f)
     }
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug("Receiver", &self.queue, f)
+        debug("Receiver", &self.handle, f)
     }
 }
 
-fn debug<T>(name: &str, queue: &Queue<T>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let queue = queue.lock();
+fn debug<T>(name: &str, handle: &Handle<T>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let channel = statistics(&handle.queue);
     let mut debug = f.debug_struct(name);
-    debug.field("items", &queue.buffer.len());
-    match queue.capacity {
+    debug.field("closed", &handle.is_closed()).field("items", &channel.buffered);
+    match channel.capacity {
         usize::MAX => debug.field("capacity", &"unbounded"),
         capacity => debug.field("capacity", &capacity),
     };
     debug
-        .field("senders", &queue.senders)
-        .field("receivers", &queue.receivers)
-        .field("waiting_to_send", &queue.waiting(SENDERS))
-        .field("waiting_to_receive", &queue.waiting(RECEIVERS))
+        .field("senders", &channel.senders)
+        .field("receivers", &channel.receivers)
+        .field("waiting_to_send", &channel.waiting_to_send)
+        .field("waiting_to_receive", &channel.waiting_to_receive)
         .finish()
 }
 
 /// The future of [`Sender::send`].
 #[must_use = "a send does nothing until it is awaited"]
 pub struct Send<'a, T> {
-    waiter: Waiter<'a, State<T>, T, 2>,
+    handle: &'a Handle<T>,
+    waiter: Waiter<'a, State<T>, Slot<T>, 2>,
     item: Option<T>,
     wait: Wait,
 }
@@ -386,23 +517,28 @@ impl<T> Future for Send<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this; `item` is not.
-        let (waiter, item, wait) = unsafe {
+        let (handle, waiter, item, wait) = unsafe {
             let this = self.get_unchecked_mut();
-            (Pin::new_unchecked(&mut this.waiter), &mut this.item, this.wait)
+            (this.handle, Pin::new_unchecked(&mut this.waiter), &mut this.item, this.wait)
         };
-        let polled =
-            waiter.poll(cx, wait, |queue| match offer(queue, item.take().expect("polled after it was ready")) {
+        let failed = |item| if handle.is_closed() { SendError::HandleClosed(item) } else { SendError::Closed(item) };
+        let polled = waiter.poll(cx, wait, |queue| {
+            match offer(handle, queue, item.take().expect("polled after it was ready")) {
                 Ok(()) => Turn::Ready(Ok(())),
-                Err(TrySendError::Full(item)) => Turn::Wait(SENDERS, Some(item)),
-                Err(TrySendError::Closed(item)) => Turn::Ready(Err(SendError::Closed(item))),
-            });
+                Err(TrySendError::Full(item)) => Turn::Wait(SENDERS, Some(Slot { via: handle.id, item: Some(item) })),
+                Err(TrySendError::Closed(item) | TrySendError::HandleClosed(item)) => Turn::Ready(Err(failed(item))),
+            }
+        });
         Poll::Ready(match ready!(polled) {
             Ok(Handed::Ready(result)) => result,
             // Taken; or given back, because nobody is left to take it.
-            Ok(Handed::Handed(None)) => Ok(()),
-            Ok(Handed::Handed(Some(item))) => Err(SendError::Closed(item)),
+            Ok(Handed::Handed(slot)) => match slot.and_then(|slot| slot.item) {
+                None => Ok(()),
+                Some(item) => Err(failed(item)),
+            },
             Err((cancelled, brought)) => {
-                let item = brought.or_else(|| item.take()).expect("the item is in one place");
+                let item =
+                    brought.and_then(|slot| slot.item).or_else(|| item.take()).expect("the item is in one place");
                 Err(SendError::Cancelled(cancelled, item))
             }
         })
@@ -412,7 +548,8 @@ impl<T> Future for Send<'_, T> {
 /// The future of [`Receiver::recv`].
 #[must_use = "a receive does nothing until it is awaited"]
 pub struct Recv<'a, T> {
-    waiter: Waiter<'a, State<T>, T, 2>,
+    handle: &'a Handle<T>,
+    waiter: Waiter<'a, State<T>, Slot<T>, 2>,
     wait: Wait,
 }
 
@@ -427,17 +564,18 @@ impl<T> Future for Recv<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this.
-        let (waiter, wait) = unsafe {
+        let (handle, waiter, wait) = unsafe {
             let this = self.get_unchecked_mut();
-            (Pin::new_unchecked(&mut this.waiter), this.wait)
+            (this.handle, Pin::new_unchecked(&mut this.waiter), this.wait)
         };
-        let polled = waiter.poll(cx, wait, |queue| match take(queue) {
+        let polled = waiter.poll(cx, wait, |queue| match take(handle, queue) {
             Ok(item) => Turn::Ready(Some(item)),
-            Err(TryRecvError::Closed) => Turn::Ready(None),
-            Err(TryRecvError::Empty) => Turn::Wait(RECEIVERS, None),
+            Err(TryRecvError::Closed | TryRecvError::HandleClosed) => Turn::Ready(None),
+            Err(TryRecvError::Empty) => Turn::Wait(RECEIVERS, Some(Slot { via: handle.id, item: None })),
         });
         Poll::Ready(match ready!(polled) {
-            Ok(Handed::Ready(item) | Handed::Handed(item)) => Ok(item),
+            Ok(Handed::Ready(item)) => Ok(item),
+            Ok(Handed::Handed(slot)) => Ok(slot.and_then(|slot| slot.item)),
             Err((cancelled, _)) => Err(cancelled),
         })
     }
@@ -448,10 +586,12 @@ impl<T> Drop for Recv<'_, T> {
         // SAFETY: pinned, and not moved.
         let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };
         let queue = waiter.queue();
-        if let Some(Some(item)) = waiter.withdraw() {
+        if let Some(Some(Slot { item: Some(item), via })) = waiter.withdraw() {
             // N5: it was handed an item and never looked.
             let mut queue = queue.lock();
-            if let Err(Some(item)) = queue.hand(RECEIVERS, Some(item)) {
+            if let Err(Some(Slot { item: Some(item), .. })) =
+                queue.hand(RECEIVERS, Some(Slot { via, item: Some(item) }))
+            {
                 queue.buffer.push_front(item);
             }
         }

@@ -9,9 +9,12 @@ mod event;
 mod join;
 mod nursery;
 mod scope;
+mod start;
 pub mod sync;
 
-pub use channel::{Receiver, Recv, Send, SendError, Sender, TryRecvError, TrySendError, channel, unbounded};
+pub use channel::{
+    ChannelStatistics, Receiver, Recv, Send, SendError, Sender, TryRecvError, TrySendError, channel, unbounded,
+};
 pub use event::{Event, WaitEvent};
 pub use join::Join;
 pub use nursery::{Local, Nursery, Open, OrCancelled, Shared, local_nursery, nursery};
@@ -19,6 +22,7 @@ pub use scope::{
     CancelScope, EffectiveDeadline, InScope, OrTimedOut, Shielded, cancel_cause, effective_deadline, fail_after,
     fail_at, move_on_after, move_on_at, shield, shield_for,
 };
+pub use start::{NotStarted, Started};
 #[doc(hidden)]
 pub use trefoil_runtime::doc_run;
 pub use trefoil_runtime::{

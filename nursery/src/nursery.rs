@@ -136,7 +136,7 @@ impl<E, M> fmt::Debug for Nursery<'_, '_, E, M> {
 }
 
 impl<E, M> Nursery<'_, '_, E, M> {
-    fn scope(&self) -> &Scope {
+    pub(crate) fn scope(&self) -> &Scope {
         // SAFETY: [BRAND].
         unsafe { &(*self.state).scope }
     }
@@ -226,7 +226,8 @@ impl<'s, 'env, E: CancelAware> Nursery<'s, 'env, E, Local> {
 }
 
 impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
-    fn spawn_any<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
+    /// The caller answers for `Send` where the marker asks for it.
+    pub(crate) fn spawn_any<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
     where
         B: Future<Output = Result<T, E>> + 's,
         T: 's,

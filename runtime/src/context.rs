@@ -58,6 +58,16 @@ pub(crate) fn frame() -> Frame {
     return SLOTS.with(|s| s.frame.get());
 }
 
+/// The frame in which to drop what ran in `scope`: with that scope, where it is linked in the tree of the run around us. What was moved
+/// out of its run is dropped in the scope that drops it, or in none: its own belongs to another tree, under another lock.
+pub(crate) fn frame_in(scope: &Scope) -> Frame {
+    let frame = frame();
+    match frame.tree {
+        Some(tree) if scope.is_in(tree) => Frame { scope, ..frame },
+        _ => frame,
+    }
+}
+
 /// Sets the frame until the guard is dropped.
 pub(crate) struct Entered {
     before: Frame,

@@ -24,6 +24,7 @@ mod heap;
 mod inbox;
 mod park;
 mod parker;
+mod placed;
 mod ready;
 mod scope;
 mod scoped;
@@ -43,6 +44,7 @@ pub use context::{BUDGET, STRIKES, poll_budget, poll_cancelled, poll_checkpoint_
 pub use driver::{Driver, ThreadDriver, Unpark};
 pub use group::ErrorGroup;
 pub use park::{Abort, Completed, Park, Reason, Wait};
+pub use placed::{Placed, PlacedBody, PlacedRoot};
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox};
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Scoped};

@@ -296,9 +296,10 @@ impl Park {
         let mut state = self.state.load(Ordering::Acquire);
         if state & OVER == 0 {
             debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
-            let scope = context::frame().scope;
-            if !ptr::eq(self.scope.load(Ordering::Relaxed), scope) {
-                self.adopt(scope);
+            let frame = context::frame();
+            let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
+            if !ptr::eq(self.scope.load(Ordering::Relaxed), frame.scope) {
+                self.adopt(tree, frame.scope, frame.task);
             }
             state = self.refresh(cx);
             if state & OVER == 0 {
@@ -363,6 +364,25 @@ impl Park {
         waker
     }
 
+    /// Takes the waker of a wait that has lost its place, so that it is polled and finds another one. Under the lock of the tree.
+    pub(crate) fn nudge(&self) -> Option<Waker> {
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            // Whoever else is at it wakes the owner, or is the owner.
+            if state & (OVER | CLAIMED | BUSY) != 0 || state & WAITING == 0 {
+                return None;
+            }
+            match self.state.compare_exchange_weak(state, state | BUSY, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
+        }
+        // SAFETY: [WAKER]: we set BUSY.
+        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+        self.state.fetch_and(!BUSY, Ordering::AcqRel);
+        waker
+    }
+
     fn settle(&self, outcome: u32) -> Completed {
         let mut state = self.state.load(Ordering::Relaxed);
         loop {
@@ -415,9 +435,7 @@ impl Park {
 
     /// Moves a wait that goes on into the scope that polls it.
     #[cold]
-    fn adopt(self: Pin<&Self>, scope: *const Scope) {
-        let frame = context::frame();
-        let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
+    fn adopt(self: Pin<&Self>, tree: &'static Tree, scope: *const Scope, task: *const Header) {
         self.unlink();
         let mut locked = tree.lock();
         self.tree.set(Some(tree));
@@ -425,7 +443,7 @@ impl Park {
             self.state.fetch_or(UNLINKED, Ordering::AcqRel);
             return;
         }
-        locked.link_park(&self, scope, frame.task);
+        locked.link_park(&self, scope, task);
         // SAFETY: [CURRENT] of the context module.
         if unsafe { &*scope }.is_cancelled() {
             locked.cancel_park(&self);

@@ -504,8 +504,6 @@ impl ReadyBox {
     /// The body is done: it is not polled again.
     pub fn set_body_done(&mut self) {
         self.get().body.state.fetch_or(DONE, Ordering::AcqRel);
-        // SAFETY: [REF]: ours.
-        unsafe { forget_task(self.body()) }
     }
 
     /// Whether the body pends on nothing known (N13).
@@ -547,9 +545,9 @@ impl ReadyBox {
                 if ptr::eq(task, self.body()) {
                     poll_body(&mut task_cx);
                 } else if ((*task).vtable.poll)(task, &mut task_cx) {
-                    (*this).finish(task);
+                    (*this).finish(scope, task);
                 } else if scope.is_cancelled() && (*task).is_stuck() {
-                    (*this).cut(task);
+                    (*this).cut(scope, task);
                 }
             }
         }
@@ -578,10 +576,10 @@ impl ReadyBox {
     }
 
     /// Ends the nursery: nothing is spawned or queued any more, and children that are left are destroyed in place (N12), in the
-    /// order of their birth, in `scope`.
+    /// order of their birth, in `scope`; or, where the nursery was moved out of its run and is dropped elsewhere, in the scope there.
     pub fn close(&mut self, scope: &Scope) {
         let this = self.as_ptr();
-        let _entered = Entered::new(Frame { scope, ready: this, task: ptr::null(), ..context::frame() });
+        let _entered = Entered::new(Frame { ready: this, task: ptr::null(), ..context::frame_in(scope) });
         // SAFETY: [OWNER].
         unsafe {
             (*this).drain_inbox();
@@ -596,8 +594,10 @@ impl ReadyBox {
                     break;
                 }
                 ((*child).vtable.cut)(child, false);
-                (*this).finish(child);
+                (*this).finish(scope, child);
             }
+            // The queue may go now, and the body's header with it.
+            forget_task(scope, self.body());
         }
     }
 
@@ -630,18 +630,17 @@ impl Drop for ReadyBox {
     }
 }
 
-/// Waits and scopes that outlive their task, moved elsewhere, must not point to it.
-unsafe fn forget_task(task: *const Header) {
+/// Waits and scopes that outlive their task, moved elsewhere, must not point to it. They are below `scope`, that of its queue.
+unsafe fn forget_task(scope: &Scope, task: *const Header) {
     // SAFETY: [REF].
-    if unsafe { &*task }.waits.load(Ordering::Acquire) != 0 {
-        let frame = context::frame();
-        if let Some(tree) = frame.tree
-            && !frame.scope.is_null()
-        {
-            tree.lock().forget_task(frame.scope, task);
+    let waits = &unsafe { &*task }.waits;
+    if waits.load(Ordering::Acquire) != 0 {
+        // The tree that the scope is in, not that of the run around us: a nursery may be dropped anywhere.
+        if let Some(mut locked) = scope.lock() {
+            locked.forget_task(scope, task);
         }
-        // SAFETY: as above; nothing points to it now that could count.
-        unsafe { &*task }.waits.store(0, Ordering::Release);
+        // Nothing points to it now that could count.
+        waits.store(0, Ordering::Release);
     }
 }
 
@@ -728,10 +727,10 @@ impl Ready {
     }
 
     /// Transition 3: the future is gone. Tells the join handle, and gives up the owner's reference.
-    unsafe fn finish(&self, child: *const Header) {
+    unsafe fn finish(&self, scope: &Scope, child: *const Header) {
         // SAFETY: [OWNER]; [REF]: the owner's, until the end.
         unsafe {
-            forget_task(child);
+            forget_task(scope, child);
             self.owner.with_mut(|owner| {
                 let owner = &mut *owner;
                 let (prev, next) = ((*child).prev.get(), (*child).next.get());
@@ -793,12 +792,12 @@ impl Ready {
         }
     }
 
-    unsafe fn cut(&self, child: *const Header) {
+    unsafe fn cut(&self, scope: &Scope, child: *const Header) {
         // SAFETY: [OWNER].
         unsafe {
             tracing::debug!(task = %(*child).place, "a cancelled child pended on nothing known, and was dropped (N13)");
             ((*child).vtable.cut)(child, true);
-            self.finish(child);
+            self.finish(scope, child);
         }
     }
 

@@ -211,6 +211,11 @@ impl Scope {
         }
     }
 
+    /// Whether it is in this tree.
+    pub(crate) fn is_in(&self, tree: &Tree) -> bool {
+        ptr::eq(self.tree.load(Ordering::Acquire), tree) && !self.has(EXITED)
+    }
+
     /// Cancels it (R3, R4). Any thread. When this returns, every operation that waited in the scope has been aborted (R15).
     pub fn cancel(&self, source: Source, place: &'static Location<'static>) {
         if self.set(CANCEL_CALLED) & BOUND != 0
@@ -277,7 +282,7 @@ impl Scope {
     /// Returns the lock, for what else there is to do.
     ///
     /// # Safety
-    /// \[HELD\]: called once, and `unlink` is called before the scope goes away. `parent` and `task` are current, or null.
+    /// \[HELD\]: it is in no tree, and `unlink` is called before the scope goes away. `parent` and `task` are current, or null.
     pub(crate) unsafe fn link(
         &self,
         tree: &'static Tree,
@@ -285,8 +290,8 @@ impl Scope {
         task: *const Header,
         now: impl FnOnce() -> u64,
     ) -> Locked<'static> {
-        self.tree.store(ptr::from_ref(tree).cast_mut(), Ordering::Release);
         let mut locked = tree.lock();
+        self.tree.store(ptr::from_ref(tree).cast_mut(), Ordering::Release);
         // From here on, whoever changes a setting waits for the lock.
         let settings = self.set(BOUND);
         locked.link_scope(self, parent, task);
@@ -312,14 +317,14 @@ impl Scope {
     pub(crate) unsafe fn relink(&self, tree: &'static Tree, parent: *const Scope, task: *const Header) {
         if let Some(mut locked) = self.lock() {
             let waker = locked.unlink_scope(self);
+            // Until it is linked again it is in no tree: whoever changes a setting meanwhile leaves it to be read then.
+            self.tree.store(ptr::null_mut(), Ordering::Release);
+            self.clear(BOUND);
             drop(locked);
             drop(waker);
         }
-        let mut locked = tree.lock();
-        self.tree.store(ptr::from_ref(tree).cast_mut(), Ordering::Release);
-        locked.link_scope(self, parent, task);
-        let deadline = self.deadline();
-        locked.set_deadline(self, deadline);
+        // SAFETY: the caller's word.
+        drop(unsafe { self.link(tree, parent, task, || tree.clock.now()) });
     }
 
     /// Takes the scope out at its exit. Returns whether it absorbs a cancellation that comes out of its body: it is

@@ -140,6 +140,8 @@ pub struct Scoped<S: Deref<Target = Scope>, F> {
     // Dropped last: what the body left linked under the scope is taken out before.
     body: Option<F>,
     entry: Entry<S>,
+    /// It has ended, and does not say so: the task around it has swallowed too many cancellations (N13 b).
+    mute: bool,
 }
 
 impl<S: Deref<Target = Scope>, F> std::fmt::Debug for Scoped<S, F> {
@@ -151,7 +153,7 @@ impl<S: Deref<Target = Scope>, F> std::fmt::Debug for Scoped<S, F> {
 impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
     /// A body that will run in a scope.
     pub fn new(entry: Entry<S>, body: F) -> Self {
-        Self { body: Some(body), entry }
+        Self { body: Some(body), entry, mute: false }
     }
 
     /// The scope.
@@ -159,9 +161,9 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
         self.entry.scope()
     }
 
-    fn drop_body(body: Pin<&mut Option<F>>, scope: *const Scope) {
-        let _entered = Entered::scope(scope);
-        let mut body = body;
+    /// What the body still holds goes in its own scope.
+    fn drop_body(mut body: Pin<&mut Option<F>>, scope: &Scope) {
+        let _entered = Entered::new(context::frame_in(scope));
         body.set(None);
     }
 
@@ -187,7 +189,6 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
         };
         match polled {
             Poll::Ready(output) => {
-                // What the body still holds goes in its own scope.
                 Self::drop_body(body, &*this.entry.scope);
                 Poll::Ready(Some(output))
             }
@@ -205,13 +206,22 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
     where
         F: Future<Output = Result<T, E>>,
     {
+        if self.mute {
+            return Poll::Pending;
+        }
         let output = std::task::ready!(self.as_mut().poll_body(cx));
-        // SAFETY: the entry is not pinned.
-        let entry = unsafe { &mut self.get_unchecked_mut().entry };
+        // SAFETY: nothing but the body is pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        let entry = &mut this.entry;
         let absorbs = entry.leave();
         let error = match output {
             Some(Ok(value)) => return Poll::Ready(Ok(Some(value))),
             Some(Err(error)) => error,
+            // The code around is told a cancellation that no operation has counted: a loop of such scopes, too, has to end.
+            None if !absorbs && context::poll_cancelled(entry.scope().place).is_pending() => {
+                this.mute = true;
+                return Poll::Pending;
+            }
             None => E::from(crate::Cancelled::delivered()),
         };
         if !absorbs {
@@ -228,9 +238,8 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
 impl<S: Deref<Target = Scope>, F> Drop for Scoped<S, F> {
     fn drop(&mut self) {
         if self.body.is_some() {
-            let scope: *const Scope = if self.entry.is_linked() { &*self.entry.scope } else { context::frame().scope };
             // SAFETY: dropped in place, never moved after.
-            Self::drop_body(unsafe { Pin::new_unchecked(&mut self.body) }, scope);
+            Self::drop_body(unsafe { Pin::new_unchecked(&mut self.body) }, &self.entry.scope);
         }
     }
 }

@@ -382,33 +382,96 @@ impl Locked<'_> {
         self.refresh(scope);
     }
 
-    /// Takes a scope out of the tree. What is still under it (futures that were moved out half polled) is let go: it joins the
-    /// scope that polls it next. Returns the waker it held, to be dropped outside of the lock.
-    pub(crate) fn unlink_scope(&mut self, scope: &Scope) -> Option<Waker> {
+    /// Moves a scope, with everything under it, to another parent in this tree (R71). To one elsewhere, it finds its way when it is
+    /// polled next.
+    pub(crate) fn reparent(&mut self, scope: &Scope, parent: &Scope) {
         // SAFETY: [LOCKED].
-        let (first_child, first_park) =
-            scope.links.with(|links| unsafe { ((*links).first_child, (*links).first_park) });
-        let mut child = first_child;
-        while !child.is_null() {
-            // SAFETY: [LOCKED].
-            unsafe {
-                let next = (*child).links.with(|links| (*links).next);
-                let waker = self.unlink_child(&*child);
-                // It has to be polled to find its new place.
-                self.wakers.push(waker);
-                child = next;
+        let (prev, next, task) = scope.links.with(|links| unsafe { ((*links).prev, (*links).next, (*links).task) });
+        if !parent.is_in(self.tree) {
+            let waker = self.unlink_scope(scope);
+            self.wakers.push(waker);
+            return;
+        }
+        self.detach(scope.parent.load(Ordering::Relaxed), prev, next);
+        if !task.is_null() {
+            // `link_scope` counts it again.
+            // SAFETY: [LOCKED]: a task that a linked scope names is there.
+            unsafe { (*task).waits_sub(1) };
+        }
+        self.link_scope(scope, parent, task);
+    }
+
+    /// Names the task in which a scope that is linked already runs.
+    pub(crate) fn set_task(&mut self, scope: &Scope, task: *const Header) {
+        // SAFETY: [LOCKED]; `task` is current.
+        unsafe {
+            let before = scope.links.with_mut(|links| std::mem::replace(&mut (*links).task, task));
+            if before.is_null() && !task.is_null() {
+                (*task).waits_add(1);
             }
         }
-        let mut park = first_park;
-        while !park.is_null() {
-            // SAFETY: [LOCKED].
-            unsafe {
-                let next = (*park).links.with(|links| (*links).next);
-                self.unlink_park(&*park);
-                park = next;
+    }
+
+    /// Takes what is between two siblings out of their list.
+    fn detach(&mut self, parent: *const Scope, prev: *const Scope, next: *const Scope) {
+        // SAFETY: [LOCKED].
+        unsafe {
+            if !parent.is_null() {
+                (*parent).links.with_mut(|parent| {
+                    if prev.is_null() {
+                        (*parent).first_child = next;
+                    }
+                    if next.is_null() {
+                        (*parent).last_child = prev;
+                    }
+                });
+            }
+            if !prev.is_null() {
+                (*prev).links.with_mut(|prev| (*prev).next = next);
+            }
+            if !next.is_null() {
+                (*next).links.with_mut(|next| (*next).prev = prev);
             }
         }
+    }
+
+    /// Takes a scope out of the tree, and lets go of what is still below it. Returns the waker it held, to be dropped outside of the
+    /// lock.
+    pub(crate) fn unlink_scope(&mut self, scope: &Scope) -> Option<Waker> {
+        self.let_go(scope);
         self.unlink_child(scope)
+    }
+
+    /// Takes everything below a scope apart, at any depth: futures that were moved out half polled; and, of a scope that moves
+    /// elsewhere, all that it has. Nothing of it is left in this tree or names a task. Each scope and wait finds its new place when it
+    /// is polled, for which it is woken.
+    fn let_go(&mut self, top: &Scope) {
+        let mut node: *const Scope = top;
+        loop {
+            // SAFETY: [LOCKED]; what is unlinked goes away no earlier than it can take the lock.
+            unsafe {
+                loop {
+                    let park = (*node).links.with(|links| (*links).first_park);
+                    if park.is_null() {
+                        break;
+                    }
+                    self.unlink_park(&*park);
+                    let waker = (*park).nudge();
+                    self.wakers.push(waker);
+                }
+                let child = (*node).links.with(|links| (*links).first_child);
+                if !child.is_null() {
+                    node = child;
+                } else if ptr::eq(node, top) {
+                    return;
+                } else {
+                    let parent = (*node).parent.load(Ordering::Relaxed);
+                    let waker = self.unlink_child(&*node);
+                    self.wakers.push(waker);
+                    node = parent;
+                }
+            }
+        }
     }
 
     fn unlink_child(&mut self, scope: &Scope) -> Option<Waker> {
@@ -429,28 +492,14 @@ impl Locked<'_> {
             if index != NOWHERE {
                 self.state.heap.remove(index);
             }
-            if !parent.is_null() {
-                (*parent).links.with_mut(|parent| {
-                    if prev.is_null() {
-                        (*parent).first_child = next;
-                    }
-                    if next.is_null() {
-                        (*parent).last_child = prev;
-                    }
-                });
-            }
-            if !prev.is_null() {
-                (*prev).links.with_mut(|prev| (*prev).next = next);
-            }
-            if !next.is_null() {
-                (*next).links.with_mut(|next| (*next).prev = prev);
-            }
+            self.detach(parent, prev, next);
             waker
         }
     }
 
-    /// A task is going away while waits or scopes that it began live on, moved elsewhere: they forget it. A walk over the whole
-    /// subtree, for a case that well-behaved programs never meet.
+    /// A task is going away while waits or scopes that it began live on, moved elsewhere: they forget it. They are below `top`, the
+    /// scope of its nursery, since whatever is let go forgets its task. A walk over the whole subtree, for a case that well-behaved
+    /// programs never meet.
     #[cold]
     pub(crate) fn forget_task(&mut self, top: *const Scope, task: *const Header) {
         let mut node = top;

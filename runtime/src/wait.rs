@@ -167,22 +167,21 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
         }
     }
 
-    /// Wakes the oldest waiter of a list with what it had brought, and nothing else: what it waited for is not to be had any more.
-    /// False if nobody waits.
-    pub fn release(&mut self, list: usize) -> bool {
-        loop {
-            let node = self.inner.lists[list].first;
-            if node.is_null() {
-                return false;
-            }
-            // SAFETY: [LISTED]: it is in a list, and we have the lock. If this wins, it may be gone afterwards.
-            let completed = unsafe {
-                self.remove(&*node);
-                (*node).park.complete()
-            };
-            if let Completed::Won(waker) = completed {
-                self.wakers.push(waker);
-                return true;
+    /// Wakes every waiter of a list for which `of` holds with what it had brought, and nothing else: what it waited for is not to be had
+    /// any more.
+    pub fn release(&mut self, list: usize, mut of: impl FnMut(&T) -> bool) {
+        let mut node = self.inner.lists[list].first;
+        while !node.is_null() {
+            // SAFETY: [LISTED]: it is in a list, and we have the lock. Once it is completed, it may be gone.
+            unsafe {
+                let next = (*node).links.with(|links| (*links).next);
+                if (*node).slot.with(|slot| (*slot).as_ref().is_none_or(&mut of)) {
+                    self.remove(&*node);
+                    if let Completed::Won(waker) = (*node).park.complete() {
+                        self.wakers.push(waker);
+                    }
+                }
+                node = next;
             }
         }
     }

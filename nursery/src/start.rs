@@ -1,0 +1,248 @@
+//! `Nursery::start`: a child that says when it is ready, and belongs to who started it until then (R68–R73).
+
+use crate::join::Join;
+use crate::nursery::{Local, Nursery, Shared};
+use crate::scope::shield;
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, ready};
+use trefoil_runtime::{CancelAware, Cancelled, Handed, Placed, Reason, Scope, Turn, Wait, WaitQueue};
+
+/// A child ended without saying that it is ready (R69).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotStarted(());
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the child ended without calling `Started::ready`")
+    }
+}
+
+impl std::error::Error for NotStarted {}
+
+impl From<NotStarted> for std::io::Error {
+    fn from(error: NotStarted) -> Self {
+        std::io::Error::other(error)
+    }
+}
+
+struct State<V> {
+    value: Option<V>,
+    /// The child belongs to the nursery: its error does, too.
+    handed_over: bool,
+    ended: bool,
+}
+
+type Queue<V> = WaitQueue<State<V>, (), 1>;
+
+/// What a child that was [started](Nursery::start) says that it is ready with.
+pub struct Started<'s, V> {
+    queue: Arc<Queue<V>>,
+    child: Placed,
+    nursery: *const Scope,
+    _s: PhantomData<fn(&'s ()) -> &'s ()>,
+}
+
+// SAFETY: it is a shared queue, a handle of a scope, and the nursery's scope, which is `Sync` and outlives 's.
+unsafe impl<V: Send> Send for Started<'_, V> {}
+// SAFETY: as above.
+unsafe impl<V: Send> Sync for Started<'_, V> {}
+
+impl<V> fmt::Debug for Started<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Started")
+    }
+}
+
+impl<V> Started<'_, V> {
+    /// The child is ready: `start` returns the value, and the child, with everything below it, belongs to the nursery from now on
+    /// (R71).
+    ///
+    /// If the caller of `start` has been cancelled by now, the child stays with it, and nothing is seen of this (R72).
+    pub fn ready(self, value: V) {
+        let mut state = self.queue.lock();
+        state.value = Some(value);
+        if self.child.is_cancelled() {
+            return;
+        }
+        state.handed_over = true;
+        // SAFETY: [BRAND] of the nursery module: the child is there, so the nursery is.
+        self.child.move_under(unsafe { &*self.nursery });
+        let _ = state.hand(0, None);
+    }
+}
+
+/// Tells `start` that the child is gone, however it went.
+struct Ended<V> {
+    queue: Arc<Queue<V>>,
+}
+
+impl<V> Drop for Ended<V> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.ended = true;
+        let _ = state.hand(0, None);
+    }
+}
+
+/// A `start` that is dropped half way: the child is cancelled, and left to the nursery.
+struct Caller<V> {
+    queue: Arc<Queue<V>>,
+    child: Placed,
+    nursery: *const Scope,
+    place: &'static Location<'static>,
+    waits: bool,
+}
+
+// SAFETY: as for `Started`.
+unsafe impl<V: Send> Send for Caller<V> {}
+
+impl<V> Drop for Caller<V> {
+    fn drop(&mut self) {
+        if !self.waits {
+            return;
+        }
+        let mut state = self.queue.lock();
+        if !state.handed_over && !state.ended {
+            state.handed_over = true;
+            drop(state);
+            self.child.cancel(self.place);
+            // SAFETY: [BRAND] of the nursery module: `start` has 's.
+            self.child.move_under(unsafe { &*self.nursery });
+        }
+    }
+}
+
+impl<'s, 'env, E: CancelAware + From<NotStarted>> Nursery<'s, 'env, E, Shared> {
+    /// Starts a child and waits until it says that it is [ready](Started::ready): for a service that is of use only once it listens.
+    ///
+    /// Until then the child runs beneath the caller: the caller's cancellation and deadlines apply to it, and its error is the result
+    /// here. From then on it is a child of the nursery like any other.
+    ///
+    /// # Errors
+    /// That of the child, if it ended before it was ready (R68). [`NotStarted`] if it ended without one (R69).
+    ///
+    /// # Cancellation
+    /// Cancels the child, and waits for it.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{nursery, sleep_forever};
+    /// nursery(async |n| -> std::io::Result<()> {
+    ///     let port = n
+    ///         .start(async |started| {
+    ///             started.ready(8080);
+    ///             sleep_forever().await?; // serves
+    ///             Ok(())
+    ///         })
+    ///         .await?;
+    ///     assert_eq!(port, 8080);
+    ///     n.cancel();
+    ///     Ok(())
+    /// })
+    /// .await
+    /// .unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn start<V, F, B>(self, child: F) -> impl Future<Output = Result<V, E>> + use<'s, 'env, V, F, B, E>
+    where
+        F: FnOnce(Started<'s, V>) -> B,
+        B: Future<Output = Result<(), E>> + Send + 's,
+        V: Send + 's,
+        E: Send + 's,
+    {
+        let place = Location::caller();
+        self.start_at(child, place)
+    }
+}
+
+impl<'s, 'env, E: CancelAware + From<NotStarted>> Nursery<'s, 'env, E, Local> {
+    /// Starts a child that need not be `Send`, and waits until it says that it is [ready](Started::ready). Otherwise as for
+    /// [`nursery`](crate::nursery).
+    ///
+    /// # Errors
+    /// That of the child, if it ended before it was ready (R68). [`NotStarted`] if it ended without one (R69).
+    ///
+    /// # Cancellation
+    /// Cancels the child, and waits for it.
+    #[track_caller]
+    pub fn start<V, F, B>(self, child: F) -> impl Future<Output = Result<V, E>> + use<'s, 'env, V, F, B, E>
+    where
+        F: FnOnce(Started<'s, V>) -> B,
+        B: Future<Output = Result<(), E>> + 's,
+        V: 's,
+        E: 's,
+    {
+        let place = Location::caller();
+        self.start_at(child, place)
+    }
+}
+
+impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
+    async fn start_at<V, F, B>(self, child: F, place: &'static Location<'static>) -> Result<V, E>
+    where
+        F: FnOnce(Started<'s, V>) -> B,
+        B: Future<Output = Result<(), E>> + 's,
+        V: 's,
+        E: 's,
+    {
+        let queue = Arc::new(Queue::new(State { value: None, handed_over: false, ended: false }));
+        let error = Arc::new(Mutex::new(None));
+        let nursery: *const Scope = self.scope();
+        let mut caller = {
+            let root = Placed::here(place);
+            let handle = root.handle();
+            let started = Started { queue: queue.clone(), child: handle.clone(), nursery, _s: PhantomData };
+            let body = root.run(child(started));
+            let (ended, failed) = (Ended { queue: queue.clone() }, error.clone());
+            let _: Join<'_, ()> = self.spawn_any(
+                async move {
+                    let result = body.await.unwrap_or_else(|| Err(Cancelled::delivered().into()));
+                    let mut state = ended.queue.lock();
+                    if state.handed_over {
+                        return result;
+                    }
+                    state.ended = true;
+                    *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
+                    drop(state);
+                    drop(ended);
+                    Ok(())
+                },
+                place,
+            );
+            Caller { queue: queue.clone(), child: handle, nursery, place, waits: true }
+        };
+        // The cancellation of the caller arrives by way of the child (R68).
+        let waited = shield(async {
+            let mut waiter = pin!(queue.waiter());
+            poll_fn(|cx| {
+                let polled = waiter.as_mut().poll(cx, Wait::new(Reason::Start).at(place), |state| {
+                    if state.handed_over || state.ended { Turn::Ready(()) } else { Turn::Wait(0, None) }
+                });
+                Poll::Ready(match ready!(polled) {
+                    Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(()),
+                    Err((cancelled, _)) => Err(cancelled),
+                })
+            })
+            .await
+        })
+        .await;
+        waited?;
+        caller.waits = false;
+        let result = error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let mut state = queue.lock();
+        match (state.handed_over, state.value.take(), result) {
+            (true, Some(value), _) | (false, Some(value), Some(Ok(()))) => Ok(value),
+            (_, _, Some(Err(error))) => Err(error),
+            (_, None, Some(Ok(()))) => Err(NotStarted(()).into()),
+            // It panicked, or was destroyed: the nursery knows.
+            (_, _, None) => Err(Cancelled::delivered().into()),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A scope whose place in the tree is not where its body is polled: that of a child which `start` has not handed over yet. It runs
+//! beneath its caller, and moves to the nursery, with everything below it, when it says that it is ready (R68, R71).
+
+use crate::context::{self, Entered};
+use crate::scope::{Kind, Scope, Source};
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+/// See the module. Clones are handles of the same scope.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    scope: Arc<Scope>,
+}
+
+impl Placed {
+    /// A new scope under the current one.
+    ///
+    /// # Panics
+    /// Outside of a run.
+    pub fn here(place: &'static Location<'static>) -> PlacedRoot {
+        let frame = context::frame();
+        let Some(tree) = frame.tree else { context::outside("the start of a child") };
+        let scope = Arc::new(Scope::new(Kind::Scope, place));
+        // SAFETY: [HELD] of the scope module: the root unlinks it, at the latest when it is dropped, and has a count of it.
+        drop(unsafe { scope.link(tree, frame.scope, ptr::null(), || 0) });
+        PlacedRoot { placed: Placed { scope } }
+    }
+
+    /// Whether operations in it are cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.scope.is_cancelled()
+    }
+
+    /// Cancels it.
+    pub fn cancel(&self, place: &'static Location<'static>) {
+        self.scope.cancel(Source::Explicit, place);
+    }
+
+    /// Moves it, with everything below, under another scope (R71).
+    pub fn move_under(&self, parent: &Scope) {
+        if let Some(mut locked) = self.scope.lock() {
+            locked.reparent(&self.scope, parent);
+        }
+    }
+}
+
+/// The one that owns the place of a [`Placed`] scope in the tree.
+#[derive(Debug)]
+pub struct PlacedRoot {
+    placed: Placed,
+}
+
+impl PlacedRoot {
+    /// A handle.
+    pub fn handle(&self) -> Placed {
+        self.placed.clone()
+    }
+
+    /// A body in the scope, polled wherever it is.
+    pub fn run<F: Future>(self, body: F) -> PlacedBody<F> {
+        PlacedBody { body: Some(body), root: self, begun: false }
+    }
+}
+
+impl Drop for PlacedRoot {
+    fn drop(&mut self) {
+        self.placed.scope.unlink();
+    }
+}
+
+/// The future of [`PlacedRoot::run`]: `None` where the body was cut (N13).
+#[derive(Debug)]
+pub struct PlacedBody<F> {
+    body: Option<F>,
+    root: PlacedRoot,
+    begun: bool,
+}
+
+impl<F: Future> Future for PlacedBody<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the body is pinned, and only polled and set to `None` in place.
+        let this = unsafe { self.get_unchecked_mut() };
+        let scope: &Scope = &this.root.placed.scope;
+        let frame = context::frame();
+        let Some(tree) = frame.tree else { context::outside("a child") };
+        if scope.parent.load(Ordering::Relaxed).is_null() {
+            // The scope above it is gone: it belongs where it is polled.
+            // SAFETY: [HELD].
+            unsafe { scope.relink(tree, frame.scope, frame.task) };
+        }
+        if let Some(mut locked) = scope.lock() {
+            if !std::mem::replace(&mut this.begun, true) {
+                locked.set_task(scope, frame.task);
+            }
+            let old = locked.set_waker(scope, cx.waker().clone());
+            drop(locked);
+            drop(old);
+        }
+        // SAFETY: as above.
+        let mut body = unsafe { Pin::new_unchecked(&mut this.body) };
+        let _entered = Entered::scope(scope);
+        match body.as_mut().as_pin_mut().expect("polled after it was ready").poll(cx) {
+            Poll::Ready(output) => {
+                body.set(None);
+                scope.unlink();
+                Poll::Ready(Some(output))
+            }
+            Poll::Pending => {
+                let task = context::frame().task;
+                // SAFETY: [CURRENT] of the context module.
+                let scheduled = unsafe { task.as_ref() }.is_some_and(crate::ready::Header::is_scheduled);
+                if scope.is_cancelled() && !scheduled && scope.lock().is_some_and(|locked| locked.is_idle(scope)) {
+                    body.set(None);
+                    scope.unlink();
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<F> Drop for PlacedBody<F> {
+    fn drop(&mut self) {
+        if self.body.is_some() {
+            let _entered = Entered::scope(&*self.root.placed.scope);
+            // SAFETY: dropped in place.
+            unsafe { Pin::new_unchecked(&mut self.body) }.set(None);
+        }
+    }
+}
