@@ -177,7 +177,12 @@ async fn handle(mut stream: TcpStream, peer: SocketAddr, tally: &Tally) -> io::R
             Err(error) => return Err(error),
         }
         match message[0] {
-            BREAK => return Err(io::Error::other(format!("handler of {peer}: the request {:?} is broken", message[0] as char))),
+            BREAK => {
+                return Err(io::Error::other(format!(
+                    "handler of {peer}: the request {:?} is broken",
+                    message[0] as char
+                )));
+            }
             BYE => {
                 add(&tally.goodbyes);
                 println!("{peer} said goodbye after it was cancelled");
@@ -208,7 +213,12 @@ async fn crowd(address: SocketAddr, flags: &Flags, tally: &Tally) -> io::Result<
     Ok(())
 }
 
-async fn client(address: SocketAddr, stall_after: Option<u32>, mut random: fastrand::Rng, tally: &Tally) -> io::Result<()> {
+async fn client(
+    address: SocketAddr,
+    stall_after: Option<u32>,
+    mut random: fastrand::Rng,
+    tally: &Tally,
+) -> io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     for count in 0u32.. {
@@ -344,7 +354,12 @@ fn report(
     let latency = tally.latency.take().expect("made in main");
     let micros = |q: f64| latency.value_at_quantile(q) as f64 / 1e3;
     println!("driver              {}", left.driver);
-    println!("requests            {} in {:.2} s: {:.0}/s", tally.served.get(), took.as_secs_f64(), tally.served.get() as f64 / flags.seconds);
+    println!(
+        "requests            {} in {:.2} s: {:.0}/s",
+        tally.served.get(),
+        took.as_secs_f64(),
+        tally.served.get() as f64 / flags.seconds
+    );
     println!(
         "latency             p50 {:.0} µs, p90 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, most {:.0} µs",
         micros(0.5),
@@ -367,7 +382,8 @@ fn report(
         left.in_flight,
         after as i64 - before as i64
     );
-    let nothing_left = (left.tasks, left.scopes, left.waits, left.timers, left.in_flight) == (0, 0, 0, 0, 0) && before == after;
+    let nothing_left =
+        (left.tasks, left.scopes, left.waits, left.timers, left.in_flight) == (0, 0, 0, 0, 0) && before == after;
     let as_told = tally.failed.get() == 1 && tally.goodbyes.get() == 1 && tally.served.get() > 0;
     if !nothing_left {
         eprintln!("tour: something was left over");
@@ -427,4 +443,3 @@ impl Flags {
         }
     }
 }
-

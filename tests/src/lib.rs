@@ -1,8 +1,8 @@
 //! The harness of the integration tests. [`run`] is the only place where a test starts a run, so that every test can be run on
 //! every driver.
 //!
-//! `TREFOIL_TEST_DRIVERS` names the drivers to run each test on, one after the other, by comma: `thread` (the one without
-//! I/O, the default).
+//! `TREFOIL_TEST_DRIVERS` names the drivers to run each test on, one after the other, by comma; all of them by default:
+//! `thread` (the one without I/O), `epoll`, `io_uring`, and `io_uring:4`, a ring of 4 entries.
 //!
 //! Every run is checked at its end: no task, scope, wait, timer or operation in flight may be left over. A run that hangs is ended,
 //! with a message, after [`HANG`].
@@ -16,8 +16,9 @@ use std::rc::Rc;
 use std::sync::{Mutex, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
+use trefoil_io::{Builder, DriverKind, RunError};
 use trefoil_nursery::{CancelScope, now};
-use trefoil_runtime::{Driver, Options, ThreadDriver};
+use trefoil_runtime::{Options, ThreadDriver};
 
 /// How long a run may take before the test process is ended.
 pub const HANG: Duration = Duration::from_secs(120);
@@ -27,16 +28,27 @@ pub const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// The drivers that each test runs on.
-fn drivers() -> Vec<(String, Rc<dyn Driver>)> {
-    let names = std::env::var("TREFOIL_TEST_DRIVERS").unwrap_or_else(|_| "thread".into());
-    let driver = |name: &str| -> Rc<dyn Driver> {
-        match name {
-            "thread" => Rc::new(ThreadDriver::new()),
-            other => panic!("TREFOIL_TEST_DRIVERS: there is no driver {other:?} here"),
-        }
+/// What a test runs on.
+#[derive(Clone, Debug)]
+enum On {
+    /// The driver without I/O.
+    Thread,
+    /// A reactor, with so many entries where it is a ring.
+    Reactor(DriverKind, Option<u32>),
+}
+
+/// The drivers that each test runs on, by name.
+fn drivers() -> Vec<(String, On)> {
+    let names = std::env::var("TREFOIL_TEST_DRIVERS").unwrap_or_else(|_| "thread,epoll,io_uring,io_uring:4".into());
+    let on = |name: &str| match name.split_once(':') {
+        None if name == "thread" => On::Thread,
+        None => On::Reactor(name.parse().expect("TREFOIL_TEST_DRIVERS"), None),
+        Some((kind, entries)) => On::Reactor(
+            kind.parse().expect("TREFOIL_TEST_DRIVERS"),
+            Some(entries.parse().expect("TREFOIL_TEST_DRIVERS: a number of entries")),
+        ),
     };
-    names.split(',').map(|name| (name.to_string(), driver(name))).collect()
+    names.split(',').map(|name| (name.to_string(), on(name))).collect()
 }
 
 /// Runs a test on every driver; what it returned last.
@@ -44,9 +56,9 @@ fn drivers() -> Vec<(String, Rc<dyn Driver>)> {
 pub fn run<T>(options: Options, mut main: impl AsyncFnMut() -> T) -> T {
     let place = Location::caller();
     let mut last = None;
-    for (name, driver) in drivers() {
+    for (name, on) in drivers() {
         let _watch = Watch::new(format!("the test at {place} hangs on the {name} driver"));
-        last = Some(trefoil_runtime::run(driver, options, place, async {
+        let program = async {
             let output = main().await;
             let left = trefoil_runtime::metrics();
             assert_eq!(
@@ -55,7 +67,21 @@ pub fn run<T>(options: Options, mut main: impl AsyncFnMut() -> T) -> T {
                 "left over (tasks, scopes, waits, timers, in flight) on the {name} driver"
             );
             output
-        }));
+        };
+        match on {
+            On::Thread => last = Some(trefoil_runtime::run(Rc::new(ThreadDriver::new()), options, place, program)),
+            On::Reactor(kind, entries) => {
+                let mut builder = Builder::new().driver(kind).virtual_time(options.virtual_time);
+                if let Some(entries) = entries {
+                    builder = builder.ring_entries(entries);
+                }
+                match builder.try_run(program) {
+                    Ok(output) => last = Some(output),
+                    Err(error @ RunError::DriverUnavailable { .. }) => println!("skipped on {name}: {error}"),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
     }
     last.expect("at least one driver")
 }

@@ -478,7 +478,11 @@ fn checkpoints() -> Vec<Operation<'static>> {
             assert_eq!(rx.len(), usize::from(got.is_err()));
             got.map(|got| assert_eq!(got, Some(1)))
         },
-        "receive of the end" => async { channel::<()>(1).1.recv().await.map(|got| assert_eq!(got, None)) },
+        "receive of the end" => async {
+            let (tx, rx) = channel::<()>(1);
+            drop(tx);
+            rx.recv().await.map(|got| assert_eq!(got, None))
+        },
         "join of a done child" => async {
             local_nursery(async |n| -> Ended {
                 let join = n.spawn(async { Ok(5) });
@@ -650,7 +654,9 @@ fn r15_every_wait_in_the_subtree_is_aborted_inside_cancel() {
                             inner.spawn(async { event.wait().await.inspect_err(|_| told()) });
                             inner.spawn(async { rx.recv().await.map(drop).inspect_err(|_| told()) });
                             inner.spawn(async { sleep(ms(9)).await.inspect_err(|_| told()) });
-                            inner.spawn(async { move_on_after(ms(99), sleep_forever()).await.map(drop).inspect_err(|_| told()) });
+                            inner.spawn(async {
+                                move_on_after(ms(99), sleep_forever()).await.map(drop).inspect_err(|_| told())
+                            });
                             inner.spawn(async { shield(sleep(ms(1))).await });
                             Ok(())
                         })
@@ -1102,7 +1108,10 @@ fn r37_cancelled_before_the_start_is_not_attempted() {
         drop(rx);
         let scope = CancelScope::new();
         scope.cancel();
-        assert_eq!(scope.run(async { Ok::<_, Cancelled>(tx.send(6).await) }).await, Ok(Some(Err(SendError::Cancelled(CANCELLED, 6)))));
+        assert_eq!(
+            scope.run(async { Ok::<_, Cancelled>(tx.send(6).await) }).await,
+            Ok(Some(Err(SendError::Cancelled(CANCELLED, 6))))
+        );
     });
 }
 

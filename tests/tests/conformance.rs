@@ -15,9 +15,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use trefoil_nursery::sync::{CapacityLimiter, Condition, Mutex, MutexGuard, Semaphore};
 use trefoil_nursery::{
-    CancelAware, CancelScope, Cancelled, EffectiveDeadline, ErrorGroup, Event, Local, NotStarted, Nursery, Receiver, Sender,
-    Started, TimedOut, TryRecvError, TrySendError, channel, checkpoint, effective_deadline, fail_after, local_nursery, now, sleep,
-    sleep_forever,
+    CancelAware, CancelScope, Cancelled, EffectiveDeadline, ErrorGroup, Event, Local, NotStarted, Nursery, Receiver,
+    Sender, Started, TimedOut, TryRecvError, TrySendError, channel, checkpoint, effective_deadline, fail_after,
+    local_nursery, now, sleep, sleep_forever,
 };
 
 /// What leaves a block: a label, a cancellation, or a group.
@@ -157,7 +157,9 @@ fn ticks(value: &Value) -> Duration {
 impl Machine {
     fn new(program: &Value) -> Self {
         let numbers = |key: &str| -> Vec<(String, Option<u64>)> {
-            program[key].as_object().map_or_else(Vec::new, |all| all.iter().map(|(k, v)| (k.clone(), v.as_u64())).collect())
+            program[key]
+                .as_object()
+                .map_or_else(Vec::new, |all| all.iter().map(|(k, v)| (k.clone(), v.as_u64())).collect())
         };
         let (mut senders, mut receivers) = (HashMap::new(), HashMap::new());
         for (name, capacity) in numbers("channels") {
@@ -173,8 +175,14 @@ impl Machine {
             events: RefCell::default(),
             locks: RefCell::default(),
             conditions: RefCell::default(),
-            semaphores: numbers("semaphores").into_iter().map(|(k, v)| (k, Semaphore::new(v.unwrap() as usize))).collect(),
-            limiters: numbers("limiters").into_iter().map(|(k, v)| (k, CapacityLimiter::new(v.unwrap() as usize))).collect(),
+            semaphores: numbers("semaphores")
+                .into_iter()
+                .map(|(k, v)| (k, Semaphore::new(v.unwrap() as usize)))
+                .collect(),
+            limiters: numbers("limiters")
+                .into_iter()
+                .map(|(k, v)| (k, CapacityLimiter::new(v.unwrap() as usize)))
+                .collect(),
             senders,
             receivers,
         }
@@ -458,16 +466,22 @@ fn difference(got: &Value, expected: &Value) -> Option<String> {
     tasks.dedup();
     let nothing = Vec::new();
     for task in tasks {
-        let lines = |all: &serde_json::Map<String, Value>| all.get(task).and_then(Value::as_array).unwrap_or(&nothing).clone();
+        let lines =
+            |all: &serde_json::Map<String, Value>| all.get(task).and_then(Value::as_array).unwrap_or(&nothing).clone();
         let (mine, theirs) = (lines(mine), lines(theirs));
         for i in 0..mine.len().max(theirs.len()) {
             if mine.get(i) != theirs.get(i) {
                 let show = |line: Option<&Value>| line.map_or("nothing".into(), Value::to_string);
-                return Some(format!("task {task}, line {i}: {} here, {} on Trio", show(mine.get(i)), show(theirs.get(i))));
+                return Some(format!(
+                    "task {task}, line {i}: {} here, {} on Trio",
+                    show(mine.get(i)),
+                    show(theirs.get(i))
+                ));
             }
         }
     }
-    (got["outcome"] != expected["outcome"]).then(|| format!("outcome: {} here, {} on Trio", got["outcome"], expected["outcome"]))
+    (got["outcome"] != expected["outcome"])
+        .then(|| format!("outcome: {} here, {} on Trio", got["outcome"], expected["outcome"]))
 }
 
 fn cases(folder: &Path) -> Vec<PathBuf> {
@@ -484,7 +498,8 @@ fn main() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/cases");
     let folder = std::env::var_os("TREFOIL_CASES").map_or_else(|| home.join("trio"), PathBuf::from);
     let known = std::fs::read_to_string(home.join("known.txt")).unwrap_or_default();
-    let known: Vec<&str> = known.lines().filter_map(|line| line.split_whitespace().next()).filter(|w| !w.starts_with('#')).collect();
+    let known: Vec<&str> =
+        known.lines().filter_map(|line| line.split_whitespace().next()).filter(|w| !w.starts_with('#')).collect();
     let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
     let (mut passed, mut failed) = (0, 0);
     for path in cases(&folder) {

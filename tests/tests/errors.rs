@@ -1,0 +1,414 @@
+//! Errors and panics of several tasks: N9, N15, R27, R31, R59–R61.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use trefoil_nursery::{
+    CancelAware, Cancelled, ErrorGroup, checkpoint, local_nursery, move_on_after, nursery, shield, sleep,
+    sleep_forever, yield_now,
+};
+use trefoil_tests::{OnDrop, Trace, ms, panic_of, run_virtual};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, PartialEq)]
+enum Nested {
+    Cancelled,
+    One(&'static str),
+    Many(Vec<Nested>),
+}
+use Nested::{Many, One};
+
+impl fmt::Display for Nested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+impl From<Cancelled> for Nested {
+    fn from(_: Cancelled) -> Self {
+        Nested::Cancelled
+    }
+}
+impl From<ErrorGroup<Nested>> for Nested {
+    fn from(group: ErrorGroup<Nested>) -> Self {
+        Many(group.into_vec())
+    }
+}
+impl CancelAware for Nested {
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Nested::Cancelled => true,
+            One(_) => false,
+            Many(all) => all.iter().all(Self::is_cancelled),
+        }
+    }
+    fn has_cancelled(&self) -> bool {
+        match self {
+            Many(all) => all.iter().any(Self::has_cancelled),
+            other => other.is_cancelled(),
+        }
+    }
+    fn without_cancelled(self) -> Option<Self> {
+        match self {
+            Many(all) => Some(all.into_iter().filter_map(Self::without_cancelled).collect::<Vec<_>>())
+                .filter(|left| !left.is_empty())
+                .map(Many),
+            other => (!other.is_cancelled()).then_some(other),
+        }
+    }
+}
+
+#[test]
+fn r60_errors_of_clean_up_during_cancellation_are_kept() {
+    run_virtual(async || {
+        let group = local_nursery(async |n| -> Result<(), Nested> {
+            n.spawn(async { Err::<(), _>(One("cause")) });
+            n.spawn(async {
+                let _ = sleep_forever().await;
+                Err::<(), _>(One("clean-up"))
+            });
+            n.spawn(async {
+                let _ = sleep_forever().await;
+                let _ = shield(sleep(ms(5))).await;
+                Err::<(), _>(One("slow clean-up"))
+            });
+            n.spawn(async { Ok(sleep_forever().await?) });
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(group.into_vec(), [One("cause"), One("clean-up"), One("slow clean-up")]);
+    });
+}
+
+#[test]
+fn r61_nested_nurseries_give_nested_groups() {
+    run_virtual(async || {
+        let group = local_nursery(async |n| -> Result<(), Nested> {
+            n.spawn(async {
+                local_nursery(async |inner| -> Result<(), Nested> {
+                    inner.spawn(async { Err::<(), _>(One("a")) });
+                    inner.spawn(async { Err::<(), _>(One("b")) });
+                    Ok(())
+                })
+                .await?;
+                Ok(())
+            });
+            n.spawn(async {
+                let _ = sleep_forever().await;
+                Err::<(), _>(One("c"))
+            });
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(group.into_vec(), [Many(vec![One("a"), One("b")]), One("c")]);
+    });
+}
+
+/// R27 inside of a nursery: the siblings' cancellations go also where they are deep in a nested group.
+#[test]
+fn r27_cancellations_go_at_any_depth_and_the_rest_keeps_its_nesting() {
+    run_virtual(async || {
+        let group = local_nursery(async |n| -> Result<(), Nested> {
+            n.spawn(async {
+                // In a group of its own: two that were cancelled from outside, and one that fails for it.
+                local_nursery(async |inner| -> Result<(), Nested> {
+                    inner.spawn(async { Ok(sleep_forever().await?) });
+                    inner.spawn(async { Ok(sleep_forever().await?) });
+                    inner.spawn(async {
+                        let _ = sleep_forever().await;
+                        Err::<(), _>(One("deep"))
+                    });
+                    Ok(())
+                })
+                .await?;
+                Ok(())
+            });
+            n.spawn(async {
+                // And one that is nothing but cancelled.
+                local_nursery(async |inner| -> Result<(), Nested> {
+                    inner.spawn(async { Ok(sleep_forever().await?) });
+                    Ok(())
+                })
+                .await?;
+                Ok(())
+            });
+            sleep(ms(1)).await?;
+            Err(One("body"))
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(group.into_vec(), [One("body"), Many(vec![One("deep")])]);
+    });
+}
+
+#[test]
+fn n15_a_group_has_the_errors_in_completion_order_without_the_siblings_cancellations() {
+    run_virtual(async || {
+        let group = local_nursery(async |n| -> io::Result<()> {
+            for i in 0..5 {
+                n.spawn(async move {
+                    let _ = sleep_forever().await;
+                    shield(sleep(ms(10 - i))).await?;
+                    Err::<(), _>(io::Error::other(i.to_string()))
+                });
+                n.spawn(async { Ok(sleep_forever().await?) });
+            }
+            n.cancel();
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(group.len(), 5);
+        assert_eq!(group.first().to_string(), "4");
+        assert_eq!(group.to_string(), "4 (and 4 more: 3; 2; 1; 0)");
+        let all: Vec<_> = group.iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["4", "3", "2", "1", "0"]);
+    });
+}
+
+#[test]
+fn n15_it_nests_or_not_as_the_error_type_says() {
+    run_virtual(async || {
+        // `io::Error`: the first that is not a cancellation.
+        let flat: io::Result<()> = async {
+            nursery(async |n| -> io::Result<()> {
+                n.spawn(async { Err::<(), _>(io::Error::other("first")) });
+                n.spawn(async { Err::<(), _>(io::Error::other("second")) });
+                Ok(())
+            })
+            .await?;
+            Ok(())
+        }
+        .await;
+        assert_eq!(flat.unwrap_err().to_string(), "first");
+        // A boxed error: the whole group.
+        let boxed: Result<(), BoxError> = async {
+            nursery(async |n| -> Result<(), BoxError> {
+                n.spawn(async { Err::<(), _>("first".into()) });
+                n.spawn(async { Err::<(), _>("second".into()) });
+                Ok(())
+            })
+            .await?;
+            Ok(())
+        }
+        .await;
+        let group = boxed.unwrap_err().downcast::<ErrorGroup<BoxError>>().unwrap();
+        assert_eq!(group.to_string(), "first (and 1 more: second)");
+    });
+}
+
+#[test]
+fn n15_a_group_is_never_empty() {
+    assert!(ErrorGroup::<io::Error>::new(vec![]).is_none());
+    run_virtual(async || {
+        // All that there was were cancellations, and a scope outside is responsible: one travels on.
+        let out = move_on_after(ms(1), async {
+            let group = local_nursery(async |n| -> io::Result<()> {
+                for _ in 0..10 {
+                    n.spawn(async { Ok(sleep_forever().await?) });
+                }
+                Ok(())
+            })
+            .await
+            .unwrap_err();
+            assert_eq!((group.len(), group.is_cancelled()), (1, true));
+            Err::<(), io::Error>(group.into())
+        });
+        assert!(out.await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn n15_the_value_of_a_child_that_nobody_joins_is_dropped_and_its_error_is_not() {
+    run_virtual(async || {
+        let dropped = AtomicUsize::new(0);
+        let group = local_nursery(async |n| -> io::Result<()> {
+            drop(n.spawn(async { Ok(OnDrop(&dropped)) }));
+            drop(n.spawn(async { Err::<(), _>(io::Error::other("unjoined")) }));
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+        assert_eq!((group.to_string().as_str(), dropped.load(Ordering::SeqCst)), ("unjoined", 1));
+    });
+}
+
+// ---- N9: panics ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn n9_a_panic_cancels_waits_for_the_siblings_and_is_resumed_with_its_payload() {
+    struct Payload(u32);
+    let cleaned = AtomicUsize::new(0);
+    let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        run_virtual(async || {
+            let t = Trace::new();
+            let _ = nursery(async |n| -> io::Result<()> {
+                n.spawn(async {
+                    let slept = sleep_forever().await;
+                    shield(sleep(ms(20))).await?;
+                    assert_eq!(t.ms(), 25);
+                    cleaned.fetch_add(1, Ordering::SeqCst);
+                    Ok(slept?)
+                });
+                n.spawn(async {
+                    sleep(ms(5)).await?;
+                    if true {
+                        std::panic::panic_any(Payload(7));
+                    }
+                    Ok(())
+                });
+                sleep_forever().await?;
+                Ok(())
+            })
+            .await;
+            unreachable!("it is resumed at the nursery");
+        })
+    }))
+    .unwrap_err();
+    assert_eq!(payload.downcast::<Payload>().ok().map(|p| p.0), Some(7));
+    assert_eq!(cleaned.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn n9_a_panic_can_be_caught_at_the_nursery_and_the_run_goes_on() {
+    use futures::FutureExt;
+    run_virtual(async || {
+        let caught = std::panic::AssertUnwindSafe(local_nursery(async |n| -> io::Result<()> {
+            n.spawn(async {
+                if true {
+                    panic!("child");
+                }
+                Ok(())
+            });
+            sleep_forever().await?;
+            Ok(())
+        }))
+        .catch_unwind()
+        .await;
+        assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"child"));
+        sleep(ms(1)).await.unwrap();
+    });
+}
+
+#[test]
+fn n9_a_panic_outranks_errors() {
+    let message = panic_of(|| {
+        run_virtual(async || {
+            let _ = local_nursery(async |n| -> io::Result<()> {
+                n.spawn(async { Err::<(), _>(io::Error::other("first")) });
+                n.spawn(async {
+                    let _ = sleep_forever().await;
+                    if true {
+                        panic!("second");
+                    }
+                    Ok(())
+                });
+                Err(io::Error::other("third"))
+            })
+            .await;
+        })
+    });
+    assert_eq!(message, "second");
+}
+
+#[test]
+fn n9_the_first_of_several_panics_is_resumed() {
+    let message = panic_of(|| {
+        run_virtual(async || {
+            let _ = local_nursery(async |n| -> io::Result<()> {
+                for i in 0..3 {
+                    n.spawn(async move {
+                        if true {
+                            panic!("{i}");
+                        }
+                        Ok(())
+                    });
+                }
+                panic!("body");
+            })
+            .await;
+        })
+    });
+    assert_eq!(message, "body");
+}
+
+#[test]
+fn n9_a_panic_in_a_destructor_of_a_child_comes_out_too() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("in drop");
+            }
+        }
+    }
+    // When the child ends, when it is cut (N13), and when it returns a value that nobody takes.
+    for how in 0..3 {
+        let message = panic_of(|| {
+            run_virtual(async || {
+                let _ = local_nursery(async |n| -> io::Result<()> {
+                    drop(n.spawn(async move {
+                        let bomb = Bomb;
+                        match how {
+                            0 => drop(bomb),
+                            1 => {
+                                std::future::pending::<()>().await;
+                                drop(bomb);
+                            }
+                            _ => return Ok(Some(bomb)),
+                        }
+                        Ok(None)
+                    }));
+                    yield_now().await;
+                    n.cancel();
+                    Ok(())
+                })
+                .await;
+            })
+        });
+        assert_eq!(message, "in drop", "{how}");
+    }
+}
+
+#[test]
+fn n9_a_panic_in_a_scope_or_in_main_passes_through() {
+    let message = panic_of(|| {
+        run_virtual(async || {
+            let _ = move_on_after(ms(1), async {
+                checkpoint().await?;
+                if true {
+                    panic!("in a scope");
+                }
+                Ok::<_, Cancelled>(())
+            })
+            .await;
+        })
+    });
+    assert_eq!(message, "in a scope");
+    // The thread's context is intact: another run works.
+    run_virtual(async || sleep(ms(1)).await.unwrap());
+}
+
+#[test]
+fn n9_join_of_a_child_that_panicked_is_cancelled() {
+    let seen = Cell::new(None);
+    let message = panic_of(|| {
+        run_virtual(async || {
+            let _ = local_nursery(async |n| -> io::Result<()> {
+                let join = n.spawn(async {
+                    if true {
+                        panic!("child");
+                    }
+                    Ok(1)
+                });
+                seen.set(Some(shield(join).await));
+                Ok(())
+            })
+            .await;
+        })
+    });
+    assert_eq!((message.as_str(), seen.get()), ("child", Some(Err(Cancelled::delivered()))));
+}
