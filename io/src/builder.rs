@@ -31,7 +31,9 @@ pub fn run<F: Future>(main: F) -> F::Output {
 #[non_exhaustive]
 pub enum RunError {
     /// A run is going on on this thread.
-    #[error("a run was started inside of a run, on the same thread: await the future instead, or start the run on a thread of its own")]
+    #[error(
+        "a run was started inside of a run, on the same thread: await the future instead, or start the run on a thread of its own"
+    )]
     Nested,
     /// The driver that was asked for cannot be had; or none can.
     #[error("the {driver} driver, wanted by {wanted_by}, cannot be had: {source}")]

@@ -24,7 +24,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::{Driver, Unpark};
@@ -63,7 +63,7 @@ impl Epoll {
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         Ok(Self {
             home: Arc::new(Home { epoll, table: Mutex::new(Table::default()), waits: AtomicUsize::new(0) }),
-            bell: Arc::new(Bell(bell)),
+            bell: Arc::new(Bell { eventfd: bell, muffled: AtomicBool::new(false) }),
             events: RefCell::new(Vec::with_capacity(EVENTS)),
             wake: RefCell::default(),
             looked: Cell::new(Instant::now()),
@@ -84,6 +84,7 @@ impl Epoll {
             Ok(()) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+        let _muffled = self.bell.muffle();
         let mut wake = self.wake.take();
         if !events.is_empty() {
             self.home.dispatch(&events, &mut wake);
@@ -183,13 +184,38 @@ impl Drop for Epoll {
 }
 
 /// The eventfd that wakes the driver.
+///
+/// While the driver dispatches, the loop still counts as asleep, so that every task it wakes would ring: a write, and an event that
+/// ends the next sleep. The bell is muffled meanwhile. Nothing is missed: who rings has told the loop's
+/// parker before, and the loop looks there, and at what can run, when the driver returns, which is after the muffle
+/// has been taken off. Who comes later than that look finds the loop awake, and does not ring.
 #[derive(Debug)]
-struct Bell(OwnedFd);
+struct Bell {
+    eventfd: OwnedFd,
+    muffled: AtomicBool,
+}
+
+impl Bell {
+    fn muffle(&self) -> Muffled<'_> {
+        self.muffled.store(true, Ordering::Release);
+        Muffled(self)
+    }
+}
 
 impl Unpark for Bell {
     fn unpark(&self) {
-        // It does not block; and a full counter is a bell that rings.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        if !self.muffled.load(Ordering::Acquire) {
+            // It does not block; and a full counter is a bell that rings.
+            let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+struct Muffled<'a>(&'a Bell);
+
+impl Drop for Muffled<'_> {
+    fn drop(&mut self) {
+        self.0.muffled.store(false, Ordering::Release);
     }
 }
 
@@ -203,7 +229,10 @@ pub(crate) struct Home {
 
 impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Home").field("epoll", &self.epoll.as_raw_fd()).field("waits", &self.waits).finish_non_exhaustive()
+        f.debug_struct("Home")
+            .field("epoll", &self.epoll.as_raw_fd())
+            .field("waits", &self.waits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -265,7 +294,9 @@ impl Home {
         match &mut state.registration {
             None => {
                 let key = table.insert(source.clone());
-                if let Err(error) = epoll::add(&self.epoll, source.fd(), EventData::new_u64(key), flags(want.interest())) {
+                if let Err(error) =
+                    epoll::add(&self.epoll, source.fd(), EventData::new_u64(key), flags(want.interest()))
+                {
                     // Not the last reference: the caller has one.
                     table.remove(key);
                     return Err(error.into());
@@ -273,7 +304,9 @@ impl Home {
                 let home = crate::reactor::Home::Epoll(self.clone());
                 state.registration = Some(Registration { home, key, interest: want.interest() });
             }
-            Some(Registration { home: crate::reactor::Home::Epoll(home), key, interest }) if Arc::ptr_eq(home, self) => {
+            Some(Registration { home: crate::reactor::Home::Epoll(home), key, interest })
+                if Arc::ptr_eq(home, self) =>
+            {
                 let both = *interest | want.interest();
                 epoll::modify(&self.epoll, source.fd(), EventData::new_u64(*key), flags(both))?;
                 *interest = both;
@@ -357,4 +390,41 @@ fn readiness(event: EventFlags) -> u32 {
         ready |= SHORT_READ_LIES;
     }
     ready
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+
+    #[test]
+    fn an_event_that_comes_late_finds_nobody_instead_of_a_stranger() {
+        let source = || Source::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        let (gone, stranger) = (source(), source());
+        let mut table = Table::default();
+        let old = table.insert(gone.shared().clone());
+        assert!(table.get(old).is_some());
+        assert!(table.remove(old).is_some());
+        assert!(table.get(old).is_none());
+        let new = table.insert(stranger.shared().clone());
+        assert_eq!(index(new), index(old), "the place is used again");
+        assert!(table.get(old).is_none());
+        assert!(table.remove(old).is_none());
+        assert!(Arc::ptr_eq(table.get(new).unwrap(), stranger.shared()));
+        assert!(table.get(BELL).is_none());
+    }
+
+    #[test]
+    fn a_kernel_without_the_precise_call_rounds_up() {
+        let epoll = Epoll::new().unwrap();
+        for precise in [true, false] {
+            epoll.precise.set(precise);
+            for micros in [1, 300, 1_100] {
+                let timeout = Duration::from_micros(micros);
+                let before = Instant::now();
+                epoll.park(Some(timeout)).unwrap();
+                assert!(before.elapsed() >= timeout);
+            }
+        }
+    }
 }

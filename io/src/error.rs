@@ -71,13 +71,17 @@ pub(crate) fn during(operation: &'static str, on: impl fmt::Display, error: io::
 /// Polled where no run is.
 #[cold]
 pub(crate) fn outside() -> io::Error {
-    io::Error::other("polled outside of a run: await it in a future that `trefoil::run` drives, on the thread that drives it")
+    io::Error::other(
+        "polled outside of a run: await it in a future that `trefoil::run` drives, on the thread that drives it",
+    )
 }
 
 /// Polled in a run over another driver than ours.
 #[cold]
 pub(crate) fn no_reactor() -> io::Error {
-    io::Error::other("this run has no I/O: start it with `trefoil::run` or a `Builder`, not over the driver of the bare runtime")
+    io::Error::other(
+        "this run has no I/O: start it with `trefoil::run` or a `Builder`, not over the driver of the bare runtime",
+    )
 }
 
 /// R109.

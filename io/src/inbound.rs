@@ -142,7 +142,9 @@ mod tests {
 
     fn read(inbound: &mut Inbound, room: usize) -> Vec<u8> {
         let mut into = Vec::new();
-        let Next::Item(Ok(n)) = inbound.read(room, |bytes| into.extend_from_slice(bytes)) else { panic!("nothing there") };
+        let Next::Item(Ok(n)) = inbound.read(room, |bytes| into.extend_from_slice(bytes)) else {
+            panic!("nothing there")
+        };
         assert_eq!(n, into.len());
         into
     }

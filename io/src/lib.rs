@@ -38,9 +38,18 @@ mod operation;
 mod reactor;
 mod readiness;
 mod source;
+#[allow(dead_code, unused_imports, reason = "the io_uring driver, which is to use it, comes next")]
+mod uring;
 mod wake;
 
 pub use buf::{IoBuf, IoBufMut};
 pub use builder::{Builder, RunError, run};
 pub use error::OperationError;
 pub use reactor::{DriverKind, UnknownDriver};
+
+/// What the models need to see.
+#[cfg(trefoil_loom)]
+pub mod model {
+    pub use crate::uring::queue::{Cells, Completions, Offer, Offers, Submissions, Word};
+    pub use crate::uring::{Cqe, Full, Sqe};
+}

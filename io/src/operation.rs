@@ -47,7 +47,11 @@ impl<'a> Operation<'a> {
     }
 
     /// Attempts, or waits. `Interrupted` from an attempt means that it is to be made again.
-    pub fn poll<T>(&mut self, cx: &mut Context<'_>, mut attempt: impl FnMut(Ready<'_>) -> io::Result<T>) -> Poll<io::Result<T>> {
+    pub fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(Ready<'_>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
         ready!(self.poll_start(cx))?;
         let source = self.source;
         loop {

@@ -13,8 +13,17 @@
 //! | `detach` | when the source is dropped, by then in no wait | forget the source: after this nothing of the driver uses its descriptor, but for what the kernel has not let go of |
 //! | `waits_began`, `waits_ended` | with each change of `State::waiting` that the driver does not make itself | keep count, for `in_flight` |
 //!
-//! It reports with [`Shared::notify`](crate::source::Shared::notify) (ask the kernel again), [`Shared::deliver`](crate::source::Shared::deliver)
-//! (here are bytes, a connection, the end) and, at the end of the run, [`Shared::orphan`](crate::source::Shared::orphan).
+//! It reports with, from any thread:
+//!
+//! | function | says |
+//! | --- | --- |
+//! | [`Shared::notify`](crate::source::Shared::notify) | ask the kernel again: what readiness is |
+//! | [`Shared::expect_delivery`](crate::source::Shared::expect_delivery) | an operation of the kernel brings bytes or connections from now on: do not ask |
+//! | [`Shared::deliver`](crate::source::Shared::deliver) | here they are; or the end; or: that operation is over |
+//! | [`Shared::orphan`](crate::source::Shared::orphan) | the run is over: find another home |
+//!
+//! A cancel of a wait is no business of the driver's: it ends the wait at once, and what the kernel does nonetheless is
+//! delivered, and stays for who reads next.
 
 use crate::builder::RunError;
 use crate::epoll;
@@ -97,8 +106,11 @@ impl Reactor {
             (None, _) => (None, ""),
         };
         if let Some(kind) = forced {
-            let reactor = Self::make(kind, settings)
-                .map_err(|source| RunError::DriverUnavailable { driver: kind, wanted_by: by, source })?;
+            let reactor = Self::make(kind, settings).map_err(|source| RunError::DriverUnavailable {
+                driver: kind,
+                wanted_by: by,
+                source,
+            })?;
             tracing::debug!(driver = %kind, "the driver is {kind}, as {by} says");
             return Ok(reactor);
         }
@@ -110,15 +122,20 @@ impl Reactor {
             Err(why) => {
                 tracing::info!(driver = "epoll", "the driver is epoll, since io_uring cannot be had: {why}");
                 let wanted_by = "having nothing else";
-                Self::make(DriverKind::Epoll, settings)
-                    .map_err(|source| RunError::DriverUnavailable { driver: DriverKind::Epoll, wanted_by, source })
+                Self::make(DriverKind::Epoll, settings).map_err(|source| RunError::DriverUnavailable {
+                    driver: DriverKind::Epoll,
+                    wanted_by,
+                    source,
+                })
             }
         }
     }
 
     fn make(kind: DriverKind, _settings: Settings) -> io::Result<Self> {
         match kind {
-            DriverKind::IoUring => Err(io::Error::new(io::ErrorKind::Unsupported, "the io_uring driver is not built yet")),
+            DriverKind::IoUring => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, "the io_uring driver is not built yet"))
+            }
             DriverKind::Epoll => epoll::Epoll::new().map(Reactor::Epoll),
         }
     }

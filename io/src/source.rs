@@ -38,7 +38,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
-use trefoil_runtime::sync::{Arc, Mutex};
+use std::sync::Arc;
+use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::{Completed, Park, Reason};
 
 /// One of the two ways in which a descriptor is used.
@@ -179,6 +180,15 @@ impl Shared {
         self.complete(&mut state, READ, wake)
     }
 
+    /// An operation of the kernel is about to bring what there is to read (or to accept): until `deliver` says that it is over, nobody
+    /// asks the kernel directly, which would put bytes out of order.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the io_uring driver"))]
+    pub fn expect_delivery(&self) {
+        let mut state = self.lock();
+        state.inbound.get_or_insert_default().set_streaming(true);
+        self.readiness.set(INBOUND);
+    }
+
     /// The home run is over: who waits finds a new one. How many waits ended.
     pub fn orphan(&self, wake: &mut WakeList) -> usize {
         let mut state = self.lock();
@@ -272,7 +282,9 @@ impl Source {
     pub fn into_fd(mut self) -> io::Result<OwnedFd> {
         let ahead = self.shared.lock().inbound.as_ref().map_or(0, |inbound| inbound.len());
         if ahead > 0 {
-            return Err(io::Error::other(format!("{ahead} bytes or connections were received ahead and would be lost: read them first")));
+            return Err(io::Error::other(format!(
+                "{ahead} bytes or connections were received ahead and would be lost: read them first"
+            )));
         }
         self.close();
         match Arc::get_mut(&mut self.shared) {
@@ -288,7 +300,7 @@ impl Source {
         self.shared.park(direction).is_active()
     }
 
-    /// The wait of this direction. [OWNER] goes for it.
+    /// The wait of this direction. \[OWNER\] goes for it.
     pub fn park(&self, direction: Direction) -> Pin<&Park> {
         self.shared.park(direction)
     }
@@ -301,7 +313,11 @@ impl Source {
     }
 
     /// Asks the kernel, if there is a chance that it says something else than "it would block": `None` if not.
-    pub fn attempt<T>(&self, direction: Direction, attempt: &mut impl FnMut(Ready<'_>) -> io::Result<T>) -> Option<io::Result<T>> {
+    pub fn attempt<T>(
+        &self,
+        direction: Direction,
+        attempt: &mut impl FnMut(Ready<'_>) -> io::Result<T>,
+    ) -> Option<io::Result<T>> {
         let seen = self.shared.readiness.look();
         if !seen.has(direction.flag()) {
             return None;
@@ -465,3 +481,6 @@ impl<'a> Ready<'a> {
         }
     }
 }
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests;

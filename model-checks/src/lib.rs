@@ -20,7 +20,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::marker::PhantomPinned;
+use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool as StdBool, AtomicUsize as Count, Ordering};
@@ -114,18 +114,9 @@ impl Order {
     }
 
     /// Runs three at once, one of them on this thread, to their end.
-    pub fn race3<A, B, C>(
-        self,
-        a: impl FnOnce() -> A,
-        b: impl FnOnce() -> B,
-        c: impl FnOnce() -> C,
-    ) -> (A, B, C) {
+    pub fn race3<A, B, C>(self, a: impl FnOnce() -> A, b: impl FnOnce() -> B, c: impl FnOnce() -> C) -> (A, B, C) {
         let (mut got_a, mut got_b, mut got_c) = (None, None, None);
-        self.run(vec![
-            Box::new(|| got_a = Some(a())),
-            Box::new(|| got_b = Some(b())),
-            Box::new(|| got_c = Some(c())),
-        ]);
+        self.run(vec![Box::new(|| got_a = Some(a())), Box::new(|| got_b = Some(b())), Box::new(|| got_c = Some(c()))]);
         (got_a.unwrap(), got_b.unwrap(), got_c.unwrap())
     }
 
@@ -291,7 +282,7 @@ impl Drop for Run {
 
 /// A nursery's queue with one waker above it, and what the children of a model do. No tree is needed where none of them waits
 /// for anything of ours.
-pub struct Nest {
+pub struct Nest<'env> {
     /// The scope that the children run in. It is not linked.
     pub scope: Pin<Box<Scope>>,
     /// The queue; gone when it was torn down.
@@ -304,9 +295,10 @@ pub struct Nest {
     pub futures: Drops,
     /// The values.
     pub values: Drops,
+    _env: PhantomData<fn(&'env ()) -> &'env ()>,
 }
 
-impl Debug for Nest {
+impl Debug for Nest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Nest")
     }
@@ -370,7 +362,7 @@ impl<F> Drop for Child<F> {
     }
 }
 
-impl Nest {
+impl<'env> Nest<'env> {
     /// An empty one, whose body is done.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
@@ -381,18 +373,19 @@ impl Nest {
         queue.set_body_done();
         above.poll(|cx| queue.run(&scope, cx, |_| {}));
         let (cells, futures, values) = (Drops::new(), Drops::new(), Drops::new());
-        Self { scope, queue: Some(queue), above, cells, futures, values }
+        Self { scope, queue: Some(queue), above, cells, futures, values, _env: PhantomData }
     }
 
     /// Spawns a child, from wherever this is called.
-    pub fn spawn<'a>(&'a self, poll: impl FnMut(&mut Context<'_>) -> Poll<u32> + 'a) -> RawJoin<Value> {
+    pub fn spawn(&self, poll: impl FnMut(&mut Context<'_>) -> Poll<u32> + 'env) -> RawJoin<Value> {
         self.spawner().spawn(poll)
     }
 
     /// For spawning on another thread, while this one has the nest.
-    pub fn spawner(&self) -> Spawner {
+    pub fn spawner(&self) -> Spawner<'env> {
         let ready = self.queue.as_ref().unwrap().as_ptr();
-        Spawner { ready, cells: self.cells.clone(), futures: self.futures.clone(), values: self.values.clone() }
+        let (cells, futures, values) = (self.cells.clone(), self.futures.clone(), self.values.clone());
+        Spawner { ready, cells, futures, values, _env: PhantomData }
     }
 
     /// One turn.
@@ -435,23 +428,19 @@ impl Nest {
 
 /// See [`Nest::spawner`].
 #[derive(Debug)]
-pub struct Spawner {
+pub struct Spawner<'env> {
     ready: *const Ready,
     cells: Drops,
     futures: Drops,
     values: Drops,
+    _env: PhantomData<fn(&'env ()) -> &'env ()>,
 }
 
-impl Spawner {
+impl<'env> Spawner<'env> {
     /// Spawns a child.
-    pub fn spawn(&self, poll: impl FnMut(&mut Context<'_>) -> Poll<u32>) -> RawJoin<Value> {
+    pub fn spawn(&self, poll: impl FnMut(&mut Context<'_>) -> Poll<u32> + 'env) -> RawJoin<Value> {
         let outcome = Hatched { values: self.values.clone(), _cell: self.cells.token() };
-        let future = Child {
-            poll,
-            touched: LoomCell::new(0),
-            _token: self.futures.token(),
-            _pinned: PhantomPinned,
-        };
+        let future = Child { poll, touched: LoomCell::new(0), _token: self.futures.token(), _pinned: PhantomPinned };
         // SAFETY: the models keep the queue while they spawn, and what the children borrow until it is closed.
         unsafe { Ready::spawn(self.ready, future, outcome, Location::caller()) }
     }

@@ -90,7 +90,7 @@ fn wake_and_poll() {
 /// whoever scheduled it; then it finishes, and what comes late finds a shell. Seen: how often it was polled.
 #[test]
 fn two_wakes_and_its_own() {
-    model("child: wake ‖ wake ‖ run, run").three().bound(3).check([2, 3, 4], |order| {
+    model("child: wake ‖ wake ‖ run, run").three().bound(2).check([2, 3, 4], |order| {
         let (messages, kept, polls) = ([Message::new(), Message::new()], Kept::default(), Cell::new(0));
         let mut nest = Nest::new();
         drop(nest.spawn(|cx| {

@@ -20,6 +20,10 @@ const SENDERS: usize = 1;
 
 struct State<T> {
     buffer: VecDeque<T>,
+    /// How many items were handed to receivers that waited.
+    handed: usize,
+    /// The numbers of those at the front of the buffer that were handed to a receiver and came back (N5).
+    returned: VecDeque<usize>,
     capacity: usize,
     senders: usize,
     receivers: usize,
@@ -28,7 +32,7 @@ struct State<T> {
 
 /// What a waiter brings, and what it is handed.
 struct Slot<T> {
-    /// The handle through which it waits (R96).
+    /// While it waits, the handle through which it does (R96). With an item for a receiver, the number of that (R92).
     via: usize,
     item: Option<T>,
 }
@@ -83,7 +87,15 @@ impl<T> Handle<T> {
 /// # });
 /// ```
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let state = State { buffer: VecDeque::new(), capacity, senders: 1, receivers: 1, handles: 0 };
+    let state = State {
+        buffer: VecDeque::new(),
+        handed: 0,
+        returned: VecDeque::new(),
+        capacity,
+        senders: 1,
+        receivers: 1,
+        handles: 0,
+    };
     let queue = Arc::new(WaitQueue::new(state));
     (Sender { handle: Handle::new(queue.clone(), false) }, Receiver { handle: Handle::new(queue, false) })
 }
@@ -239,7 +251,9 @@ fn offer<T>(handle: &Handle<T>, queue: &mut Locked<'_, T>, item: T) -> Result<()
     if queue.receivers == 0 {
         return Err(TrySendError::Closed(item));
     }
-    match queue.hand(RECEIVERS, Some(Slot { via: handle.id, item: Some(item) })) {
+    queue.handed += 1;
+    let number = queue.handed;
+    match queue.hand(RECEIVERS, Some(Slot { via: number, item: Some(item) })) {
         Ok(_) => Ok(()),
         Err(slot) => {
             let item = slot.and_then(|slot| slot.item).expect("what was offered comes back");
@@ -260,6 +274,7 @@ fn take<T>(handle: &Handle<T>, queue: &mut Locked<'_, T>) -> Result<T, TryRecvEr
         return Err(TryRecvError::HandleClosed);
     }
     if let Some(item) = queue.buffer.pop_front() {
+        queue.returned.pop_front();
         refill(queue);
         return Ok(item);
     }
@@ -427,6 +442,7 @@ impl<T> Receiver<T> {
         if queue.receivers == 0 {
             queue.release(SENDERS, |_| true);
             // Items are dropped outside of the lock.
+            queue.returned.clear();
             let left = std::mem::take(&mut queue.buffer);
             drop(queue);
             drop(left);
@@ -592,7 +608,9 @@ impl<T> Drop for Recv<'_, T> {
             if let Err(Some(Slot { item: Some(item), .. })) =
                 queue.hand(RECEIVERS, Some(Slot { via, item: Some(item) }))
             {
-                queue.buffer.push_front(item);
+                let place = queue.returned.partition_point(|&number| number < via);
+                queue.returned.insert(place, via);
+                queue.buffer.insert(place, item);
             }
         }
     }

@@ -54,17 +54,30 @@ impl<E: CancelAware> State<E> {
         }
         // `RefCell`: no user code runs while it is borrowed.
         self.errors.borrow_mut().push(error);
-        self.scope.cancel(Source::Nursery, place);
+        self.cancel(place);
     }
 
+    /// Does not panic, whatever the payload or a waker does: it is called half way through an end.
     fn panicked(&self, payload: Payload, place: &'static Location<'static>) {
+        self.keep(payload, place);
+        self.cancel(place);
+    }
+
+    fn keep(&self, payload: Payload, place: &'static Location<'static>) {
         let first = self.payload.borrow().is_none();
         if first {
             *self.payload.borrow_mut() = Some(payload);
         } else {
             tracing::error!(task = %place, "a task panicked while another panic waits for its nursery to end: {}", message(&payload));
+            runtime::discard(payload);
         }
-        self.scope.cancel(Source::Nursery, place);
+    }
+
+    fn cancel(&self, place: &'static Location<'static>) {
+        // What waits in the scope is woken, perhaps by way of a foreign executor's waker, which panics.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.scope.cancel(Source::Nursery, place))) {
+            self.keep(payload, place);
+        }
     }
 }
 
@@ -451,9 +464,8 @@ where
         // SAFETY: the state is in a box, and dropped after the entry.
         let entry = unsafe { Entry::new(ScopeOf(state.0)) };
         let handle = Nursery { state: state.0.as_ptr(), _s: PhantomData, _env: PhantomData, _marker: PhantomData };
-        let body = body(handle);
-        Self {
-            body: Some(body),
+        let mut open = Self {
+            body: None,
             value: None,
             entry,
             ready,
@@ -464,7 +476,10 @@ where
             mute: false,
             _env: PhantomData,
             _marker: PhantomData,
-        }
+        };
+        // A closure that is not `async` may have spawned when it panics: then all of this is dropped in order.
+        open.body = Some(body(handle));
+        open
     }
 
     /// The same nursery, with its own cancellation told apart: `Ok(None)` where it was cancelled, absorbed that, and its body has no
@@ -650,6 +665,7 @@ impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
         if let Some(payload) = state.payload.take() {
             if std::thread::panicking() {
                 tracing::error!(nursery = %self.place, "a panic in a nursery dropped by another panic: {}", message(&payload));
+                runtime::discard(payload);
             } else {
                 resume_unwind(payload);
             }

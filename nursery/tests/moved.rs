@@ -297,7 +297,8 @@ fn left_behind_by_a_child_that_had_it_in_a_scope() {
         let (tx, rx) = unbounded();
         run_virtual(nursery(async |n| -> Result<(), Cancelled> {
             n.spawn(async move {
-                let half = move_on_after(HOUR, async { Ok::<_, Cancelled>(polls(half, 1).await.err().unwrap()) }).await?;
+                let half =
+                    move_on_after(HOUR, async { Ok::<_, Cancelled>(polls(half, 1).await.err().unwrap()) }).await?;
                 // The scope that it hangs in is gone; now the task goes.
                 assert!(tx.try_send(half.unwrap()).is_ok());
                 Ok(())
@@ -372,21 +373,26 @@ fn left_behind_by_a_child_of_a_nursery_that_is_dropped_outside() {
     });
 }
 
+/// What was left behind counts as a wait of the child that began it, until it is polled elsewhere (then of who polls) or dropped.
 #[test]
 fn left_behind_by_a_child_that_is_cut() {
     for_each(|half| {
         let kept = Mutex::new(None);
+        let kept = &kept;
         run_virtual(nursery(async |n| -> Result<(), Cancelled> {
             n.spawn(async {
                 *kept.lock().unwrap() = Some(polls(half, 1).await.err().unwrap());
                 never::<()>().await
             });
             checkpoint().await?;
+            let half = kept.lock().unwrap().take().unwrap();
+            let half = move_on_after(HOUR, async { Ok::<_, Cancelled>(polls(half, 1).await.err().unwrap()) }).await?;
+            *kept.lock().unwrap() = half;
             n.cancel();
             Ok(())
         }))
         .unwrap();
-        kept.into_inner().unwrap()
+        kept.lock().unwrap().take()
     });
 }
 

@@ -45,7 +45,7 @@ pub use driver::{Driver, ThreadDriver, Unpark};
 pub use group::ErrorGroup;
 pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use placed::{Placed, PlacedBody, PlacedRoot};
-pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox};
+pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox, discard};
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Scoped};
 pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};

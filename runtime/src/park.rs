@@ -26,7 +26,7 @@
 use crate::cancelled::Cancelled;
 use crate::context;
 use crate::heap::NOWHERE;
-use crate::ready::Header;
+use crate::ready::{self, Header};
 use crate::scope::Scope;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell};
 use crate::tree::{Locked, Tree};
@@ -49,6 +49,8 @@ const UNLINKED: u32 = 32;
 
 /// Somebody is about to publish the outcome, and has the waker.
 const CLAIMED: u32 = 64;
+/// Idle, with the waker of the wait that is about to begin.
+const PREPARED: u32 = 128;
 
 const IDLE: u32 = UNLINKED;
 const OVER: u32 = DONE | ABORTED;
@@ -252,9 +254,25 @@ impl Park {
         self.state.load(Ordering::Acquire) & (WAITING | OVER | CLAIMED) == WAITING
     }
 
+    /// Clones the waker of a foreign executor ahead of a [`begin`](Self::begin) that is called under a lock: its `clone` is code of others,
+    /// which may come back for that lock. Nothing to do for a waker of ours.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub unsafe fn prepare(&self, cx: &Context<'_>) {
+        if ready::is_ours(cx.waker()) || self.is_active() {
+            return;
+        }
+        let waker = cx.waker().clone();
+        // SAFETY: [WAKER]: IDLE, and the caller is the owner.
+        let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
+        self.state.store(IDLE | PREPARED, Ordering::Relaxed);
+        drop(old);
+    }
+
     /// Begins to wait, in the current scope. Call it before anybody can find this park to complete it.
     ///
-    /// `Err` in a cancelled scope: nothing was begun.
+    /// `Err` in a cancelled scope: nothing was begun. The waker stays until [`end`](Self::end).
     ///
     /// # Safety
     /// \[OWNER\].
@@ -265,10 +283,13 @@ impl Park {
         let frame = context::frame();
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
         assert!(!self.is_active(), "a Park waits for one thing at a time");
-        let waker = cx.waker().clone();
-        // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-        let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
-        drop(old);
+        if self.state.load(Ordering::Relaxed) & PREPARED == 0 {
+            let waker = cx.waker().clone();
+            // SAFETY: [WAKER]: IDLE, and the caller is the owner.
+            let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
+            drop(old);
+        }
+        self.state.store(IDLE, Ordering::Relaxed);
         let mut locked = tree.lock();
         // SAFETY: [CURRENT] of the context module.
         if unsafe { &*frame.scope }.is_cancelled() {
@@ -318,7 +339,8 @@ impl Park {
 
     /// Gives up the wait, whatever its state: whether it had been completed.
     ///
-    /// Call it when nobody can find this park any more to complete it, and before it goes away.
+    /// Call it when nobody can find this park any more to complete it, and before it goes away; not under a lock that code of
+    /// others may want: it drops the waker.
     ///
     /// # Safety
     /// \[OWNER\].

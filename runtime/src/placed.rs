@@ -115,8 +115,14 @@ impl<F: Future> Future for PlacedBody<F> {
             Poll::Pending => {
                 let task = context::frame().task;
                 // SAFETY: [CURRENT] of the context module.
-                let scheduled = unsafe { task.as_ref() }.is_some_and(crate::ready::Header::is_scheduled);
+                let task = unsafe { task.as_ref() };
+                let scheduled = task.is_some_and(crate::ready::Header::is_scheduled);
                 if scope.is_cancelled() && !scheduled && scope.lock().is_some_and(|locked| locked.is_idle(scope)) {
+                    // A cancel from another thread ended its waits just now: it is judged after the poll that sees that.
+                    if task.is_some_and(crate::ready::Header::is_told) {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     body.set(None);
                     scope.unlink();
                     return Poll::Ready(None);

@@ -35,7 +35,7 @@ use crate::context::{self, Entered, Frame};
 use crate::inbox::{Inbox, Linked, Pushed};
 use crate::park::{Park, Reason, Wait};
 use crate::scope::Scope;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use crate::waker_slot::WakerSlot;
 use std::any::Any;
@@ -62,6 +62,13 @@ const SLICE: usize = 256;
 /// What a panic carried.
 pub type Payload = Box<dyn Any + Send>;
 
+/// Drops what a panic carried, in a place that cannot panic: a payload whose destructor does leaves another, which is leaked.
+pub fn discard(payload: Payload) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
 struct VTable {
     /// Polls the future; true when it is over (and gone). \[OWNER\]
     poll: unsafe fn(*const Header, &mut Context<'_>) -> bool,
@@ -71,6 +78,8 @@ struct VTable {
     value: unsafe fn(*const Header, *mut ()),
     /// Drops the value. \[OWNER\], after DONE, when there is no join handle.
     drop_value: unsafe fn(*const Header),
+    /// Code of others panicked on behalf of the child. \[OWNER\]
+    panicked: unsafe fn(*const Header, Payload),
     /// Frees the memory.
     free: unsafe fn(*const Header),
 }
@@ -87,6 +96,8 @@ pub struct Header {
     waiter: AtomicPtr<Park>,
     /// Waits and scopes of ours that this task began and that are open: while there are some, it pends on something known (N13).
     waits: AtomicU32,
+    /// A cancel ended a wait of this task since its last poll began. Set under the lock of the tree, before `waits` goes down.
+    told: AtomicBool,
     pub(crate) strikes: Cell<u32>,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
@@ -116,6 +127,7 @@ impl Header {
             next: Cell::new(ptr::null()),
             waiter: AtomicPtr::new(ptr::null_mut()),
             waits: AtomicU32::new(0),
+            told: AtomicBool::new(false),
             strikes: Cell::new(0),
             place,
         }
@@ -144,15 +156,52 @@ impl Header {
         self.state.load(Ordering::Acquire) & DONE != 0
     }
 
-    /// N13 (a): it is pending, was not woken meanwhile, and waits for nothing that this library knows of.
-    fn is_stuck(&self) -> bool {
-        self.waits.load(Ordering::Acquire) == 0 && !self.is_scheduled()
+    /// A cancel ends a wait of this task. Under the lock of the tree, before the wait is taken out.
+    pub(crate) fn tell(&self) {
+        self.told.store(true, Ordering::Release);
+    }
+
+    /// Whether a cancel has ended a wait since the last poll began. Then the task cannot have had the chance to see that, and
+    /// is not stuck yet: a cancel from another thread takes the waits out under the lock, and wakes only after it.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Acquire)
+    }
+
+    /// A poll begins, which will see what it was told.
+    fn begin_poll(&self) {
+        if self.told.load(Ordering::Relaxed) {
+            self.told.swap(false, Ordering::AcqRel);
+        }
+    }
+
+    /// N13 (a): it is pending, was not woken meanwhile, and waits for nothing that this library knows of. One that was told
+    /// meanwhile is scheduled instead, and judged after its next poll.
+    ///
+    /// # Safety
+    /// \[REF\].
+    unsafe fn is_stuck(task: *const Header) -> bool {
+        // SAFETY: [REF].
+        let header = unsafe { &*task };
+        if header.waits.load(Ordering::Acquire) != 0 || header.is_scheduled() {
+            return false;
+        }
+        if header.is_told() {
+            // SAFETY: [REF].
+            unsafe { wake(task, false) };
+            return false;
+        }
+        true
     }
 }
 
 // ---- Wakers --------------------------------------------------------------------------------------------------------
 
 static WAKER: RawWakerVTable = RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
+
+/// Whether a waker is a task's: cloning it runs no code of others.
+pub(crate) fn is_ours(waker: &Waker) -> bool {
+    ptr::eq(waker.vtable(), &WAKER)
+}
 
 unsafe fn waker_clone(task: *const ()) -> RawWaker {
     // SAFETY: [REF]: the waker has a reference.
@@ -265,7 +314,7 @@ pub trait Outcome<O> {
     type Value;
     /// The child returned: the value for the join handle, if there is one.
     fn finished(&self, output: O) -> Option<Self::Value>;
-    /// The child, or a destructor of it, panicked.
+    /// The child panicked, or a destructor of it, or the waker of who waits for it. This must not panic.
     fn panicked(&self, payload: Payload);
     /// The child was cancelled and pended on nothing that the library knows of: it was dropped (N13).
     fn cut(&self, place: &'static Location<'static>);
@@ -284,8 +333,14 @@ struct TaskCell<F: Future, S: Outcome<F::Output>> {
 }
 
 impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
-    const VTABLE: VTable =
-        VTable { poll: Self::poll, cut: Self::cut, value: Self::value, drop_value: Self::drop_value, free: Self::free };
+    const VTABLE: VTable = VTable {
+        poll: Self::poll,
+        cut: Self::cut,
+        value: Self::value,
+        drop_value: Self::drop_value,
+        panicked: Self::panicked,
+        free: Self::free,
+    };
 
     unsafe fn poll(task: *const Header, cx: &mut Context<'_>) -> bool {
         // SAFETY: [OWNER]. The pointer stays raw but for the future itself, which is pinned in the cell.
@@ -364,6 +419,11 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         }
     }
 
+    unsafe fn panicked(task: *const Header, payload: Payload) {
+        // SAFETY: [OWNER].
+        unsafe { (*task.cast::<Self>()).outcome.panicked(payload) }
+    }
+
     unsafe fn free(task: *const Header) {
         // SAFETY: it was allocated as this type; the future is gone.
         drop(unsafe { Box::from_raw(task.cast::<Self>().cast_mut()) });
@@ -427,6 +487,7 @@ static BODY: VTable = VTable {
     cut: |_, _| {},
     value: |_, _| {},
     drop_value: |_| {},
+    panicked: |_, payload| discard(payload),
     // SAFETY: the body is the first field of a queue that was allocated in a box, and that was its last reference.
     free: |task| drop(unsafe { Box::from_raw(task.cast::<Ready>().cast_mut()) }),
 };
@@ -508,7 +569,8 @@ impl ReadyBox {
 
     /// Whether the body pends on nothing known (N13).
     pub fn body_is_stuck(&self) -> bool {
-        self.get().body.is_stuck()
+        // SAFETY: [REF]: ours.
+        unsafe { Header::is_stuck(self.body()) }
     }
 
     /// Polls what can run: the body through `poll_body`, and children; each at most once, a slice of them at most. Wakes `cx` again
@@ -542,12 +604,13 @@ impl ReadyBox {
                 let mut task_cx = Context::from_waker(&waker);
                 let _entered = Entered::new(Frame { task, ..context::frame() });
                 context::refill();
+                (*task).begin_poll();
                 if ptr::eq(task, self.body()) {
                     poll_body(&mut task_cx);
                 } else if ((*task).vtable.poll)(task, &mut task_cx) {
-                    (*this).finish(scope, task);
-                } else if scope.is_cancelled() && (*task).is_stuck() {
-                    (*this).cut(scope, task);
+                    (*this).finish(Some(scope), task);
+                } else if scope.is_cancelled() && Header::is_stuck(task) {
+                    (*this).cut(Some(scope), task);
                 }
             }
         }
@@ -578,8 +641,13 @@ impl ReadyBox {
     /// Ends the nursery: nothing is spawned or queued any more, and children that are left are destroyed in place (N12), in the
     /// order of their birth, in `scope`; or, where the nursery was moved out of its run and is dropped elsewhere, in the scope there.
     pub fn close(&mut self, scope: &Scope) {
+        self.destroy(Some(scope), context::frame_in(scope));
+    }
+
+    /// `scope` is that of the queue, if it is still there.
+    fn destroy(&mut self, scope: Option<&Scope>, frame: Frame) {
         let this = self.as_ptr();
-        let _entered = Entered::new(Frame { ready: this, task: ptr::null(), ..context::frame_in(scope) });
+        let _entered = Entered::new(Frame { ready: this, task: ptr::null(), ..frame });
         // SAFETY: [OWNER].
         unsafe {
             (*this).drain_inbox();
@@ -610,33 +678,24 @@ impl ReadyBox {
 
 impl Drop for ReadyBox {
     fn drop(&mut self) {
-        debug_assert!(self.live() == 0, "a queue is closed before it is dropped");
+        // It is closed before. Only where a panic has cut that short is there something left, and this goes on with it.
+        self.set_body_done();
+        self.destroy(None, context::frame());
         // SAFETY: [REF]: the owner's.
-        unsafe {
-            let body = self.body();
-            (*body).state.fetch_or(DONE, Ordering::AcqRel);
-            (*self.as_ptr()).owner.with_mut(|owner| (*owner).closed = true);
-            let mut task = (*self.as_ptr()).inbox.close();
-            while !task.is_null() {
-                let next = (*task).link.load(Ordering::Relaxed);
-                release(task);
-                task = next;
-            }
-            while let Some(task) = (*self.as_ptr()).pop_local() {
-                release(task);
-            }
-            release(body);
-        }
+        unsafe { release(self.body()) }
     }
 }
 
-/// Waits and scopes that outlive their task, moved elsewhere, must not point to it. They are below `scope`, that of its queue.
-unsafe fn forget_task(scope: &Scope, task: *const Header) {
+/// Waits and scopes that outlive their task, moved elsewhere, must not point to it. They are below `scope`, that of its queue; once that
+/// was left, everything below it has been let go.
+unsafe fn forget_task(scope: Option<&Scope>, task: *const Header) {
     // SAFETY: [REF].
     let waits = &unsafe { &*task }.waits;
     if waits.load(Ordering::Acquire) != 0 {
         // The tree that the scope is in, not that of the run around us: a nursery may be dropped anywhere.
-        if let Some(mut locked) = scope.lock() {
+        if let Some(scope) = scope
+            && let Some(mut locked) = scope.lock()
+        {
             locked.forget_task(scope, task);
         }
         // Nothing points to it now that could count.
@@ -727,7 +786,7 @@ impl Ready {
     }
 
     /// Transition 3: the future is gone. Tells the join handle, and gives up the owner's reference.
-    unsafe fn finish(&self, scope: &Scope, child: *const Header) {
+    unsafe fn finish(&self, scope: Option<&Scope>, child: *const Header) {
         // SAFETY: [OWNER]; [REF]: the owner's, until the end.
         unsafe {
             forget_task(scope, child);
@@ -756,8 +815,10 @@ impl Ready {
                 let waiter = (*child).waiter.swap(ptr::null_mut(), Ordering::Relaxed);
                 let completed = if waiter.is_null() { None } else { Some((*waiter).complete()) };
                 drop(lock);
-                if let Some(completed) = completed {
-                    completed.wake();
+                if let Some(completed) = completed
+                    && let Err(payload) = catch_unwind(AssertUnwindSafe(|| completed.wake()))
+                {
+                    ((*child).vtable.panicked)(child, payload);
                 }
             }
             self.let_go(child);
@@ -792,7 +853,7 @@ impl Ready {
         }
     }
 
-    unsafe fn cut(&self, scope: &Scope, child: *const Header) {
+    unsafe fn cut(&self, scope: Option<&Scope>, child: *const Header) {
         // SAFETY: [OWNER].
         unsafe {
             tracing::debug!(task = %(*child).place, "a cancelled child pended on nothing known, and was dropped (N13)");
@@ -833,13 +894,13 @@ impl Ready {
                 }
             } else {
                 (*task).state.fetch_or(NEW, Ordering::Relaxed);
-                match (*ready).inbox.push(task) {
-                    Pushed::First => {
+                let pushed = (*ready).inbox.push(task);
+                if pushed != Pushed::Refused {
+                    let join = RawJoin::new(task);
+                    if pushed == Pushed::First {
                         (*ready).parent.wake();
-                        return RawJoin::new(task);
                     }
-                    Pushed::Behind => return RawJoin::new(task),
-                    Pushed::Refused => {}
+                    return join;
                 }
             }
             // Refused: it is dropped here, never having been polled.
@@ -935,9 +996,11 @@ impl<T> RawJoin<T> {
         let park = self.park.get_or_insert_with(|| Box::pin(Park::new()));
         // SAFETY: [REF]; [QUEUE]: the task is not freed, so its queue is there. [OWNER] of the park: `&mut self`.
         unsafe {
+            park.prepare(cx);
             let lock = (*(*self.task).queue).joins.lock();
             if park.as_ref().begin(cx, Wait::new(Reason::Join).at(place)).is_err() {
                 drop(lock);
+                park.end();
                 return context::poll_cancelled(place).map(Err);
             }
             (*self.task).waiter.store(ptr::from_ref::<Park>(park).cast_mut(), Ordering::Relaxed);

@@ -257,12 +257,8 @@ impl Scope {
 
     /// Whether it was cancelled itself. Notices a deadline that has passed by `now` although the loop has not looked (R14).
     pub fn cancel_called(&self, now: impl FnOnce() -> u64) -> bool {
-        if !self.has(CANCEL_CALLED)
-            && self.deadline() != u64::MAX
-            && self.deadline() <= now()
-            && let Some(mut locked) = self.lock()
-        {
-            locked.cancel(self, Source::Deadline, self.place);
+        if !self.has(CANCEL_CALLED | EXITED) && self.deadline() != u64::MAX && self.deadline() <= now() {
+            self.cancel(Source::Deadline, self.place);
         }
         self.has(CANCEL_CALLED)
     }

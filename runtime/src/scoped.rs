@@ -3,6 +3,7 @@
 
 use crate::cancelled::CancelAware;
 use crate::context::{self, Entered};
+use crate::ready::Header;
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
 use std::future::Future;
 use std::ops::Deref;
@@ -99,16 +100,24 @@ impl<S: Deref<Target = Scope>> Entry<S> {
 
     /// N13 (a), after a poll that was pending: the scope is cancelled, and its body neither was woken nor waits for anything that
     /// the library knows of.
-    pub fn is_stuck(&self) -> bool {
+    ///
+    /// A body that a cancel told meanwhile is woken instead, and judged after its next poll.
+    pub fn is_stuck(&self, cx: &mut Context<'_>) -> bool {
         if !self.scope.is_cancelled() {
             return false;
         }
-        let task = context::frame().task;
         // SAFETY: [CURRENT].
-        if !task.is_null() && unsafe { &*task }.is_scheduled() {
+        let task = unsafe { context::frame().task.as_ref() };
+        if task.is_some_and(Header::is_scheduled)
+            || !self.scope.lock().is_some_and(|locked| locked.is_idle(&self.scope))
+        {
             return false;
         }
-        self.scope.lock().is_some_and(|locked| locked.is_idle(&self.scope))
+        if task.is_some_and(Header::is_told) {
+            cx.waker().wake_by_ref();
+            return false;
+        }
+        true
     }
 
     /// Leaves the scope. Whether it absorbs a cancellation that comes out of it.
@@ -192,7 +201,7 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
                 Self::drop_body(body, &*this.entry.scope);
                 Poll::Ready(Some(output))
             }
-            Poll::Pending if this.entry.is_stuck() => {
+            Poll::Pending if this.entry.is_stuck(cx) => {
                 tracing::debug!(scope = %this.entry.scope().place, "a cancelled scope pended on nothing known, and its body was dropped (N13)");
                 Self::drop_body(body, &*this.entry.scope);
                 Poll::Ready(None)

@@ -341,6 +341,11 @@ impl Locked<'_> {
             }
             Abort::AtOnce => {
                 if let Completed::Won(waker) = park.abort() {
+                    // Its waker is woken after the lock: until it has been polled it is not to be taken for one that waits for nothing.
+                    // SAFETY: [LOCKED]: a task that a linked park names is there.
+                    if let Some(task) = unsafe { park.links.with(|links| (*links).task).as_ref() } {
+                        task.tell();
+                    }
                     self.unlink_park(park);
                     self.wakers.push(waker);
                 }
@@ -571,6 +576,7 @@ impl Locked<'_> {
             // SAFETY: [LOCKED].
             let scope = unsafe { &*node };
             let parent = scope.parent.load(Ordering::Relaxed);
+            self.notice_deadline(scope);
             // SAFETY: [LOCKED].
             let from_above = !scope.has(SHIELD) && !parent.is_null() && unsafe { &*parent }.is_cancelled();
             let effective = scope.has(CANCEL_CALLED) || from_above;
@@ -583,6 +589,23 @@ impl Locked<'_> {
             }
             node = self.after(node, top, changed);
         }
+    }
+
+    /// A deadline that has passed, and that the loop has not come to, counts wherever the state is looked at (R14).
+    fn notice_deadline(&mut self, scope: &Scope) {
+        if scope.deadline.load(Ordering::Relaxed) > self.now() || scope.has(CANCEL_CALLED) {
+            return;
+        }
+        let at = self.tree.turn_time();
+        // SAFETY: [LOCKED].
+        let index = scope.links.with_mut(|links| unsafe {
+            (*links).cause = Some(Cause { source: Source::Deadline, place: scope.place, at });
+            (*links).index
+        });
+        if index != NOWHERE {
+            self.state.heap.remove(index);
+        }
+        scope.set(CANCEL_CALLED);
     }
 
     fn deliver(&mut self, scope: &Scope) {

@@ -90,7 +90,7 @@ impl<S, T, const N: usize> WaitQueue<S, T, N> {
 
     /// Takes the lock.
     pub fn lock(&self) -> Guard<'_, S, T, N> {
-        Guard { inner: self.inner.lock(), wakers: Wakers::default() }
+        Guard { inner: self.inner.lock(), wakers: Wakers::default(), queue: self }
     }
 
     /// An operation that has not begun.
@@ -116,6 +116,7 @@ type Locked<'a, I> = loom::sync::MutexGuard<'a, I>;
 pub struct Guard<'a, S, T, const N: usize> {
     inner: Locked<'a, Inner<S, T, N>>,
     wakers: Wakers,
+    queue: &'a WaitQueue<S, T, N>,
 }
 
 impl<S: fmt::Debug, T, const N: usize> fmt::Debug for Guard<'_, S, T, N> {
@@ -339,15 +340,21 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             return Poll::Ready(Err((cancelled, node.slot.with_mut(|slot| unsafe { (*slot).take() }))));
         }
         std::task::ready!(context::poll_budget(cx));
+        // SAFETY: [OWNER] of the park: `&mut self`. Not under the lock: see there.
+        unsafe { park.prepare(cx) };
         let mut guard = queue.lock();
         match look(&mut guard) {
             Turn::Ready(result) => Poll::Ready(Ok(Handed::Ready(result))),
             Turn::Wait(list, bring) => {
+                // `look` is code of others, and can put the guard of another queue in the place of this one.
+                assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");
                 // SAFETY: [LISTED]: not in a list yet, and we have the lock.
                 node.slot.with_mut(|slot| unsafe { *slot = bring });
                 // SAFETY: [OWNER] of the park. Nobody can find it before it is in the list.
                 if unsafe { park.begin(cx, wait) }.is_err() {
                     drop(guard);
+                    // SAFETY: as above.
+                    unsafe { park.end() };
                     let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
                     // SAFETY: as above.
                     return Poll::Ready(Err((cancelled, node.slot.with_mut(|slot| unsafe { (*slot).take() }))));
@@ -381,9 +388,9 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         }
         let mut guard = self.queue.lock();
         guard.remove(node);
-        // SAFETY: [OWNER] of the park; nobody can find it any more.
-        let done = unsafe { node.park.end() };
         drop(guard);
+        // SAFETY: [OWNER] of the park; nobody can find it any more. The lock is free: the waker may own what wants it.
+        let done = unsafe { node.park.end() };
         // SAFETY: [LISTED]: in no list.
         let slot = node.slot.with_mut(|slot| unsafe { (*slot).take() });
         if done { Retracted::Served(slot) } else { Retracted::Waited(slot) }

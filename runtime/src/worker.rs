@@ -4,7 +4,7 @@
 use crate::clock::{self, NEVER};
 use crate::context::{self, Entered, Frame};
 use crate::driver::Driver;
-use crate::ready::{Above, Payload, ReadyBox};
+use crate::ready::{Above, Payload, ReadyBox, discard};
 use crate::scope::{Kind, Scope};
 use crate::tree::Tree;
 use std::future::Future;
@@ -68,7 +68,10 @@ pub fn run<F: Future>(
             output
         }
         Err(payload) => {
-            drop(run);
+            // The first one is resumed.
+            if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(run))) {
+                discard(another);
+            }
             resume_unwind(payload)
         }
     }
@@ -192,13 +195,17 @@ impl<F: Future> Drop for Run<'_, F> {
         let main = catch_unwind(AssertUnwindSafe(|| self.main.set(None)));
         self.ready.set_body_done();
         self.ready.close(&self.root);
-        self.worker.driver.shutdown();
-        self.root.unlink();
+        // The driver is code of others, and so are the wakers of what is let go.
+        let driver = catch_unwind(AssertUnwindSafe(|| self.worker.driver.shutdown()));
+        let rest = catch_unwind(AssertUnwindSafe(|| {
+            self.root.unlink();
+        }));
         self.tree.give_back();
-        if let Err(payload) = main
-            && !std::thread::panicking()
-        {
-            resume_unwind(payload);
+        for payload in [main, driver, rest].into_iter().filter_map(Result::err) {
+            if !std::thread::panicking() {
+                resume_unwind(payload);
+            }
+            discard(payload);
         }
     }
 }

@@ -114,7 +114,8 @@ fn r92_a_sender_does_not_overtake_those_that_wait() {
             }
             yield_now().await;
             for _ in 0..6 {
-                got.borrow_mut().push(rx.recv().await?.unwrap());
+                let item = rx.recv().await?.unwrap();
+                got.borrow_mut().push(item);
                 yield_now().await;
             }
             Ok(())

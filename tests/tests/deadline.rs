@@ -206,11 +206,7 @@ fn r46_a_deadline_that_equals_the_end_of_a_sleep_wins() {
 fn r46_all_deadlines_that_are_due_are_applied_before_any_task_runs_in_order() {
     // The machine's clock: two deadlines pass while a task is busy.
     run_real(async || {
-        let begin = trefoil_nursery::now();
         let scopes: [CancelScope; 3] = std::array::from_fn(|_| CancelScope::new());
-        for (scope, after) in scopes.iter().zip([6, 2, 4]) {
-            scope.set_deadline(Some(begin + ms(after)));
-        }
         let order = RefCell::new(Vec::new());
         local_nursery(async |n| -> Ended {
             for (i, scope) in scopes.iter().enumerate() {
@@ -227,6 +223,10 @@ fn r46_all_deadlines_that_are_due_are_applied_before_any_task_runs_in_order() {
                 });
             }
             yield_now().await;
+            let begin = trefoil_nursery::now();
+            for (scope, after) in scopes.iter().zip([6, 2, 4]) {
+                scope.set_deadline(Some(begin + ms(after)));
+            }
             std::thread::sleep(ms(10));
             Ok(())
         })
@@ -266,7 +266,8 @@ fn n2_ties_between_equal_deadlines_break_by_order_of_creation() {
 /// Behaviour 24: `(deadline, shield)` of nested scopes, outermost first, and what the innermost sees.
 #[test]
 fn r47_the_effective_deadline_over_a_table_of_nestings() {
-    let table: &[(&[(Option<u64>, bool)], Option<u64>)] = &[
+    type Level = (Option<u64>, bool);
+    let table: &[(&[Level], Option<u64>)] = &[
         (&[(None, false)], None),
         (&[(Some(10), false)], Some(10)),
         (&[(Some(10), false), (None, false)], Some(10)),
@@ -280,12 +281,7 @@ fn r47_the_effective_deadline_over_a_table_of_nestings() {
         (&[(Some(1), false), (Some(30), true), (Some(40), true)], Some(40)),
         (&[(Some(1), false), (None, true), (None, false)], None),
     ];
-    async fn nest(
-        rest: &[(Option<u64>, bool)],
-        t: &Trace,
-        cancel: Option<usize>,
-        seen: &RefCell<Option<EffectiveDeadline>>,
-    ) {
+    async fn nest(rest: &[Level], t: &Trace, cancel: Option<usize>, seen: &RefCell<Option<EffectiveDeadline>>) {
         let [(deadline, shield), rest @ ..] = rest else {
             *seen.borrow_mut() = Some(effective_deadline());
             return;

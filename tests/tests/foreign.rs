@@ -594,7 +594,7 @@ fn n13a_what_is_cut_was_polled_once_after_the_cancel() {
         let (polls, scope) = (Cell::new(0), CancelScope::new());
         local_nursery(async |n| -> Ended {
             n.spawn(async {
-                let out = scope.run(counted(&polls, async { Ok::<(), Cancelled>(pending().await) })).await;
+                let out = scope.run(counted(&polls, pending::<Ended>())).await;
                 assert_eq!(out, Ok(None));
                 Ok(())
             });

@@ -43,6 +43,10 @@ enum Op {
     /// Relative to now, in units; `None` takes it away.
     Deadline(usize, Option<(i64, Time)>),
     Shield(usize, bool),
+    /// Lowers the shield and raises it again, at once (R20).
+    Blink(usize),
+    /// Cancels one and raises the shield of the other, at once (R20).
+    CancelAndShield(usize, usize),
     /// Reads `cancel_called`.
     Read(usize),
     Look,
@@ -89,7 +93,11 @@ fn when() -> impl Strategy<Value = Option<(i64, Time)>> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    (prop_oneof![2 => Just(None), 3 => (1..12i64, 0..2u64).prop_map(Some)], prop::bool::weighted(0.25), prop::bool::weighted(0.06))
+    (
+        prop_oneof![2 => Just(None), 3 => (1..12i64, 0..2u64).prop_map(Some)],
+        prop::bool::weighted(0.25),
+        prop::bool::weighted(0.06),
+    )
         .prop_map(|(deadline, shield, cancelled)| Settings { deadline, shield, cancelled })
 }
 
@@ -99,6 +107,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<usize>().prop_map(Op::Cancel),
         4 => (any::<usize>(), when()).prop_map(|(target, when)| Op::Deadline(target, when)),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(target, up)| Op::Shield(target, up)),
+        2 => any::<usize>().prop_map(Op::Blink),
+        2 => (any::<usize>(), any::<usize>()).prop_map(|(cancel, shield)| Op::CancelAndShield(cancel, shield)),
         2 => any::<usize>().prop_map(Op::Read),
         1 => Just(Op::Look),
     ]
@@ -168,7 +178,13 @@ fn aim(items: &mut [Item], scopes: &[usize], nurseries: &mut Vec<usize>) {
                 }
                 for op in ops {
                     match op {
-                        Op::Cancel(t) | Op::Deadline(t, _) | Op::Shield(t, _) | Op::Read(t) => *t = targets[*t % targets.len()],
+                        Op::Cancel(t) | Op::Deadline(t, _) | Op::Shield(t, _) | Op::Blink(t) | Op::Read(t) => {
+                            *t = targets[*t % targets.len()]
+                        }
+                        Op::CancelAndShield(cancel, shield) => {
+                            *cancel = targets[*cancel % targets.len()];
+                            *shield = targets[*shield % targets.len()];
+                        }
                         Op::Look => {}
                     }
                 }
@@ -307,8 +323,15 @@ struct Model<'p> {
 
 impl<'p> Model<'p> {
     fn run(program: &'p Program, mutant: Mutant) -> Seen {
-        let fresh =
-            Node { parent: None, entered: false, exited: false, called: false, shield: false, deadline: None, caught: false };
+        let fresh = Node {
+            parent: None,
+            entered: false,
+            exited: false,
+            called: false,
+            shield: false,
+            deadline: None,
+            caught: false,
+        };
         let mut nodes = vec![fresh; program.nodes];
         for (&node, settings) in &program.scopes {
             if mutant != Mutant::ForgetsBeforeEntry {
@@ -449,14 +472,12 @@ impl<'p> Model<'p> {
                 self.flows[i].state = State::Ready;
             }
         }
-        let mut ran = false;
-        for i in 0.. {
-            if i == self.flows.len() {
-                break;
-            }
-            ran |= self.step(i);
-        }
-        if !ran && !self.flows.iter().any(|f| matches!(f.state, State::Ready | State::Yielded)) {
+        // R84: who is woken in this pass runs in the next one, after another look at the deadlines.
+        let can_run = |flow: &Flow<'_>| matches!(flow.state, State::Ready | State::Asleep(_, Some(_)));
+        let runnable: Vec<usize> = (0..self.flows.len()).filter(|&i| can_run(&self.flows[i])).collect();
+        let ran = !runnable.is_empty();
+        runnable.into_iter().for_each(|i| self.step(i));
+        if !ran && !self.flows.iter().any(|f| f.state == State::Yielded) {
             // R51, R52: nothing can run, so time moves exactly to the next thing that is due.
             let sleeps = self.flows.iter().filter_map(|f| match f.state {
                 State::Asleep(until, _) => Some(until),
@@ -475,8 +496,8 @@ impl<'p> Model<'p> {
         self.seen.flows.get_mut(&id).unwrap().push((self.now, event));
     }
 
-    /// Runs a flow until it waits. Whether it could run at all.
-    fn step(&mut self, i: usize) -> bool {
+    /// Runs a flow until it waits.
+    fn step(&mut self, i: usize) {
         match self.flows[i].state {
             State::Ready => {}
             State::Asleep(_, Some(outcome)) => {
@@ -484,7 +505,7 @@ impl<'p> Model<'p> {
                 let item = self.flows[i].item.take().unwrap();
                 self.wake(i, item, outcome);
             }
-            _ => return false,
+            _ => return,
         }
         while self.flows[i].state == State::Ready {
             let frame = self.flows[i].frames.last_mut();
@@ -501,7 +522,6 @@ impl<'p> Model<'p> {
                 },
             }
         }
-        true
     }
 
     fn item(&mut self, i: usize, item: &'p Item) {
@@ -591,6 +611,14 @@ impl<'p> Model<'p> {
                     return;
                 }
             }
+            Op::Blink(node) => {
+                self.operate(i, &Op::Shield(node, false), reads);
+                self.nodes[node].shield = true;
+            }
+            Op::CancelAndShield(cancel, shield) => {
+                self.operate(i, &Op::Cancel(cancel), reads);
+                self.nodes[shield].shield = true;
+            }
             Op::Read(node) => reads.push(self.read(node)),
             Op::Look => {
                 let seen = self.look(self.flows[i].scope);
@@ -650,25 +678,20 @@ trait Control {
     fn cancel_called(&self) -> bool;
 }
 
-macro_rules! control {
-    ($($type:tt)*) => {
-        impl Control for $($type)* {
-            fn cancel(&self) {
-                (*self).cancel()
-            }
-            fn set_deadline(&self, at: Option<Instant>) {
-                (*self).set_deadline(at)
-            }
-            fn set_shield(&self, up: bool) {
-                (*self).set_shield(up)
-            }
-            fn cancel_called(&self) -> bool {
-                (*self).cancel_called()
-            }
-        }
-    };
+impl Control for CancelScope {
+    fn cancel(&self) {
+        self.cancel()
+    }
+    fn set_deadline(&self, at: Option<Instant>) {
+        self.set_deadline(at)
+    }
+    fn set_shield(&self, up: bool) {
+        self.set_shield(up)
+    }
+    fn cancel_called(&self) -> bool {
+        self.cancel_called()
+    }
 }
-control!(CancelScope);
 
 struct InNursery<'s, 'env>(Nursery<'s, 'env, Cancelled, Local>);
 
@@ -733,6 +756,14 @@ impl Real {
                     control(node).set_deadline(when.map(|when| self.instant(time_of(self.time(), when))));
                 }
                 Op::Shield(node, up) => control(node).set_shield(up),
+                Op::Blink(node) => {
+                    control(node).set_shield(false);
+                    control(node).set_shield(true);
+                }
+                Op::CancelAndShield(cancel, shield) => {
+                    control(cancel).cancel();
+                    control(shield).set_shield(true);
+                }
                 Op::Read(node) => reads.push(control(node).cancel_called()),
                 Op::Look => self.note(flow, Event::Looked(self.look())),
             }
@@ -843,7 +874,7 @@ impl Real {
 const FLOWS: usize = SHARED as usize - 1;
 
 proptest! {
-    #![proptest_config(Config { cases: 768, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() })]
+    #![proptest_config(Config { cases: Config::default().cases.max(400), failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() })]
 
     #[test]
     fn agrees_with_the_model(program in program()) {
@@ -877,7 +908,7 @@ fn mutants_are_found() {
     let mut runner = TestRunner::deterministic();
     let (mut found, mut caught, mut went_on, mut flows) = (vec![0; mutants.len()], 0, 0, 0);
     let strategy = program();
-    for _ in 0..2000 {
+    for _ in 0..800 {
         let program = strategy.new_tree(&mut runner).unwrap().current();
         let model = Model::run(&program, None);
         caught += model.flags.values().filter(|flags| flags.1).count();
@@ -889,6 +920,6 @@ fn mutants_are_found() {
     }
     println!("{caught} scopes caught, {went_on} let a cancellation through, {flows} flows; found: {found:?}");
     for (mutant, found) in mutants.iter().zip(found) {
-        assert!(found >= 8, "{mutant:?} differs in {found} of 2000 programs only");
+        assert!(found >= 4, "{mutant:?} differs in {found} of 800 programs only");
     }
 }

@@ -250,7 +250,9 @@ macro_rules! common {
 }
 
 macro_rules! only {
-    ($half:ty) => { $half };
+    ($half:ty) => {
+        $half
+    };
 }
 
 reads!(ReadHalf<'_>);

@@ -29,3 +29,6 @@ pub use listener::TcpListener;
 pub use options::{Connect, TcpOptions};
 pub use std::net::Shutdown;
 pub use stream::TcpStream;
+
+#[cfg(test)]
+pub(crate) use socket::accept as accept_for_tests;

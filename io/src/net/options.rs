@@ -39,7 +39,14 @@ pub struct TcpOptions {
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        Self { nodelay: true, reuse_addr: true, reuse_port: false, backlog: 1024, send_buffer: None, receive_buffer: None }
+        Self {
+            nodelay: true,
+            reuse_addr: true,
+            reuse_port: false,
+            backlog: 1024,
+            send_buffer: None,
+            receive_buffer: None,
+        }
     }
 }
 

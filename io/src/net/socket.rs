@@ -7,8 +7,8 @@ use crate::readiness::SHORT_READ_LIES;
 use crate::source::{Direction, Ready};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, getpeername,
-    getsockname, ipproto, recv as sys_recv, send as sys_send, sendmsg, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with,
+    getpeername, getsockname, ipproto, recv as sys_recv, send as sys_send, sendmsg, socket_with, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -26,7 +26,8 @@ pub(crate) fn tcp(addr: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 fn std_addr(addr: SocketAddrAny) -> io::Result<SocketAddr> {
-    SocketAddr::try_from(addr).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the address of this socket is not one of TCP"))
+    SocketAddr::try_from(addr)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the address of this socket is not one of TCP"))
 }
 
 /// The address of this side.
@@ -154,6 +155,9 @@ fn is_of_connection(error: Errno) -> bool {
 pub(crate) fn accept(ready: Ready<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let ahead = ready.inbound(|inbound| match inbound.accept() {
         Next::Item(Ok(fd)) => Next::Item(peer_of(fd)),
+        Next::Item(Err(error)) if Errno::from_io_error(&error).is_some_and(is_of_connection) => {
+            Next::Item(Err(io::ErrorKind::Interrupted.into()))
+        }
         Next::Item(Err(error)) => Next::Item(Err(error)),
         Next::OnItsWay => Next::OnItsWay,
         Next::AskKernel => Next::AskKernel,

@@ -202,7 +202,10 @@ impl TcpStream {
     /// Nothing was read, and the buffer comes back unchanged. If the future is dropped instead, the buffer is gone; bytes that
     /// came are there for the next read.
     #[track_caller]
-    pub fn read_owned<B: IoBufMut>(&mut self, buf: B) -> impl Future<Output = (io::Result<usize>, B)> + Send + use<'_, B> {
+    pub fn read_owned<B: IoBufMut>(
+        &mut self,
+        buf: B,
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Send + use<'_, B> {
         self.reading().read_owned(buf, Location::caller())
     }
 
@@ -300,7 +303,10 @@ impl TcpStream {
     /// # Cancellation
     /// Nothing was written.
     #[track_caller]
-    pub fn write_owned<B: IoBuf>(&mut self, buf: B) -> impl Future<Output = (io::Result<usize>, B)> + Send + use<'_, B> {
+    pub fn write_owned<B: IoBuf>(
+        &mut self,
+        buf: B,
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Send + use<'_, B> {
         self.writing().write_owned(buf, Location::caller())
     }
 
@@ -325,7 +331,10 @@ impl TcpStream {
     /// # Cancellation
     /// As for [`write_all`](Self::write_all).
     #[track_caller]
-    pub fn write_all_owned<B: IoBuf>(&mut self, buf: B) -> impl Future<Output = (io::Result<()>, B)> + Send + use<'_, B> {
+    pub fn write_all_owned<B: IoBuf>(
+        &mut self,
+        buf: B,
+    ) -> impl Future<Output = (io::Result<()>, B)> + Send + use<'_, B> {
         self.writing().write_all_owned(buf, Location::caller())
     }
 

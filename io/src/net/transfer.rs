@@ -99,7 +99,11 @@ impl<'a> Reading<'a> {
         })
     }
 
-    pub fn read_owned<B: IoBufMut>(self, buf: B, place: Place) -> impl Future<Output = (io::Result<usize>, B)> + Send + use<'a, B> {
+    pub fn read_owned<B: IoBufMut>(
+        self,
+        buf: B,
+        place: Place,
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Send + use<'a, B> {
         let mut operation = self.operation(place);
         let mut buf = Some(buf);
         poll_fn(move |cx| {
@@ -128,7 +132,12 @@ impl<'a> Reading<'a> {
         operation.poll(cx, |ready| socket::recv(ready, buf)).map_err(|error| self.failed(error))
     }
 
-    pub fn poll_read_vectored(self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], place: Place) -> Poll<io::Result<usize>> {
+    pub fn poll_read_vectored(
+        self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        place: Place,
+    ) -> Poll<io::Result<usize>> {
         // SAFETY: [OWNER] is `self`.
         let mut operation = unsafe { Operation::resume(self.0.source(), Want::Bytes, place) };
         if bufs.iter().all(|buf| buf.is_empty()) {
@@ -195,7 +204,9 @@ impl<'a> Writing<'a> {
         place: Place,
     ) -> impl Future<Output = io::Result<usize>> + Send + 'a {
         let mut operation = self.operation(place);
-        poll_fn(move |cx| operation.poll(cx, |ready| socket::send_vectored(ready, bufs)).map_err(|error| self.failed(error)))
+        poll_fn(move |cx| {
+            operation.poll(cx, |ready| socket::send_vectored(ready, bufs)).map_err(|error| self.failed(error))
+        })
     }
 
     pub fn write_all(self, buf: &'a [u8], place: Place) -> impl Future<Output = io::Result<()>> + Send + 'a {
@@ -204,7 +215,11 @@ impl<'a> Writing<'a> {
         poll_fn(move |cx| poll_write_all(cx, &mut operation, buf, &mut written).map_err(|error| self.failed(error)))
     }
 
-    pub fn write_owned<B: IoBuf>(self, buf: B, place: Place) -> impl Future<Output = (io::Result<usize>, B)> + Send + use<'a, B> {
+    pub fn write_owned<B: IoBuf>(
+        self,
+        buf: B,
+        place: Place,
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Send + use<'a, B> {
         let mut operation = self.operation(place);
         let mut owned = Some(buf);
         poll_fn(move |cx| {
@@ -214,7 +229,11 @@ impl<'a> Writing<'a> {
         })
     }
 
-    pub fn write_all_owned<B: IoBuf>(self, buf: B, place: Place) -> impl Future<Output = (io::Result<()>, B)> + Send + use<'a, B> {
+    pub fn write_all_owned<B: IoBuf>(
+        self,
+        buf: B,
+        place: Place,
+    ) -> impl Future<Output = (io::Result<()>, B)> + Send + use<'a, B> {
         let mut operation = self.operation(place);
         let mut written = 0;
         let mut owned = Some(buf);
@@ -231,14 +250,24 @@ impl<'a> Writing<'a> {
         operation.poll(cx, |ready| socket::send(ready, buf)).map_err(|error| self.failed(error))
     }
 
-    pub fn poll_write_vectored(self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>], place: Place) -> Poll<io::Result<usize>> {
+    pub fn poll_write_vectored(
+        self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+        place: Place,
+    ) -> Poll<io::Result<usize>> {
         // SAFETY: [OWNER] is `self`.
         let mut operation = unsafe { Operation::resume(self.0.source(), Want::Room, place) };
         operation.poll(cx, |ready| socket::send_vectored(ready, bufs)).map_err(|error| self.failed(error))
     }
 }
 
-fn poll_write_all(cx: &mut Context<'_>, operation: &mut Operation<'_>, bytes: &[u8], written: &mut usize) -> Poll<io::Result<()>> {
+fn poll_write_all(
+    cx: &mut Context<'_>,
+    operation: &mut Operation<'_>,
+    bytes: &[u8],
+    written: &mut usize,
+) -> Poll<io::Result<()>> {
     if bytes.is_empty() {
         return operation.poll_start(cx);
     }

@@ -3,7 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::Location;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -96,10 +96,7 @@ impl Drop for Bomb {
 }
 
 /// Polls a future `k` times at most, whenever it is woken: its output, or the future, half polled.
-pub async fn polls<F: Future + ?Sized>(mut future: Pin<Box<F>>, k: usize) -> Result<F::Output, Pin<Box<F>>>
-where
-    F: Future,
-{
+pub async fn polls<F: Future + ?Sized>(mut future: Pin<Box<F>>, k: usize) -> Result<F::Output, Pin<Box<F>>> {
     let mut polled = 0;
     let output = poll_fn(|cx| {
         if polled == k {
@@ -114,6 +111,16 @@ where
     })
     .await;
     output.ok_or(future)
+}
+
+/// As [`polls`], in every turn: woken or not.
+pub async fn turns<F: Future + ?Sized>(future: Pin<Box<F>>, k: usize) -> Result<F::Output, Pin<Box<F>>> {
+    let mut polled = pin!(polls(future, k));
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        polled.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// Polls once.
@@ -173,7 +180,7 @@ pub struct Hooks {
     pub wake: Option<Hook>,
     pub drop: Option<Hook>,
     /// Keeps a hook from running into itself.
-    inside: AtomicBool,
+    pub inside: AtomicBool,
     pub calls: AtomicUsize,
 }
 
@@ -184,8 +191,8 @@ impl Hooks {
             return;
         }
         self.calls.fetch_add(1, SeqCst);
+        let _out = OnDrop(|| self.inside.store(false, SeqCst));
         hook();
-        self.inside.store(false, SeqCst);
     }
 
     pub fn waker(self) -> Waker {

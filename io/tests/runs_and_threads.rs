@@ -1,0 +1,370 @@
+//! Sources between runs and between threads: a source belongs to the run where it first waited, as long as that one lives.
+
+mod common;
+
+use common::*;
+use futures_util::future::join;
+use futures_util::{AsyncReadExt, FutureExt, poll};
+use std::io::{ErrorKind, Write};
+use std::pin::pin;
+use std::sync::mpsc;
+use std::time::Duration;
+use trefoil_io::Builder;
+use trefoil_io::net::{TcpListener, TcpStream};
+use trefoil_nursery::sleep;
+
+#[test]
+fn a_listener_outlives_its_run_and_serves_in_the_next() {
+    for_each_driver(|builder| {
+        let (listener, addr) = listen();
+        for round in 0..3 {
+            builder.clone().run(async {
+                // It waits, so that it is registered with this run.
+                let (accepted, client) = join(listener.accept(), async {
+                    settle().await;
+                    TcpStream::connect(addr).await.unwrap()
+                })
+                .await;
+                let (_, peer) = accepted.unwrap();
+                assert_eq!(peer, client.local_addr().unwrap(), "in round {round}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stream_moves_to_a_run_on_another_thread() {
+    for_each_driver(|builder| {
+        let again = builder.clone();
+        builder.run(async {
+            let (mut stream, mut other) = pair_with_std().await;
+            // At home here.
+            assert!(AsyncReadExt::read(&mut stream, &mut [0; 8]).now_or_never().is_none());
+            let thread = on_thread(again, move || async move {
+                // This home is alive: it reports to the other thread.
+                let mut buf = [0; 8];
+                let n = TcpStream::read(&mut stream, &mut buf).await.unwrap();
+                assert_eq!(&buf[..n], b"across");
+                TcpStream::read(&mut stream, &mut buf).await.unwrap()
+            });
+            sleep(Duration::from_millis(20)).await.unwrap();
+            other.write_all(b"across").unwrap();
+            sleep(Duration::from_millis(20)).await.unwrap();
+            drop(other);
+            while !thread.is_finished() {
+                sleep(Duration::from_millis(1)).await.unwrap();
+            }
+            assert_eq!(thread.join().unwrap(), 0);
+        });
+    });
+}
+
+#[test]
+fn a_wait_survives_the_end_of_its_home() {
+    for_each_driver(|builder| {
+        let (give, take) = mpsc::channel::<TcpStream>();
+        let (waits, is_waiting) = mpsc::channel::<()>();
+        let thread = on_thread(builder.clone(), move || async move {
+            let mut stream = take.recv().unwrap();
+            let mut buf = [0; 8];
+            {
+                let mut read = pin!(TcpStream::read(&mut stream, &mut buf));
+                assert!(poll!(read.as_mut()).is_pending());
+                waits.send(()).unwrap();
+                let n = read.await.unwrap();
+                assert_eq!(n, 4);
+            }
+            stream
+        });
+        let mut other = builder.run(async {
+            let (mut stream, other) = pair_with_std().await;
+            assert!(AsyncReadExt::read(&mut stream, &mut [0; 8]).now_or_never().is_none());
+            give.send(stream).unwrap();
+            is_waiting.recv().unwrap();
+            other
+        });
+        // The home run is over, with a wait of the other thread in it.
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!thread.is_finished());
+        other.write_all(b"late").unwrap();
+        drop(thread.join().unwrap());
+    });
+}
+
+#[test]
+fn halves_on_two_threads_share_a_stream() {
+    for_each_driver(|builder| {
+        const ALL: usize = 2 << 20;
+        let again = builder.clone();
+        builder.run(async {
+            let (client, server) = pair().await;
+            let (mut reader, mut writer) = client.into_split();
+            let echo = on_thread(again.clone(), move || async move {
+                let (mut r, mut w) = server.into_split();
+                futures_util::io::copy(&mut r, &mut w).await.unwrap()
+            });
+            let write = on_thread(again, move || async move {
+                writer.write_all(&pattern(0, ALL)).await.unwrap();
+            });
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).await.unwrap();
+            assert!(all == pattern(0, ALL));
+            write.join().unwrap();
+            assert_eq!(echo.join().unwrap(), ALL as u64);
+        });
+    });
+}
+
+/// Streams are dropped on one thread while events for them are dispatched on another.
+#[test]
+fn dropping_on_another_thread_races_with_events_harmlessly() {
+    for_each_driver(|builder| {
+        builder.run(async {
+            for _ in 0..200 {
+                let (mut stream, mut other) = pair_with_std().await;
+                assert!(AsyncReadExt::read(&mut stream, &mut [0; 8]).now_or_never().is_none());
+                let writer = std::thread::spawn(move || other.write_all(b"x"));
+                let dropper = std::thread::spawn(move || drop(stream));
+                trefoil_nursery::checkpoint().await.unwrap();
+                let _ = writer.join().unwrap();
+                dropper.join().unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn polled_where_no_run_is_active_it_says_so() {
+    for_each_driver(|builder| {
+        let (mut stream, mut other) = builder.run(pair_with_std());
+        let (listener, addr) = listen();
+        other.write_all(b"x").unwrap();
+        let mut buf = [0; 8];
+        let says_so = |error: std::io::Error| {
+            assert!(error.to_string().contains("polled outside of a run"), "{error}");
+        };
+        says_so(TcpStream::read(&mut stream, &mut buf).now_or_never().unwrap().unwrap_err());
+        says_so(AsyncReadExt::read(&mut stream, &mut buf).now_or_never().unwrap().unwrap_err());
+        says_so(stream.write(b"x").now_or_never().unwrap().unwrap_err());
+        says_so(listener.accept().now_or_never().unwrap().unwrap_err());
+        says_so(TcpStream::connect(addr).now_or_never().unwrap().unwrap_err());
+        // In a run that has no reactor, what need not wait is done, and what has to says why it cannot.
+        trefoil_runtime::doc_run(async {
+            assert_eq!(TcpStream::read(&mut stream, &mut buf).await.unwrap(), 1);
+            let error = TcpStream::read(&mut stream, &mut buf).await.unwrap_err();
+            assert!(error.to_string().contains("this run has no I/O"), "{error}");
+        });
+        drop(stream);
+    });
+}
+
+#[test]
+fn a_second_task_that_accepts_is_told_that_it_is_one_too_many() {
+    // R109.
+    for_each_driver(|builder| {
+        builder.run(async {
+            let (listener, addr) = listen();
+            let mut first = Box::pin(listener.accept());
+            assert!(poll!(first.as_mut()).is_pending());
+            let error = listener.accept().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ResourceBusy);
+            assert!(error.to_string().starts_with(&format!("accept on {addr}: ")), "{error}");
+            let client = TcpStream::connect(addr).await.unwrap();
+            let (_, peer) = first.await.unwrap();
+            assert_eq!(peer, client.local_addr().unwrap());
+            // The place is free again, also after one that was dropped.
+            assert!(listener.accept().now_or_never().is_none());
+            let client = TcpStream::connect(addr).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer, client.local_addr().unwrap());
+        });
+    });
+}
+
+/// Thousands of waits between two threads, with cancels: the stress of the protocol between owner, driver and cancel.
+#[test]
+fn waits_across_threads_under_fire() {
+    for_each_driver(|builder| {
+        const ROUNDS: usize = 2_000;
+        let again = builder.clone();
+        builder.run(async {
+            let (mut here, mut there) = pair().await;
+            // Both are at home here, and one is used there.
+            assert!(AsyncReadExt::read(&mut there, &mut [0; 8]).now_or_never().is_none());
+            let thread = on_thread(again, move || async move {
+                let numbers = Numbers::new(12);
+                let mut byte = [0; 1];
+                for _ in 0..ROUNDS {
+                    loop {
+                        let patience = Duration::from_micros(numbers.below(60));
+                        let read =
+                            trefoil_nursery::move_on_after(patience, TcpStream::read_exact(&mut there, &mut byte))
+                                .await;
+                        if read.unwrap().is_some() {
+                            break;
+                        }
+                    }
+                    byte[0] = byte[0].wrapping_add(1);
+                    there.write_all(&byte).await.unwrap();
+                }
+            });
+            let mut byte = [0; 1];
+            for _ in 0..ROUNDS {
+                let before = byte[0];
+                here.write_all(&byte).await.unwrap();
+                TcpStream::read_exact(&mut here, &mut byte).await.unwrap();
+                assert_eq!(byte[0], before.wrapping_add(1));
+            }
+            thread.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_wake_from_another_thread_ends_the_sleep() {
+    for_each_driver(|builder| {
+        builder.run(async {
+            for _ in 0..50 {
+                let (send, receive) = futures_channel();
+                let thread = std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_micros(300));
+                    send.set();
+                });
+                receive.await;
+                thread.join().unwrap();
+            }
+        });
+    });
+}
+
+/// A wake-up from another thread at the very moment when the driver dispatches an event: both are heard, in every round.
+#[test]
+fn a_wake_from_another_thread_beside_an_event_is_not_lost() {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    for_each_driver(|builder| {
+        const ROUNDS: u32 = 20_000;
+        let again = builder.clone();
+        builder.run(async {
+            let (mut stream, mut other) = pair_with_std().await;
+            let heard = AtomicU32::new(0);
+            let (bell, flags) = mpsc::channel::<Flag>();
+            std::thread::scope(|threads| {
+                let heard = &heard;
+                let again = again.clone();
+                // The run under test is on a thread of its own: this one is busy with the other side.
+                let run = threads.spawn(move || {
+                    again.run(async {
+                        let mut byte = [0; 1];
+                        for _ in 0..ROUNDS {
+                            let (flag, set) = futures_channel();
+                            bell.send(flag).unwrap();
+                            let (read, ()) = join(TcpStream::read(&mut stream, &mut byte), set).await;
+                            assert_eq!(read.unwrap(), 1);
+                            heard.fetch_add(1, SeqCst);
+                        }
+                    });
+                });
+                for round in 0..ROUNDS {
+                    let flag = flags.recv().unwrap();
+                    other.write_all(b"x").unwrap();
+                    for _ in 0..round % 200 {
+                        std::hint::spin_loop();
+                    }
+                    flag.set();
+                    let since = std::time::Instant::now();
+                    while heard.load(SeqCst) <= round {
+                        if since.elapsed() > Duration::from_secs(5) {
+                            eprintln!("a wake-up was lost in round {round}");
+                            std::process::abort();
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+                run.join().unwrap();
+            });
+        });
+    });
+}
+
+/// A one-shot between threads, of std alone.
+fn futures_channel() -> (Flag, impl Future<Output = ()>) {
+    let flag = Flag::default();
+    let other = flag.clone();
+    let wait = std::future::poll_fn(move |cx| {
+        let mut state = other.0.lock().unwrap();
+        if state.0 {
+            return std::task::Poll::Ready(());
+        }
+        state.1 = Some(cx.waker().clone());
+        std::task::Poll::Pending
+    });
+    (flag, wait)
+}
+
+#[derive(Clone, Default)]
+struct Flag(std::sync::Arc<std::sync::Mutex<(bool, Option<std::task::Waker>)>>);
+
+impl Flag {
+    fn set(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.0 = true;
+        if let Some(waker) = state.1.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[test]
+fn a_sleep_is_never_short_and_io_goes_on_beside_a_busy_task() {
+    for_each_driver(|builder: Builder| {
+        builder.run(async {
+            for length in [
+                Duration::from_micros(1),
+                Duration::from_micros(70),
+                Duration::from_micros(1_300),
+                Duration::from_millis(3),
+            ] {
+                let before = std::time::Instant::now();
+                sleep(length).await.unwrap();
+                assert!(before.elapsed() >= length);
+            }
+            let (mut stream, mut other) = pair_with_std().await;
+            let mut buf = [0; 8];
+            let writer = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(10));
+                other.write_all(b"x").unwrap();
+                other
+            });
+            let busy = async {
+                loop {
+                    trefoil_nursery::yield_now().await;
+                }
+            };
+            let read = pin!(TcpStream::read(&mut stream, &mut buf));
+            match futures_util::future::select(read, pin!(busy)).await {
+                futures_util::future::Either::Left((n, _)) => assert_eq!(n.unwrap(), 1),
+                futures_util::future::Either::Right(((), _)) => unreachable!(),
+            }
+            writer.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn virtual_time_waits_for_the_real_world() {
+    // R51: bytes that are on their way come before a deadline that is far off on the virtual clock.
+    for_each_driver(|builder| {
+        builder.virtual_time(true).run(async {
+            let (mut stream, mut other) = pair_with_std().await;
+            let before = std::time::Instant::now();
+            sleep(Duration::from_secs(3600)).await.unwrap();
+            assert!(before.elapsed() < Duration::from_secs(60));
+            other.write_all(b"x").unwrap();
+            let mut buf = [0; 8];
+            let read =
+                trefoil_nursery::move_on_after(Duration::from_secs(3600), TcpStream::read(&mut stream, &mut buf)).await;
+            assert_eq!(read.unwrap(), Some(1));
+            let _unused: Option<TcpListener> = None;
+        });
+    });
+}

@@ -1,0 +1,228 @@
+//! A nursery's queue seen from other threads (`runtime/src/ready.rs`, `waker_slot.rs`): what is pushed is run or its parent is woken, and
+//! what is spawned is run or refused.
+
+#![cfg(trefoil_loom)]
+
+use std::cell::{Cell, RefCell};
+use std::task::Poll;
+
+use trefoil_model_checks::{Nest, Woken, model};
+use trefoil_runtime::model::WakerSlot;
+use trefoil_runtime::sync::{AtomicBool, Ordering};
+
+// ---- The slot alone ------------------------------------------------------------------------------------------------
+
+/// Somebody publishes, with no order of its own, and wakes, while the owner registers a waker and looks. Either the owner sees it, or its
+/// waker is woken. Seen: both.
+#[test]
+fn register_and_wake() {
+    let expected = [(true, false), (false, true), (true, true)];
+    model("slot: wake ‖ register, look").check(expected, |order| {
+        let (slot, there, new) = (WakerSlot::new(), AtomicBool::new(false), Woken::new());
+        let (_, seen) = order.race2(
+            || {
+                there.store(true, Ordering::Relaxed);
+                slot.wake();
+            },
+            || {
+                slot.register(&new.waker());
+                there.load(Ordering::Relaxed)
+            },
+        );
+        let woken = new.take();
+        assert!(seen || woken, "lost");
+        // Who was woken sees it.
+        assert!(there.load(Ordering::Relaxed));
+        drop(slot);
+        assert_eq!(new.wakers(), 0);
+        (seen, woken)
+    });
+}
+
+/// Two publish and wake, while the owner, which has been woken by other wakers before, registers anew. Seen: what it saw, and
+/// whether its new waker was woken.
+#[test]
+fn register_anew_and_two_wakes() {
+    let expected = [
+        ((false, false), true),
+        ((false, true), true),
+        ((true, false), true),
+        ((true, true), false),
+        ((true, true), true),
+    ];
+    model("slot: wake ‖ wake ‖ register, look").three().check(expected, |order| {
+        let (slot, old, new) = (WakerSlot::new(), Woken::new(), Woken::new());
+        let there = [AtomicBool::new(false), AtomicBool::new(false)];
+        slot.register(&old.waker());
+        let publish = |there: &AtomicBool| {
+            there.store(true, Ordering::Relaxed);
+            slot.wake();
+        };
+        let look = || (there[0].load(Ordering::Relaxed), there[1].load(Ordering::Relaxed));
+        let (_, _, seen) = order.race3(
+            || publish(&there[0]),
+            || publish(&there[1]),
+            || {
+                slot.register(&new.waker());
+                look()
+            },
+        );
+        let woken = new.take();
+        assert!(seen == (true, true) || woken, "lost");
+        drop(slot);
+        assert_eq!((old.wakers(), new.wakers()), (0, 0));
+        (seen, woken)
+    });
+}
+
+/// The owner registers the same waker again and again, and looks whenever it is woken. Seen: how often it was woken.
+#[test]
+fn the_same_waker() {
+    model("slot: wake ‖ wake ‖ the same waker again").three().check([1, 2], |order| {
+        let (slot, owner) = (WakerSlot::new(), Woken::new());
+        let there = [AtomicBool::new(false), AtomicBool::new(false)];
+        slot.register(&owner.waker());
+        let publish = |there: &AtomicBool| {
+            there.store(true, Ordering::Relaxed);
+            slot.wake();
+        };
+        let seen = Cell::new(false);
+        let turn = || {
+            slot.register(&owner.waker());
+            seen.set(there.iter().all(|there| there.load(Ordering::Relaxed)));
+        };
+        order.race3(|| publish(&there[0]), || publish(&there[1]), turn);
+        let times = owner.times();
+        owner.settle(|_| turn());
+        assert!(seen.get(), "lost");
+        drop(slot);
+        assert_eq!(owner.wakers(), 0);
+        times
+    });
+}
+
+// ---- The queue -----------------------------------------------------------------------------------------------------
+
+/// Two children are woken from two threads while the nursery has a turn: none is lost, and none runs twice for one wake. Seen: how many
+/// children the turn ran.
+#[test]
+fn two_pushes_and_a_turn() {
+    model("queue: push ‖ push ‖ turn").three().bound(3).check([0, 1, 2], |order| {
+        let (wakers, runs) = ([RefCell::new(None), RefCell::new(None)], Cell::new(0));
+        let mut nest = Nest::new();
+        for waker in &wakers {
+            let (mut first, runs) = (true, &runs);
+            drop(nest.spawn(move |cx| {
+                if std::mem::take(&mut first) {
+                    *waker.borrow_mut() = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                runs.set(runs.get() + 1);
+                Poll::Ready(1)
+            }));
+        }
+        nest.settle();
+        let [a, b] = wakers.each_ref().map(|waker| waker.take().unwrap());
+        order.race3(|| a.wake(), || b.wake(), || nest.run());
+        let meanwhile = runs.get();
+        nest.settle();
+        assert_eq!((runs.get(), nest.live()), (2, 0), "a push was lost");
+        nest.tear_down();
+        nest.assert_gone();
+        meanwhile
+    });
+}
+
+/// A child is spawned from another thread while the nursery has a turn. Seen: whether the turn ran it.
+#[test]
+fn spawn_and_turn() {
+    model("queue: spawn ‖ turn").check([false, true], |order| {
+        let mut nest = Nest::new();
+        let spawner = nest.spawner();
+        let (join, ran) = order.race2(
+            || spawner.spawn(|_| Poll::Ready(1)),
+            || {
+                nest.run();
+                nest.futures.count() == 1
+            },
+        );
+        nest.settle();
+        assert!(join.is_done(), "the child was lost");
+        drop(join);
+        nest.tear_down();
+        nest.assert_gone();
+        ran
+    });
+}
+
+/// Two children are spawned from two threads while the nursery has a turn and then is closed (L11): each is run, or destroyed unpolled
+/// by the close, or refused, and dropped once in any case. Seen: how many were polled, and how many have a value.
+#[test]
+fn spawn_and_close() {
+    let expected = [(0, 0), (1, 1), (2, 2)];
+    model("queue: spawn ‖ spawn ‖ turn, close").three().bound(2).check(expected, |order| {
+        let mut nest = Nest::new();
+        let polls = Cell::new(0);
+        let spawner = nest.spawner();
+        let child = |_: &mut std::task::Context<'_>| {
+            polls.set(polls.get() + 1);
+            Poll::Ready(1)
+        };
+        let (mut a, mut b, ()) = order.race3(
+            || spawner.spawn(&child),
+            || spawner.spawn(&child),
+            || {
+                nest.run();
+                nest.queue.as_mut().unwrap().close(&nest.scope);
+            },
+        );
+        assert!(a.is_done() && b.is_done());
+        assert_eq!((nest.futures.count(), nest.live()), (2, 0));
+        let values = [a.take(), b.take()].into_iter().flatten().count();
+        drop((a, b));
+        nest.tear_down();
+        nest.assert_gone();
+        (polls.get(), values)
+    });
+}
+
+/// One child is woken while another is spawned, from two threads, and the nursery is closed. Seen: whether the woken one ran, and
+/// whether the spawned one did.
+#[test]
+fn wake_spawn_and_close() {
+    let expected = [(false, false), (false, true), (true, false), (true, true)];
+    model("queue: wake ‖ spawn ‖ turn, close").three().bound(2).check(expected, |order| {
+        let mut nest = Nest::new();
+        let (waker, woken, spawned) = (RefCell::new(None), Cell::new(false), Cell::new(false));
+        let mut first = true;
+        drop(nest.spawn(|cx| {
+            if std::mem::take(&mut first) {
+                *waker.borrow_mut() = Some(cx.waker().clone());
+            } else {
+                woken.set(true);
+            }
+            Poll::Pending
+        }));
+        nest.run();
+        let spawner = nest.spawner();
+        let waker = waker.take().unwrap();
+        let (_, join, ()) = order.race3(
+            || waker.wake(),
+            || {
+                spawner.spawn(|_| {
+                    spawned.set(true);
+                    Poll::Pending
+                })
+            },
+            || {
+                nest.run();
+                nest.queue.as_mut().unwrap().close(&nest.scope);
+            },
+        );
+        assert!(join.is_done() && nest.live() == 0 && nest.futures.count() == 2);
+        drop(join);
+        nest.tear_down();
+        nest.assert_gone();
+        (woken.get(), spawned.get())
+    });
+}

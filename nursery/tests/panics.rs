@@ -1,0 +1,678 @@
+//! Panics at every place where code of others runs: none may abort the process, lose the first payload, or leave a task or a borrow behind.
+
+mod support;
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use support::*;
+use trefoil_nursery::*;
+use trefoil_runtime::{Driver, Options, ThreadDriver, Unpark};
+
+/// Panics in its destructor, also where that runs because of a cancellation.
+struct PanicOnDrop(&'static str, #[allow(dead_code)] Probe);
+impl Drop for PanicOnDrop {
+    fn drop(&mut self) {
+        panic_any(self.0);
+    }
+}
+
+#[test]
+fn a_child_panics_in_its_poll() {
+    let drops = Drops::new();
+    for when in 0..3 {
+        let siblings = AtomicUsize::new(0);
+        let text = panic_of(|| {
+            run_virtual(nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn(async {
+                    // N9: told, and awaited.
+                    let _probe = drops.probe();
+                    let cancelled = sleep_forever().await;
+                    shield(sleep(MS)).await?;
+                    siblings.fetch_add(1, SeqCst);
+                    cancelled
+                });
+                n.spawn(async {
+                    let _probe = drops.probe();
+                    for _ in 0..when {
+                        checkpoint().await?;
+                    }
+                    panic_any("the first");
+                    #[allow(unreachable_code)]
+                    Ok(())
+                });
+                let ended = sleep_forever().await;
+                siblings.fetch_add(1, SeqCst);
+                ended
+            }))
+        });
+        assert_eq!((text.as_str(), siblings.load(SeqCst)), ("the first", 2));
+        drops.assert_all();
+    }
+}
+
+#[test]
+fn the_body_panics_with_children_alive() {
+    let drops = Drops::new();
+    let siblings = AtomicUsize::new(0);
+    let text = panic_of(|| {
+        run_virtual(nursery(async |n| -> Result<(), Cancelled> {
+            for _ in 0..3 {
+                n.spawn(async {
+                    let _probe = drops.probe();
+                    let cancelled = sleep_forever().await;
+                    shield(sleep(MS)).await?;
+                    siblings.fetch_add(1, SeqCst);
+                    cancelled
+                });
+            }
+            n.spawn(async {
+                let _ = sleep_forever().await;
+                panic_any("the second");
+                #[allow(unreachable_code)]
+                Ok(())
+            });
+            checkpoint().await?;
+            panic_any("the first")
+        }))
+    });
+    assert_eq!((text.as_str(), siblings.load(SeqCst)), ("the first", 3));
+    drops.assert_all();
+}
+
+#[test]
+fn the_closure_panics_before_there_is_a_body() {
+    let drops = Drops::new();
+    let text = panic_of(|| {
+        run(async {
+            nursery(eager(|n| {
+                let probe = drops.probe();
+                n.spawn(async move {
+                    probe.touch();
+                    Ok(())
+                });
+                panic_any("in the closure")
+            }))
+            .await
+        })
+    });
+    assert_eq!(text, "in the closure");
+    drops.assert_all();
+}
+
+#[test]
+fn destructors_panic_when_a_child_or_body_ends() {
+    for of_body in [false, true] {
+        let drops = Drops::new();
+        let text = panic_of(|| {
+            run(nursery(async |n| -> Result<(), Cancelled> {
+                let bomb = PanicOnDrop("in a destructor", drops.probe());
+                let (mut here, mut there) = (None, None);
+                *if of_body { &mut here } else { &mut there } = Some(bomb);
+                let probe = drops.probe();
+                n.spawn(async move {
+                    let _probe = probe;
+                    sleep_forever().await
+                });
+                let mut polls = 0;
+                n.spawn(poll_fn(move |_| {
+                    polls += 1;
+                    let _ = &there;
+                    Poll::Ready(Ok(polls))
+                }));
+                checkpoint().await?;
+                drop(here);
+                Ok(())
+            }))
+        });
+        assert_eq!(text, "in a destructor");
+        drops.assert_all();
+    }
+}
+
+/// A child that panics, and then its destructor does; several do.
+#[test]
+fn the_first_of_many_panics_is_resumed() {
+    let drops = Drops::new();
+    let text = panic_of(|| {
+        run(nursery(async |n| -> Result<(), Cancelled> {
+            for i in 0..4 {
+                let bomb = PanicOnDrop(["drop 0", "drop 1", "drop 2", "drop 3"][i], drops.probe());
+                n.spawn(poll_fn(move |_| -> Poll<Result<(), Cancelled>> {
+                    let _ = &bomb;
+                    panic_any(["poll 0", "poll 1", "poll 2", "poll 3"][i])
+                }));
+            }
+            Ok(())
+        }))
+    });
+    assert_eq!(text, "poll 0");
+    drops.assert_all();
+}
+
+#[test]
+fn destructors_panic_while_the_nursery_is_dropped() {
+    for k in 0..4 {
+        let drops = Drops::new();
+        let text = panic_of(|| {
+            run(async {
+                let bomb = PanicOnDrop("of the body", drops.probe());
+                let open = nursery(async |n| -> Result<(), Cancelled> {
+                    let _bomb = bomb;
+                    for i in 0..3 {
+                        let bomb = PanicOnDrop(["child 0", "child 1", "child 2"][i], drops.probe());
+                        let probe = drops.probe();
+                        n.spawn(async move {
+                            let _probe = probe;
+                            let _bomb = bomb;
+                            never::<()>().await
+                        });
+                    }
+                    never().await
+                });
+                let half = turns(Box::pin(open), k).await.err().unwrap();
+                drop(half);
+            })
+        });
+        // The body goes first.
+        assert_eq!(text, "of the body");
+        drops.assert_all();
+    }
+}
+
+#[test]
+fn destructors_panic_while_a_panic_drops_the_nursery() {
+    for k in 0..4 {
+        let drops = Drops::new();
+        let text = panic_of(|| {
+            run(async {
+                let open = nursery(async |n| -> Result<(), Cancelled> {
+                    for _ in 0..3 {
+                        let bomb = PanicOnDrop("in teardown", drops.probe());
+                        n.spawn(async move {
+                            let _bomb = bomb;
+                            never::<()>().await
+                        });
+                    }
+                    never().await
+                });
+                let _half = turns(Box::pin(open), k).await;
+                panic_any("the first");
+            })
+        });
+        assert_eq!(text, "the first");
+        drops.assert_all();
+    }
+}
+
+#[test]
+fn destructors_panic_in_nested_nurseries_that_are_dropped() {
+    let drops = Drops::new();
+    let text = panic_of(|| {
+        run(async {
+            let open = nursery(async |outer| -> Result<(), Cancelled> {
+                for _ in 0..2 {
+                    outer.spawn(async {
+                        nursery(async |inner| -> Result<(), Cancelled> {
+                            for _ in 0..2 {
+                                inner.spawn(async {
+                                    let _bomb = PanicOnDrop("deep", drops.probe());
+                                    move_on_after(HOUR, async {
+                                        let _probe = drops.probe();
+                                        never::<()>().await
+                                    })
+                                    .await
+                                });
+                            }
+                            never().await
+                        })
+                        .await
+                        .map_err(Cancelled::from)
+                    });
+                }
+                never().await
+            });
+            drop(turns(Box::pin(open), 4).await);
+        })
+    });
+    assert_eq!(text, "deep");
+    assert_eq!(drops.made(), 8);
+    drops.assert_all();
+}
+
+/// A value that panics when it is dropped, by the library or by its handle.
+#[test]
+fn values_panic_when_they_are_dropped() {
+    for handle in 0..3 {
+        let drops = Drops::new();
+        let text = panic_of(|| {
+            run(nursery(async |n| -> Result<(), Cancelled> {
+                let join = n.spawn(async { Ok(PanicOnDrop("a value", drops.probe())) });
+                n.spawn(async {
+                    let _probe = drops.probe();
+                    sleep_forever().await
+                });
+                match handle {
+                    0 => drop(join),
+                    1 => {
+                        checkpoint().await?;
+                        drop(join);
+                    }
+                    _ => {
+                        drop(join.await?);
+                    }
+                }
+                sleep_forever().await
+            }))
+        });
+        assert_eq!(text, "a value");
+        drops.assert_all();
+    }
+}
+
+/// The payload itself panics when it is dropped: the first is resumed, the others are gone without a trace.
+#[test]
+fn payloads_panic_when_they_are_dropped() {
+    for k in 0..5 {
+        let drops = Drops::new();
+        let payload = catch_unwind(AssertUnwindSafe(|| {
+            run(async {
+                let slot = Mutex::new(None);
+                let open = nursery(async |n| -> Result<(), Cancelled> {
+                    for _ in 0..4 {
+                        n.spawn(async {
+                            let _probe = drops.probe();
+                            let _on_drop = OnDrop(|| panic_any(Bomb("a payload")));
+                            pend(&slot).await;
+                            Ok(())
+                        });
+                        let probe = drops.probe();
+                        n.spawn(poll_fn(move |_| {
+                            probe.touch();
+                            if k == 4 { panic_any(Bomb("a payload")) } else { Poll::<Result<(), Cancelled>>::Pending }
+                        }));
+                    }
+                    never().await
+                });
+                let mut open = Box::pin(open);
+                for _ in 0..k {
+                    let _ = once(open.as_mut()).await;
+                }
+                drop(open);
+                // Were a child left over, this would find its queue gone.
+                if let Some(waker) = slot.lock().unwrap().take() {
+                    waker.wake();
+                }
+            })
+        }));
+        drops.assert_all();
+        if let Err(payload) = payload {
+            let payload = payload.downcast::<Bomb>().expect("the first is passed on as it was");
+            std::mem::forget(payload);
+        } else {
+            assert!(k < 2, "{k}");
+        }
+    }
+}
+
+#[test]
+fn errors_panic_when_they_are_dropped_or_shown() {
+    #[derive(Clone)]
+    struct Loud(Arc<AtomicUsize>, bool);
+    impl std::fmt::Debug for Loud {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic_any("shown")
+        }
+    }
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+            if self.1 && !std::thread::panicking() {
+                panic_any("dropped")
+            }
+        }
+    }
+    impl From<Cancelled> for Loud {
+        fn from(_: Cancelled) -> Self {
+            Loud(Arc::default(), false)
+        }
+    }
+    impl CancelAware for Loud {
+        fn is_cancelled(&self) -> bool {
+            false
+        }
+    }
+    for k in 0..4 {
+        let (drops, errors) = (Drops::new(), Arc::new(AtomicUsize::new(0)));
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            run(async {
+                let open = nursery(async |n| -> Result<(), Loud> {
+                    for _ in 0..3 {
+                        n.spawn(async { Err::<(), _>(Loud(errors.clone(), true)) });
+                        n.spawn(async {
+                            let _probe = drops.probe();
+                            std::future::pending::<()>().await;
+                            Ok(())
+                        });
+                        n.spawn(async {
+                            let _probe = drops.probe();
+                            shield(std::future::pending::<()>()).await;
+                            Ok(())
+                        });
+                    }
+                    never().await?;
+                    Ok(())
+                });
+                drop(turns(Box::pin(open), k).await);
+            })
+        }));
+        drops.assert_all();
+    }
+}
+
+// ---- Wakers that panic ---------------------------------------------------------------------------------------------------
+
+fn waker_that_panics(wakes: &Arc<AtomicUsize>) -> Waker {
+    let wakes = wakes.clone();
+    Hooks {
+        wake: Some(Box::new(move || {
+            wakes.fetch_add(1, SeqCst);
+            panic_any("in a waker")
+        })),
+        ..Hooks::default()
+    }
+    .waker()
+}
+
+/// Waits with a waker that panics, inside of a child, at each kind of operation; then it is completed, cancelled, or dropped.
+#[test]
+fn wakers_panic_wherever_they_are_woken() {
+    for operation in 0..7 {
+        for end in 0..5 {
+            let _watchdog = Watchdog::new();
+            let (drops, wakes) = (Drops::new(), Arc::new(AtomicUsize::new(0)));
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                run_virtual(async {
+                    let event = Event::new();
+                    let (tx, rx) = channel::<Probe>(0);
+                    let open = nursery(async |n| -> Result<(), Cancelled> {
+                        let child = n.spawn(async {
+                            let _probe = drops.probe();
+                            yield_now().await;
+                            yield_now().await;
+                            Ok(drops.probe())
+                        });
+                        let (event, drops, tx, rx, wakes) = (&event, &drops, &tx, &rx, &wakes);
+                        n.spawn(async move {
+                            let _probe = drops.probe();
+                            let mut waits: Pin<Box<dyn Future<Output = ()> + std::marker::Send>> = match operation {
+                                0 => Box::pin(async { drop(sleep(MS).await) }),
+                                1 => Box::pin(async { drop(event.wait().await) }),
+                                2 => Box::pin(async { drop(tx.send(drops.probe()).await) }),
+                                3 => Box::pin(async { drop(rx.recv().await) }),
+                                4 => Box::pin(async { drop(child.await) }),
+                                5 => Box::pin(async { drop(move_on_after(MS, never::<()>()).await) }),
+                                _ => Box::pin(async {
+                                    let _ = nursery(async |inner| -> Result<(), Cancelled> {
+                                        inner.spawn(event.wait()).await
+                                    })
+                                    .await;
+                                }),
+                            };
+                            let waker = waker_that_panics(wakes);
+                            for _ in 0..2 {
+                                // It may want to be polled again at once.
+                                let _ = catch_unwind(AssertUnwindSafe(|| once_with(waits.as_mut(), &waker)));
+                            }
+                            yield_now().await;
+                            yield_now().await;
+                            yield_now().await;
+                            drop(waits);
+                            Ok(())
+                        });
+                        n.spawn(async move {
+                            let _probe = drops.probe();
+                            yield_now().await;
+                            match end {
+                                0 => n.cancel(),
+                                1 => {
+                                    event.set();
+                                    let _ = tx.try_send(drops.probe());
+                                    let _ = rx.try_recv();
+                                }
+                                2 => sleep(MS * 2).await?,
+                                3 => panic_any("a sibling"),
+                                _ => never().await?,
+                            }
+                            sleep(MS * 2).await
+                        });
+                        n.spawn(async {
+                            let _probe = drops.probe();
+                            sleep(MS * 3).await
+                        });
+                        Ok(())
+                    });
+                    drop(turns(Box::pin(open), 6).await);
+                })
+            }));
+            // The item on its way out of a `try_recv` whose end panics is leaked by the compiler (rust-lang/rust#47949).
+            let leaked = usize::from((operation, end) == (2, 1));
+            assert_eq!(drops.count(), drops.made() - leaked, "operation {operation}, end {end}");
+        }
+    }
+}
+
+/// The waker of the task above panics when the inbox of a nursery wakes it, while that is being destroyed by a panic, or not.
+#[test]
+fn wakers_panic_while_a_nursery_is_dropped() {
+    for k in 1..5 {
+        let (drops, wakes) = (Drops::new(), Arc::new(AtomicUsize::new(0)));
+        let slot = Mutex::new(None);
+        let text = catch_unwind(AssertUnwindSafe(|| {
+            run(async {
+                let mut open = Box::pin(nursery(async |n| -> Result<(), Cancelled> {
+                    let join = n.spawn(async {
+                        let _probe = drops.probe();
+                        let _panics = OnDrop(|| panic_any("a destructor"));
+                        pend(&slot).await;
+                        Ok(())
+                    });
+                    n.spawn(async {
+                        let _probe = drops.probe();
+                        let mut join = join;
+                        // Registered in the first child, with a waker that panics.
+                        let _ = catch_unwind(AssertUnwindSafe(|| {
+                            once_with(Pin::new(&mut join), &waker_that_panics(&wakes))
+                        }));
+                        never::<()>().await
+                    });
+                    n.spawn(async {
+                        let _probe = drops.probe();
+                        // In the nursery's scope, which a panic cancels.
+                        let mut waits = Box::pin(sleep(HOUR));
+                        let _ =
+                            catch_unwind(AssertUnwindSafe(|| once_with(waits.as_mut(), &waker_that_panics(&wakes))));
+                        never::<()>().await
+                    });
+                    for _ in 0..3 {
+                        n.spawn(async {
+                            let _probe = drops.probe();
+                            pend(&slot).await;
+                            Ok(())
+                        });
+                    }
+                    never().await
+                }));
+                let waker = waker_that_panics(&wakes);
+                for _ in 0..k {
+                    let _ = catch_unwind(AssertUnwindSafe(|| once_with(open.as_mut(), &waker)));
+                }
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(open)));
+                let waker = slot.lock().unwrap().take();
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                if let Err(payload) = dropped {
+                    resume_unwind(payload);
+                }
+            })
+        }));
+        drops.assert_all();
+        let _ = text;
+    }
+}
+
+#[test]
+fn several_wakers_panic_at_once_and_all_are_woken() {
+    let wakes = Arc::new(AtomicUsize::new(0));
+    let text = panic_of(|| {
+        run(async {
+            let event = Event::new();
+            let mut waits: Vec<_> = (0..4).map(|_| Box::pin(event.wait())).collect();
+            for wait in &mut waits {
+                assert!(once_with(wait.as_mut(), &waker_that_panics(&wakes)).is_pending());
+            }
+            event.set();
+        })
+    });
+    assert_eq!((text.as_str(), wakes.load(SeqCst)), ("in a waker", 4));
+}
+
+#[test]
+fn a_waker_panics_when_it_is_cloned() {
+    let waker = Hooks { clone: Some(Box::new(|| panic_any("in a clone"))), ..Hooks::default() }.waker();
+    run_virtual(async {
+        let event = Event::new();
+        let (tx, rx) = channel::<u8>(0);
+        let mut half: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![
+            Box::pin(async { drop(sleep(HOUR).await) }),
+            Box::pin(async { drop(event.wait().await) }),
+            Box::pin(async { drop(tx.send(1).await) }),
+            Box::pin(async { drop(rx.recv().await) }),
+            Box::pin(async { drop(move_on_after(HOUR, sleep(HOUR)).await) }),
+            Box::pin(async { drop(nursery(async |n| -> Result<(), Cancelled> { n.spawn(sleep(HOUR)).await }).await) }),
+        ];
+        for half in &mut half {
+            let polled = catch_unwind(AssertUnwindSafe(|| once_with(half.as_mut(), &waker)));
+            assert!(polled.is_err());
+        }
+        drop(half);
+        // Nothing is locked, and nothing is left.
+        event.set();
+        assert!(tx.try_send(1).is_err());
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        let metrics = trefoil_runtime::metrics();
+        assert_eq!((metrics.tasks, metrics.scopes, metrics.waits, metrics.timers), (0, 0, 0, 0));
+    });
+}
+
+// ---- The run ---------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn main_panics_and_so_does_its_destructor() {
+    let drops = Drops::new();
+    let bomb = PanicOnDrop("the second", drops.probe());
+    let text = panic_of(|| {
+        run(poll_fn(move |_| -> Poll<()> {
+            let _ = &bomb;
+            panic_any("the first")
+        }))
+    });
+    assert_eq!(text, "the first");
+    let bomb = PanicOnDrop("only", drops.probe());
+    let text = panic_of(|| {
+        run(poll_fn(move |_| {
+            let _ = &bomb;
+            Poll::Ready(())
+        }))
+    });
+    assert_eq!(text, "only");
+    drops.assert_all();
+    run(checkpoint()).unwrap();
+}
+
+/// A driver that panics at one of its methods.
+#[derive(Debug)]
+struct Broken(ThreadDriver, &'static str);
+
+impl Broken {
+    fn at(&self, place: &'static str) {
+        if self.1 == place {
+            panic_any(place);
+        }
+    }
+}
+
+impl Driver for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+    fn park(&self, timeout: Option<Duration>) -> std::io::Result<()> {
+        self.at("park");
+        if self.1 == "park with an error" {
+            return Err(std::io::Error::other("broken"));
+        }
+        self.0.park(timeout)
+    }
+    fn poll(&self) -> std::io::Result<()> {
+        self.at("poll");
+        self.0.poll()
+    }
+    fn unparker(&self) -> Arc<dyn Unpark> {
+        self.0.unparker()
+    }
+    fn in_flight(&self) -> usize {
+        self.at("in_flight");
+        1
+    }
+    fn shutdown(&self) {
+        self.at("shutdown");
+    }
+}
+
+/// The driver is code of others as well: whatever it does, no scope that outlives the run may point to its frame.
+#[test]
+fn drivers_panic() {
+    for place in ["park", "park with an error", "poll", "in_flight", "shutdown"] {
+        for virtual_time in [false, true] {
+            let drops = Drops::new();
+            let kept = Mutex::new(Vec::new());
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                trefoil_runtime::run(
+                    Rc::new(Broken(ThreadDriver::new(), place)),
+                    Options { virtual_time },
+                    std::panic::Location::caller(),
+                    async {
+                        let _probe = drops.probe();
+                        for _ in 0..2 {
+                            let half: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async {
+                                let _ = move_on_after(HOUR, sleep(HOUR)).await;
+                            });
+                            kept.lock().unwrap().push(turns(half, 1).await.err().unwrap());
+                        }
+                        sleep(MS).await.unwrap();
+                    },
+                )
+            }));
+            assert!(
+                result.is_err()
+                    || place == "in_flight" && !virtual_time
+                    || place == "park" && virtual_time
+                    || place.contains("error"),
+                "{place}"
+            );
+            drops.assert_all();
+            // What outlived the run looks for its parent.
+            let mut kept = kept.into_inner().unwrap();
+            let last = kept.pop().unwrap();
+            drop(kept);
+            run_virtual(last);
+        }
+    }
+    run(checkpoint()).unwrap();
+}
