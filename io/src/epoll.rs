@@ -8,23 +8,23 @@
 //! - [`Home`] is what sources hold of it, on any thread: `epoll_ctl` may be called from anywhere. It names sources to the kernel by
 //!   index and generation, so an event that comes late (a descriptor closed behind our back, or duplicated) finds nobody instead
 //!   of a stranger (R110).
-//! - [`Bell`] is the eventfd that wakes it.
+//! - [`Bell`] wakes it.
 //!
 //! **\[TABLE\]** A source is in the table exactly as long as it has a registration that names this home; both change under the table's
 //! lock, or (at the end of the run) after the table was closed.
 
+use crate::bell::Bell;
 use crate::readiness::{READ, SHORT_READ_LIES, WRITE};
 use crate::source::{Registration, Shared, Want};
 use crate::wake::WakeList;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::{Driver, Unpark};
@@ -58,12 +58,12 @@ impl fmt::Debug for Epoll {
 impl Epoll {
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let bell = Bell::new()?;
         // Edge-triggered, so that it need not be read: each write is an edge, and the counter is too large to fill.
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         Ok(Self {
             home: Arc::new(Home { epoll, table: Mutex::new(Table::default()), waits: AtomicUsize::new(0) }),
-            bell: Arc::new(Bell { eventfd: bell, muffled: AtomicBool::new(false) }),
+            bell: Arc::new(bell),
             events: RefCell::new(Vec::with_capacity(EVENTS)),
             wake: RefCell::default(),
             looked: Cell::new(Instant::now()),
@@ -183,42 +183,6 @@ impl Drop for Epoll {
     }
 }
 
-/// The eventfd that wakes the driver.
-///
-/// While the driver dispatches, the loop still counts as asleep, so that every task it wakes would ring: a write, and an event that
-/// ends the next sleep. The bell is muffled meanwhile. Nothing is missed: who rings has told the loop's
-/// parker before, and the loop looks there, and at what can run, when the driver returns, which is after the muffle
-/// has been taken off. Who comes later than that look finds the loop awake, and does not ring.
-#[derive(Debug)]
-struct Bell {
-    eventfd: OwnedFd,
-    muffled: AtomicBool,
-}
-
-impl Bell {
-    fn muffle(&self) -> Muffled<'_> {
-        self.muffled.store(true, Ordering::Release);
-        Muffled(self)
-    }
-}
-
-impl Unpark for Bell {
-    fn unpark(&self) {
-        if !self.muffled.load(Ordering::Acquire) {
-            // It does not block; and a full counter is a bell that rings.
-            let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
-        }
-    }
-}
-
-struct Muffled<'a>(&'a Bell);
-
-impl Drop for Muffled<'_> {
-    fn drop(&mut self) {
-        self.0.muffled.store(false, Ordering::Release);
-    }
-}
-
 /// What sources hold of their driver. See the module.
 pub(crate) struct Home {
     epoll: OwnedFd,
@@ -302,9 +266,9 @@ impl Home {
                     return Err(error.into());
                 }
                 let home = crate::reactor::Home::Epoll(self.clone());
-                state.registration = Some(Registration { home, key, interest: want.interest() });
+                state.registration = Some(Registration { home, key, interest: want.interest(), armed: 0 });
             }
-            Some(Registration { home: crate::reactor::Home::Epoll(home), key, interest })
+            Some(Registration { home: crate::reactor::Home::Epoll(home), key, interest, .. })
                 if Arc::ptr_eq(home, self) =>
             {
                 let both = *interest | want.interest();
@@ -396,6 +360,7 @@ fn readiness(event: EventFlags) -> u32 {
 mod tests {
     use super::*;
     use crate::source::Source;
+    use rustix::event::{EventfdFlags, eventfd};
 
     #[test]
     fn an_event_that_comes_late_finds_nobody_instead_of_a_stranger() {

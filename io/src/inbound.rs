@@ -11,23 +11,20 @@ use std::os::fd::OwnedFd;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
-    bytes: VecDeque<Chunk>,
+    bytes: Vec<u8>,
+    /// How many of `bytes` were read.
+    read: usize,
     accepted: VecDeque<OwnedFd>,
     end: Option<End>,
     /// An operation is under way that brings more: asking the kernel directly would put bytes out of order.
     streaming: bool,
 }
 
-/// Bytes, and how many of them were read.
-#[derive(Debug)]
-struct Chunk {
-    bytes: Vec<u8>,
-    read: usize,
-}
+/// How large a buffer may be to be kept while it is empty.
+const KEEP: usize = 128;
 
 /// What comes after everything that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for the io_uring driver, which learns of the end without asking"))]
 pub(crate) enum End {
     /// The peer has shut down its side: for ever.
     Eof,
@@ -49,33 +46,39 @@ pub(crate) enum Next<T> {
 impl Inbound {
     /// Gives bytes back, to be read before all others.
     pub fn unread(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.bytes.push_front(Chunk { bytes: bytes.to_vec(), read: 0 });
+        match self.read.checked_sub(bytes.len()) {
+            Some(at) => {
+                self.bytes[at..self.read].copy_from_slice(bytes);
+                self.read = at;
+            }
+            None => {
+                self.bytes.splice(..self.read, bytes.iter().copied());
+                self.read = 0;
+            }
         }
     }
 
     /// How many bytes and connections wait.
     pub fn len(&self) -> usize {
-        self.bytes.iter().map(|chunk| chunk.bytes.len() - chunk.read).sum::<usize>() + self.accepted.len()
+        self.bytes.len() - self.read + self.accepted.len()
     }
 
-    /// Hands out at most `room` bytes, in one or more pieces. `Item(0)` is the end, if there is room.
-    pub fn read(&mut self, room: usize, mut put: impl FnMut(&[u8])) -> Next<io::Result<usize>> {
-        let mut read = 0;
-        while read < room
-            && let Some(chunk) = self.bytes.front_mut()
-        {
-            let rest = &chunk.bytes[chunk.read..];
-            let n = rest.len().min(room - read);
+    /// Whether nothing is here, and something on its way.
+    pub fn is_waiting(&self) -> bool {
+        self.streaming && self.end.is_none() && self.len() == 0
+    }
+
+    /// Hands out at most `room` bytes, in one piece. `Item(0)` is the end, if there is room.
+    pub fn read(&mut self, room: usize, put: impl FnOnce(&[u8])) -> Next<io::Result<usize>> {
+        let rest = &self.bytes[self.read..];
+        let n = rest.len().min(room);
+        if n > 0 {
             put(&rest[..n]);
-            chunk.read += n;
-            read += n;
-            if chunk.read == chunk.bytes.len() {
-                self.bytes.pop_front();
+            self.read += n;
+            if self.read == self.bytes.len() {
+                self.forget_read();
             }
-        }
-        if read > 0 {
-            return Next::Item(Ok(read));
+            return Next::Item(Ok(n));
         }
         match self.next_end() {
             Some(Ok(())) => Next::Item(Ok(0)),
@@ -105,19 +108,30 @@ impl Inbound {
         }
     }
 
+    /// An idle source keeps no more memory than a small message takes.
+    fn forget_read(&mut self) {
+        if self.bytes.capacity() > KEEP {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+        self.read = 0;
+    }
+
     fn nothing<T>(&self) -> Next<T> {
         if self.streaming { Next::OnItsWay } else { Next::AskKernel }
     }
 }
 
 /// The io_uring driver's side.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the io_uring driver"))]
 impl Inbound {
     /// Bytes arrived.
-    pub fn received(&mut self, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            self.bytes.push_back(Chunk { bytes, read: 0 });
+    pub fn received(&mut self, bytes: &[u8]) {
+        // Whoever reads a little at a time does not make it grow for ever.
+        if self.read > self.bytes.len() / 2 {
+            self.bytes.drain(..self.read);
+            self.read = 0;
         }
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// A connection arrived.
@@ -152,8 +166,8 @@ mod tests {
     #[test]
     fn bytes_come_out_in_order_across_chunks() {
         let mut inbound = Inbound::default();
-        inbound.received(b"hello ".to_vec());
-        inbound.received(b"world".to_vec());
+        inbound.received(b"hello ");
+        inbound.received(b"world");
         inbound.ended(End::Eof);
         assert_eq!(inbound.len(), 11);
         assert_eq!(read(&mut inbound, 4), b"hell");
@@ -167,7 +181,7 @@ mod tests {
     #[test]
     fn an_error_is_reported_once_and_behind_the_bytes() {
         let mut inbound = Inbound::default();
-        inbound.received(b"x".to_vec());
+        inbound.received(b"x");
         inbound.ended(End::Failed(Errno::CONNRESET));
         assert_eq!(read(&mut inbound, 8), b"x");
         assert!(matches!(inbound.read(8, |_| {}), Next::Item(Err(e)) if e.kind() == io::ErrorKind::ConnectionReset));

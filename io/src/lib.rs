@@ -7,10 +7,10 @@
 //! 3. `operation`: attempt, wait, attempt again: the one shape of all operations
 //! 4. `source`: a descriptor that operations wait on, and how a wait comes about
 //! 5. `reactor`: which driver a run has, and the seam that drivers fit into
-//! 6. `epoll`: the driver for every kernel
+//! 6. `epoll`: the driver for every kernel; `uring`: the one for newer kernels
 //!
 //! Beside them: `readiness` (what is known without asking the kernel), `inbound` (what was received ahead of the reader), `buf`
-//! ([buffers that an operation owns](IoBuf)), `error`, `wake`.
+//! ([buffers that an operation owns](IoBuf)), `bell` (what wakes a driver), `error`, `wake`.
 //!
 //! ```
 //! use trefoil_io::net::{TcpListener, TcpStream};
@@ -28,6 +28,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod bell;
 mod buf;
 mod builder;
 mod epoll;
@@ -38,7 +39,6 @@ mod operation;
 mod reactor;
 mod readiness;
 mod source;
-#[allow(dead_code, unused_imports, reason = "the io_uring driver, which is to use it, comes next")]
 mod uring;
 mod wake;
 

@@ -8,8 +8,7 @@
 //! | function | called | must |
 //! | --- | --- | --- |
 //! | `attach` | before the first wait of a source, and before the first in a direction that `registration.interest` lacks | set `registration` (under the table's lock and the source's), so that waits in that direction are reported; do nothing if the source was registered elsewhere meanwhile |
-//! | `must_arm` | at each wait, under the lock of the source | say (with a clone of itself) whether `arm` is to be called |
-//! | `arm` | at each wait after the lock was released, when the wait can be found | see to it that what is wanted happens: submit, or send a message to the home thread; nothing if that is under way |
+//! | `order` | at each wait, under the lock of the source | say what has to be done for it, beyond being registered. It is sent when the lock was released and the wait can be found |
 //! | `detach` | when the source is dropped, by then in no wait | forget the source: after this nothing of the driver uses its descriptor, but for what the kernel has not let go of |
 //! | `waits_began`, `waits_ended` | with each change of `State::waiting` that the driver does not make itself | keep count, for `in_flight` |
 //!
@@ -18,8 +17,7 @@
 //! | function | says |
 //! | --- | --- |
 //! | [`Shared::notify`](crate::source::Shared::notify) | ask the kernel again: what readiness is |
-//! | [`Shared::expect_delivery`](crate::source::Shared::expect_delivery) | an operation of the kernel brings bytes or connections from now on: do not ask |
-//! | [`Shared::deliver`](crate::source::Shared::deliver) | here they are; or the end; or: that operation is over |
+//! | [`Shared::report`](crate::source::Shared::report) | here are bytes, or a connection, or the end of them; or: the operation that was ordered is over |
 //! | [`Shared::orphan`](crate::source::Shared::orphan) | the run is over: find another home |
 //!
 //! A cancel of a wait is no business of the driver's: it ends the wait at once, and what the kernel does nonetheless is
@@ -28,7 +26,9 @@
 use crate::builder::RunError;
 use crate::epoll;
 use crate::error;
-use crate::source::{Shared, Want};
+use crate::readiness::Readiness;
+use crate::source::{Shared, State, Want};
+use crate::uring::{driver::Uring, home as uring};
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -94,6 +94,7 @@ pub(crate) struct Settings {
 /// The driver of a run.
 #[derive(Debug)]
 pub(crate) enum Reactor {
+    IoUring(Uring),
     Epoll(epoll::Epoll),
 }
 
@@ -131,11 +132,9 @@ impl Reactor {
         }
     }
 
-    fn make(kind: DriverKind, _settings: Settings) -> io::Result<Self> {
+    fn make(kind: DriverKind, settings: Settings) -> io::Result<Self> {
         match kind {
-            DriverKind::IoUring => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, "the io_uring driver is not built yet"))
-            }
+            DriverKind::IoUring => Uring::new(settings.ring_entries).map(Reactor::IoUring),
             DriverKind::Epoll => epoll::Epoll::new().map(Reactor::Epoll),
         }
     }
@@ -143,6 +142,7 @@ impl Reactor {
     /// The home that the run on this thread gives to sources.
     pub fn current() -> io::Result<Home> {
         with_driver::<Reactor, _>(|reactor| match reactor {
+            Reactor::IoUring(uring) => Home::IoUring(uring.home().clone()),
             Reactor::Epoll(epoll) => Home::Epoll(epoll.home().clone()),
         })
         .ok_or_else(error::no_reactor)
@@ -150,6 +150,7 @@ impl Reactor {
 
     fn driver(&self) -> &dyn Driver {
         match self {
+            Reactor::IoUring(uring) => uring,
             Reactor::Epoll(epoll) => epoll,
         }
     }
@@ -162,12 +163,14 @@ impl Driver for Reactor {
 
     fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
+            Reactor::IoUring(uring) => uring.park(timeout),
             Reactor::Epoll(epoll) => epoll.park(timeout),
         }
     }
 
     fn poll(&self) -> io::Result<()> {
         match self {
+            Reactor::IoUring(uring) => uring.poll(),
             Reactor::Epoll(epoll) => epoll.poll(),
         }
     }
@@ -188,43 +191,46 @@ impl Driver for Reactor {
 /// What a source holds of its driver. See the module.
 #[derive(Clone, Debug)]
 pub(crate) enum Home {
+    IoUring(Arc<uring::Home>),
     Epoll(Arc<epoll::Home>),
 }
 
 impl Home {
     pub fn attach(&self, source: &Arc<Shared>, want: Want) -> io::Result<()> {
         match self {
+            Home::IoUring(home) => {
+                home.attach(source);
+                Ok(())
+            }
             Home::Epoll(home) => home.attach(source, want),
         }
     }
 
-    /// A clone of itself where each wait has to be armed: not where edges are reported anyway.
-    pub fn must_arm(&self) -> Option<Home> {
-        match self {
+    /// What has to be done for a wait that is about to begin: nothing where edges are reported anyway.
+    pub fn order(state: &mut State, readiness: &Readiness, want: Want) -> Option<uring::Order> {
+        match &state.registration.as_ref()?.home {
+            Home::IoUring(_) => uring::Home::order(state, readiness, want),
             Home::Epoll(_) => None,
-        }
-    }
-
-    pub fn arm(&self, _source: &Arc<Shared>, _want: Want) -> io::Result<()> {
-        match self {
-            Home::Epoll(_) => Ok(()),
         }
     }
 
     pub fn detach(&self, source: &Arc<Shared>, key: u64) {
         match self {
+            Home::IoUring(home) => home.detach(key),
             Home::Epoll(home) => home.detach(source, key),
         }
     }
 
     pub fn waits_began(&self, n: usize) {
         match self {
+            Home::IoUring(home) => home.waits_began(n),
             Home::Epoll(home) => home.waits_began(n),
         }
     }
 
     pub fn waits_ended(&self, n: usize) {
         match self {
+            Home::IoUring(home) => home.waits_ended(n),
             Home::Epoll(home) => home.waits_ended(n),
         }
     }

@@ -14,7 +14,7 @@
 //!   2 it would block: readiness.clear                           b lock; found waiting? unset, park.complete; unlock
 //!   3 park.begin                                                c wake
 //!   4 lock; ready again? ── yes: unlock, park.end, back to 1
-//!     set waiting; unlock; home.arm
+//!     set waiting, order; unlock; send the order
 //! ```
 //!
 //! Either 4 comes first, and b finds the wait; or b does, and 4 sees what a has set. Nothing is handed over in a wake-up: it means
@@ -106,6 +106,8 @@ pub(crate) struct Registration {
     pub key: u64,
     /// The directions that are watched.
     pub interest: u32,
+    /// The directions for which an operation is under way, or on its way, where waits are [ordered](Home::order).
+    pub armed: u32,
 }
 
 /// What is guarded by the lock of a source.
@@ -118,6 +120,18 @@ pub(crate) struct State {
     claimed: u32,
     /// Boxed: few sources ever have one, and an idle connection should cost little.
     pub inbound: Option<Box<Inbound>>,
+}
+
+impl State {
+    /// The driver's operation for a direction is over.
+    pub fn disarm(&mut self, direction: Direction) {
+        if let Some(registration) = &mut self.registration {
+            registration.armed &= !direction.flag();
+        }
+        if let (Direction::Read, Some(inbound)) = (direction, &mut self.inbound) {
+            inbound.set_streaming(false);
+        }
+    }
 }
 
 #[cfg(not(trefoil_loom))]
@@ -171,18 +185,22 @@ impl Shared {
         self.complete(&mut self.lock(), flags, wake)
     }
 
-    /// The same, with something for the reader: `deliver` puts it in the queue.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the io_uring driver"))]
-    pub fn deliver(&self, deliver: impl FnOnce(&mut Inbound), wake: &mut WakeList) -> usize {
+    /// The same, where there is more to say than that.
+    pub fn report(&self, flags: u32, report: impl FnOnce(&mut State), wake: &mut WakeList) -> usize {
         let mut state = self.lock();
-        deliver(state.inbound.get_or_insert_default());
-        self.readiness.set(READ | INBOUND);
-        self.complete(&mut state, READ, wake)
+        report(&mut state);
+        self.readiness.set(flags);
+        self.complete(&mut state, flags, wake)
     }
 
-    /// An operation of the kernel is about to bring what there is to read (or to accept): until `deliver` says that it is over, nobody
-    /// asks the kernel directly, which would put bytes out of order.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the io_uring driver"))]
+    /// The same, with something for the reader: `deliver` puts it in the queue.
+    #[cfg(test)]
+    pub fn deliver(&self, deliver: impl FnOnce(&mut Inbound), wake: &mut WakeList) -> usize {
+        self.report(READ | INBOUND, |state| deliver(state.inbound.get_or_insert_default()), wake)
+    }
+
+    /// What an order of io_uring does: from here on the kernel brings what there is to read.
+    #[cfg(test)]
     pub fn expect_delivery(&self) {
         let mut state = self.lock();
         state.inbound.get_or_insert_default().set_streaming(true);
@@ -193,6 +211,7 @@ impl Shared {
     pub fn orphan(&self, wake: &mut WakeList) -> usize {
         let mut state = self.lock();
         let registration = state.registration.take();
+        state.disarm(Direction::Read);
         self.readiness.set(READ | WRITE);
         let ended = self.complete(&mut state, READ | WRITE, wake);
         drop(state);
@@ -202,7 +221,7 @@ impl Shared {
 
     /// \[FOUND\]: unset and completed under the lock.
     fn complete(&self, state: &mut State, flags: u32, wake: &mut WakeList) -> usize {
-        let found = state.waiting & flags;
+        let found = state.waiting & flags & (READ | WRITE);
         if found == 0 {
             return 0;
         }
@@ -280,13 +299,14 @@ impl Source {
     /// # Errors
     /// If something was received that nobody has read: it would be lost.
     pub fn into_fd(mut self) -> io::Result<OwnedFd> {
+        // First this: until then the driver may receive.
+        self.close();
         let ahead = self.shared.lock().inbound.as_ref().map_or(0, |inbound| inbound.len());
         if ahead > 0 {
             return Err(io::Error::other(format!(
                 "{ahead} bytes or connections were received ahead and would be lost: read them first"
             )));
         }
-        self.close();
         match Arc::get_mut(&mut self.shared) {
             // The parks stay where they are: [PINNED].
             Some(shared) => Ok(shared.fd.take().expect("taken once")),
@@ -358,11 +378,11 @@ impl Source {
                 && registration.interest & flag != 0
             {
                 registration.home.waits_began(1);
-                let arm = registration.home.must_arm();
+                let order = Home::order(&mut state, &shared.readiness, want);
                 state.waiting |= flag;
                 drop(state);
-                if let Some(home) = arm
-                    && let Err(error) = home.arm(shared, want)
+                if let Some(order) = order
+                    && let Err(error) = order.send()
                 {
                     // SAFETY: the caller's promise.
                     unsafe { self.end(want.direction()) };
@@ -471,7 +491,13 @@ impl<'a> Ready<'a> {
         }
         let mut state = self.shared.lock();
         match state.inbound.as_mut().map_or(Next::AskKernel, |inbound| take(inbound)) {
-            Next::Item(result) => Some(result),
+            Next::Item(result) => {
+                // More will be heard of: the next attempt need not look.
+                if state.inbound.as_ref().is_some_and(|inbound| inbound.is_waiting()) {
+                    self.shared.readiness.clear(self.seen, READ);
+                }
+                Some(result)
+            }
             Next::OnItsWay => Some(Err(io::ErrorKind::WouldBlock.into())),
             Next::AskKernel => {
                 // Under the lock, as `deliver` and `unread` set it.

@@ -12,6 +12,11 @@ impl WakeList {
         self.0.push(waker);
     }
 
+    /// Whether there is nobody to wake.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Wakes all that are here, and keeps the memory. Called without locks: a waker is user code.
     pub fn wake(&mut self) {
         let mut panicked = None;

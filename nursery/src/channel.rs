@@ -339,8 +339,8 @@ impl<T> Sender<T> {
     /// # Cancellation
     /// The item was not sent (R98). One that a receiver took first was: then the send has succeeded.
     #[track_caller]
-    pub fn send(&self, item: T) -> Send<'_, T> {
-        Send {
+    pub fn send(&self, item: T) -> SendFuture<'_, T> {
+        SendFuture {
             handle: &self.handle,
             waiter: self.handle.queue.waiter(),
             item: Some(item),
@@ -401,8 +401,8 @@ impl<T> Receiver<T> {
     /// No item is lost: one that was handed over first is returned (R18), and one handed to a receive that is then dropped goes to
     /// the next receiver, or back to the front (N5).
     #[track_caller]
-    pub fn recv(&self) -> Recv<'_, T> {
-        Recv { handle: &self.handle, waiter: self.handle.queue.waiter(), wait: Wait::new(Reason::Receive) }
+    pub fn recv(&self) -> RecvFuture<'_, T> {
+        RecvFuture { handle: &self.handle, waiter: self.handle.queue.waiter(), wait: Wait::new(Reason::Receive) }
     }
 
     /// Receives an item if there is one now.
@@ -515,20 +515,20 @@ fn debug<T>(name: &str, handle: &Handle<T>, f: &mut fmt::Formatter<'_>) -> fmt::
 
 /// The future of [`Sender::send`].
 #[must_use = "a send does nothing until it is awaited"]
-pub struct Send<'a, T> {
+pub struct SendFuture<'a, T> {
     handle: &'a Handle<T>,
     waiter: Waiter<'a, State<T>, Slot<T>, 2>,
     item: Option<T>,
     wait: Wait,
 }
 
-impl<T> fmt::Debug for Send<'_, T> {
+impl<T> fmt::Debug for SendFuture<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Send").field(&self.waiter).finish()
+        f.debug_tuple("SendFuture").field(&self.waiter).finish()
     }
 }
 
-impl<T> Future for Send<'_, T> {
+impl<T> Future for SendFuture<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -563,19 +563,19 @@ impl<T> Future for Send<'_, T> {
 
 /// The future of [`Receiver::recv`].
 #[must_use = "a receive does nothing until it is awaited"]
-pub struct Recv<'a, T> {
+pub struct RecvFuture<'a, T> {
     handle: &'a Handle<T>,
     waiter: Waiter<'a, State<T>, Slot<T>, 2>,
     wait: Wait,
 }
 
-impl<T> fmt::Debug for Recv<'_, T> {
+impl<T> fmt::Debug for RecvFuture<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Recv").field(&self.waiter).finish()
+        f.debug_tuple("RecvFuture").field(&self.waiter).finish()
     }
 }
 
-impl<T> Future for Recv<'_, T> {
+impl<T> Future for RecvFuture<'_, T> {
     type Output = Result<Option<T>, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -597,7 +597,7 @@ impl<T> Future for Recv<'_, T> {
     }
 }
 
-impl<T> Drop for Recv<'_, T> {
+impl<T> Drop for RecvFuture<'_, T> {
     fn drop(&mut self) {
         // SAFETY: pinned, and not moved.
         let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };

@@ -13,7 +13,8 @@ mod start;
 pub mod sync;
 
 pub use channel::{
-    ChannelStatistics, Receiver, Recv, Send, SendError, Sender, TryRecvError, TrySendError, channel, unbounded,
+    ChannelStatistics, Receiver, RecvFuture, SendError, SendFuture, Sender, TryRecvError, TrySendError, channel,
+    unbounded,
 };
 pub use event::{Event, WaitEvent};
 pub use join::Join;

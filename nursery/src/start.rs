@@ -201,7 +201,7 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
             let started = Started { queue: queue.clone(), child: handle.clone(), nursery, _s: PhantomData };
             let body = root.run(child(started));
             let (ended, failed) = (Ended { queue: queue.clone() }, error.clone());
-            let _: Join<'_, ()> = self.spawn_any(
+            drop::<Join<'_, ()>>(self.spawn_any(
                 async move {
                     let result = body.await.unwrap_or_else(|| Err(Cancelled::delivered().into()));
                     let mut state = ended.queue.lock();
@@ -215,7 +215,7 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
                     Ok(())
                 },
                 place,
-            );
+            ));
             Caller { queue: queue.clone(), child: handle, nursery, place, waits: true }
         };
         // The cancellation of the caller arrives by way of the child (R68).

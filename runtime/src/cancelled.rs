@@ -139,7 +139,7 @@ impl CancelAware for Box<dyn Error + Send + Sync> {
     }
 }
 
-/// A deadline passed before the work under it was done: what [`fail_after`](https://docs.rs/trefoil) returns.
+/// A deadline passed before the work under it was done: what `fail_after` returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimedOut(());
 

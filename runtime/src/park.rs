@@ -156,7 +156,6 @@ impl Wait {
 pub(crate) struct Links {
     pub prev: *const Park,
     pub next: *const Park,
-    pub task: *const Header,
     pub wait: Wait,
     pub since: u64,
 }
@@ -169,6 +168,8 @@ pub struct Park {
     waker: UnsafeCell<Option<Waker>>,
     /// Written under the lock, read by the owner without it.
     pub(crate) scope: AtomicPtr<Scope>,
+    /// The task that waits. As `scope`.
+    pub(crate) task: AtomicPtr<Header>,
     tree: Cell<Option<&'static Tree>>,
     pub(crate) links: UnsafeCell<Links>,
     _pinned: PhantomPinned,
@@ -232,11 +233,11 @@ impl Park {
             index: Cell::new(NOWHERE),
             waker: UnsafeCell::new(None),
             scope: AtomicPtr::new(ptr::null_mut()),
+            task: AtomicPtr::new(ptr::null_mut()),
             tree: Cell::new(None),
             links: UnsafeCell::new(Links {
                 prev: ptr::null(),
                 next: ptr::null(),
-                task: ptr::null(),
                 wait: Wait { reason: Reason::Forever, place, abort: Abort::AtOnce, until: u64::MAX },
                 since: 0,
             }),
@@ -309,7 +310,7 @@ impl Park {
 
     /// Looks whether the wait is over: `Ok` completed, `Err` cancelled. Keeps the waker up to date otherwise.
     ///
-    /// A wait that is polled in another scope than before belongs to that one from now on.
+    /// A wait that is polled in another scope or task than before belongs to that one from now on.
     ///
     /// # Safety
     /// \[OWNER\].
@@ -319,7 +320,9 @@ impl Park {
             debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
             let frame = context::frame();
             let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
-            if !ptr::eq(self.scope.load(Ordering::Relaxed), frame.scope) {
+            if !ptr::eq(self.scope.load(Ordering::Relaxed), frame.scope)
+                || !ptr::eq(self.task.load(Ordering::Relaxed), frame.task)
+            {
                 self.adopt(tree, frame.scope, frame.task);
             }
             state = self.refresh(cx);

@@ -63,7 +63,7 @@ impl PlacedRoot {
 
     /// A body in the scope, polled wherever it is.
     pub fn run<F: Future>(self, body: F) -> PlacedBody<F> {
-        PlacedBody { body: Some(body), root: self, begun: false }
+        PlacedBody { body: Some(body), root: self }
     }
 }
 
@@ -78,7 +78,6 @@ impl Drop for PlacedRoot {
 pub struct PlacedBody<F> {
     body: Option<F>,
     root: PlacedRoot,
-    begun: bool,
 }
 
 impl<F: Future> Future for PlacedBody<F> {
@@ -90,15 +89,13 @@ impl<F: Future> Future for PlacedBody<F> {
         let scope: &Scope = &this.root.placed.scope;
         let frame = context::frame();
         let Some(tree) = frame.tree else { context::outside("a child") };
-        if scope.parent.load(Ordering::Relaxed).is_null() {
-            // The scope above it is gone: it belongs where it is polled.
+        if scope.parent.load(Ordering::Relaxed).is_null() || !scope.is_in(tree) {
+            // The scope above it is gone, or is that of a caller in another thread's run: it belongs where it is polled.
             // SAFETY: [HELD].
             unsafe { scope.relink(tree, frame.scope, frame.task) };
         }
         if let Some(mut locked) = scope.lock() {
-            if !std::mem::replace(&mut this.begun, true) {
-                locked.set_task(scope, frame.task);
-            }
+            locked.set_task(scope, frame.task);
             let old = locked.set_waker(scope, cx.waker().clone());
             drop(locked);
             drop(old);
@@ -136,7 +133,7 @@ impl<F: Future> Future for PlacedBody<F> {
 impl<F> Drop for PlacedBody<F> {
     fn drop(&mut self) {
         if self.body.is_some() {
-            let _entered = Entered::scope(&*self.root.placed.scope);
+            let _entered = Entered::new(context::frame_in(&self.root.placed.scope));
             // SAFETY: dropped in place.
             unsafe { Pin::new_unchecked(&mut self.body) }.set(None);
         }

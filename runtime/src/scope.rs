@@ -94,7 +94,6 @@ pub(crate) struct Links {
     pub last_park: *const Park,
     pub index: u32,
     pub waker: Option<Waker>,
-    pub task: *const Header,
     pub cause: Option<Cause>,
 }
 
@@ -107,6 +106,8 @@ pub struct Scope {
     tree: AtomicPtr<Tree>,
     pub(crate) deadline: AtomicU64,
     pub(crate) parent: AtomicPtr<Scope>,
+    /// The task that polls it, while that counts it. Written under the lock, read by the owner without it.
+    pub(crate) task: AtomicPtr<Header>,
     /// The children of a nursery, for the task tree.
     pub(crate) ready: AtomicPtr<crate::ready::Ready>,
     pub(crate) links: UnsafeCell<Links>,
@@ -139,6 +140,7 @@ impl Scope {
             tree: AtomicPtr::new(ptr::null_mut()),
             deadline: AtomicU64::new(u64::MAX),
             parent: AtomicPtr::new(ptr::null_mut()),
+            task: AtomicPtr::new(ptr::null_mut()),
             ready: AtomicPtr::new(ptr::null_mut()),
             links: UnsafeCell::new(Links {
                 prev: ptr::null(),
@@ -149,7 +151,6 @@ impl Scope {
                 last_park: ptr::null(),
                 index: NOWHERE,
                 waker: None,
-                task: ptr::null(),
                 cause: None,
             }),
             _pinned: PhantomPinned,
@@ -175,10 +176,9 @@ impl Scope {
         self.ready.store(ready.cast_mut(), Ordering::Release);
     }
 
-    /// The task that opened it. Under the lock of the tree.
+    /// The task that polls it. Under the lock of the tree it is there.
     pub(crate) fn task(&self) -> *const Header {
-        // SAFETY: [LOCKED] of the tree.
-        self.links.with(|links| unsafe { (*links).task })
+        self.task.load(Ordering::Relaxed)
     }
 
     /// Whether operations in this scope are cancelled: one load.

@@ -87,6 +87,10 @@ impl<S: Deref<Target = Scope>> Entry<S> {
             if !ptr::eq(self.scope.parent.load(std::sync::atomic::Ordering::Relaxed), frame.scope) {
                 // SAFETY: it is linked, or was let go.
                 unsafe { self.scope.relink(tree, frame.scope, frame.task) };
+            } else if !ptr::eq(self.scope.task(), frame.task)
+                && let Some(mut locked) = self.scope.lock()
+            {
+                locked.set_task(&self.scope, frame.task);
             }
             if self.scope.has(WAKER_SET) && waker == self.waker {
                 return;
@@ -198,12 +202,12 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
         };
         match polled {
             Poll::Ready(output) => {
-                Self::drop_body(body, &*this.entry.scope);
+                Self::drop_body(body, &this.entry.scope);
                 Poll::Ready(Some(output))
             }
             Poll::Pending if this.entry.is_stuck(cx) => {
                 tracing::debug!(scope = %this.entry.scope().place, "a cancelled scope pended on nothing known, and its body was dropped (N13)");
-                Self::drop_body(body, &*this.entry.scope);
+                Self::drop_body(body, &this.entry.scope);
                 Poll::Ready(None)
             }
             Poll::Pending => Poll::Pending,

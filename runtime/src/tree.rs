@@ -280,7 +280,7 @@ impl Locked<'_> {
                 let scope = &mut *scope;
                 park.links.with_mut(|links| {
                     let links = &mut *links;
-                    links.task = task;
+                    park.task.store(task.cast_mut(), Ordering::Relaxed);
                     links.next = ptr::null();
                     links.prev = scope.last_park;
                 });
@@ -307,9 +307,9 @@ impl Locked<'_> {
         unsafe {
             let (prev, next) = park.links.with_mut(|links| {
                 let links = &mut *links;
-                if !links.task.is_null() {
-                    (*links.task).waits_sub(1);
-                    links.task = ptr::null();
+                let task = park.task.swap(ptr::null_mut(), Ordering::Relaxed);
+                if !task.is_null() {
+                    (*task).waits_sub(1);
                 }
                 (links.prev, links.next)
             });
@@ -343,7 +343,7 @@ impl Locked<'_> {
                 if let Completed::Won(waker) = park.abort() {
                     // Its waker is woken after the lock: until it has been polled it is not to be taken for one that waits for nothing.
                     // SAFETY: [LOCKED]: a task that a linked park names is there.
-                    if let Some(task) = unsafe { park.links.with(|links| (*links).task).as_ref() } {
+                    if let Some(task) = unsafe { park.task.load(Ordering::Relaxed).as_ref() } {
                         task.tell();
                     }
                     self.unlink_park(park);
@@ -358,6 +358,7 @@ impl Locked<'_> {
     /// Puts a scope under another (or makes it the root), and gives it the state that follows (R2, R6, R22).
     pub(crate) fn link_scope(&mut self, scope: &Scope, parent: *const Scope, task: *const Header) {
         scope.parent.store(parent.cast_mut(), Ordering::Relaxed);
+        scope.task.store(task.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]; `parent` and `task` are current.
         unsafe {
             if !task.is_null() {
@@ -381,7 +382,6 @@ impl Locked<'_> {
             scope.links.with_mut(|links| {
                 (*links).prev = prev;
                 (*links).next = ptr::null();
-                (*links).task = task;
             });
         }
         self.refresh(scope);
@@ -391,7 +391,8 @@ impl Locked<'_> {
     /// polled next.
     pub(crate) fn reparent(&mut self, scope: &Scope, parent: &Scope) {
         // SAFETY: [LOCKED].
-        let (prev, next, task) = scope.links.with(|links| unsafe { ((*links).prev, (*links).next, (*links).task) });
+        let (prev, next) = scope.links.with(|links| unsafe { ((*links).prev, (*links).next) });
+        let task = scope.task.load(Ordering::Relaxed);
         if !parent.is_in(self.tree) {
             let waker = self.unlink_scope(scope);
             self.wakers.push(waker);
@@ -406,12 +407,15 @@ impl Locked<'_> {
         self.link_scope(scope, parent, task);
     }
 
-    /// Names the task in which a scope that is linked already runs.
+    /// Names the task in which a scope that is linked runs from now on.
     pub(crate) fn set_task(&mut self, scope: &Scope, task: *const Header) {
-        // SAFETY: [LOCKED]; `task` is current.
+        let before = scope.task.swap(task.cast_mut(), Ordering::Relaxed);
+        // SAFETY: [LOCKED]: a task that a linked scope names is there; `task` is current.
         unsafe {
-            let before = scope.links.with_mut(|links| std::mem::replace(&mut (*links).task, task));
-            if before.is_null() && !task.is_null() {
+            if !before.is_null() {
+                (*before).waits_sub(1);
+            }
+            if !task.is_null() {
                 (*task).waits_add(1);
             }
         }
@@ -485,9 +489,9 @@ impl Locked<'_> {
         unsafe {
             let (prev, next, index, waker) = scope.links.with_mut(|links| {
                 let links = &mut *links;
-                if !links.task.is_null() {
-                    (*links.task).waits_sub(1);
-                    links.task = ptr::null();
+                let task = scope.task.swap(ptr::null_mut(), Ordering::Relaxed);
+                if !task.is_null() {
+                    (*task).waits_sub(1);
                 }
                 let gone = (links.prev, links.next, links.index, links.waker.take());
                 (links.prev, links.next) = (ptr::null(), ptr::null());
@@ -511,19 +515,15 @@ impl Locked<'_> {
         while !node.is_null() {
             // SAFETY: [LOCKED].
             unsafe {
-                let mut park = (*node).links.with_mut(|links| {
-                    if ptr::eq((*links).task, task) {
-                        (*links).task = ptr::null();
-                    }
-                    (*links).first_park
-                });
+                if ptr::eq((*node).task.load(Ordering::Relaxed), task) {
+                    (*node).task.store(ptr::null_mut(), Ordering::Relaxed);
+                }
+                let mut park = (*node).links.with(|links| (*links).first_park);
                 while !park.is_null() {
-                    park = (*park).links.with_mut(|links| {
-                        if ptr::eq((*links).task, task) {
-                            (*links).task = ptr::null();
-                        }
-                        (*links).next
-                    });
+                    if ptr::eq((*park).task.load(Ordering::Relaxed), task) {
+                        (*park).task.store(ptr::null_mut(), Ordering::Relaxed);
+                    }
+                    park = (*park).links.with(|links| (*links).next);
                 }
             }
             node = self.after(node, top, true);
@@ -715,7 +715,7 @@ impl Locked<'_> {
             let mut park = scope.links.with(|links| (*links).first_park);
             while !park.is_null() {
                 park = (*park).links.with(|links| {
-                    all.push(((*links).task, (*links).wait, (*links).since));
+                    all.push(((*park).task.load(Ordering::Relaxed).cast_const(), (*links).wait, (*links).since));
                     (*links).next
                 });
             }

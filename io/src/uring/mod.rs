@@ -1,5 +1,7 @@
-//! The io_uring ring itself: entries, queues, mappings, provided buffers. No runtime logic lives below this line of the
-//! crate: who waits for an operation, what it owns and when it is cancelled is the driver's business.
+//! io_uring: the driver ([`driver`] has the map of it), and the ring that it drives.
+//!
+//! The rest of this page is about the ring itself: entries, queues, mappings, provided buffers. Who waits for an operation,
+//! what it owns and when it is cancelled is the driver's business.
 //!
 //! | file | its one job |
 //! | --- | --- |
@@ -62,12 +64,24 @@
 //! flight afterwards. To keep the promise of HONEST-ENTRY, drain first ([`Ring::cancel_all`], then `enter` and `pop`
 //! until nothing is in flight), or leak what is in flight together with [`Ring::leak`] and [`BufRing::leak`].
 
+#[allow(dead_code, reason = "some of it is for tests to look at")]
 pub mod buf_ring;
+mod core;
+pub(crate) mod driver;
+pub(crate) mod home;
+mod outgoing;
+#[allow(dead_code, reason = "some of it is for models and tests to look at")]
 pub mod queue;
+#[allow(dead_code, reason = "some of it is for tests to look at")]
 pub mod ring;
+mod slots;
+#[allow(dead_code, reason = "the entries for files come before files do")]
 pub mod sys;
 
-pub use buf_ring::{BufRing, Lent};
-pub use queue::Full;
-pub use ring::{Entered, Ring, Setup};
-pub use sys::{Cqe, Sqe};
+#[allow(unused_imports, reason = "named by the page above, and by models")]
+pub use {
+    buf_ring::{BufRing, Lent},
+    queue::Full,
+    ring::Ring,
+    sys::{Cqe, Sqe},
+};

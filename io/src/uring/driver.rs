@@ -1,0 +1,135 @@
+//! The io_uring driver.
+//!
+//! | file | its one job |
+//! | --- | --- |
+//! | `driver` | [`Uring`]: sleeping, looking, tearing down |
+//! | `home` | what sources hold of it, on any thread |
+//! | `core` | what is under way for whom, and what completions mean |
+//! | `outgoing` | entries and cancels on their way to the kernel |
+//! | `slots` | keys that are never used twice |
+//!
+//! # Which operations
+//!
+//! Operations try the plain system call first, as on epoll ([`operation`](crate::operation)); the ring comes in when it says that it would
+//! block. Then a receive (an accept) is armed that completes again and again, into the source's queue ([`inbound`](crate::inbound)); for the
+//! writing direction, a poll that completes once. One system call per turn of the loop submits all of that, and sleeps.
+//!
+//! What is cancelled is a *wait*, and ends at once: the receive goes on, and what it brings stays in the queue. So a cancelled read has not
+//! happened (R36), and there is no completion that it would have to wait for (N8).
+
+use super::core::Core;
+use super::home::Home;
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use trefoil_runtime::{Driver, Unpark};
+
+/// Entries of the submission queue, if nothing else was asked for.
+const ENTRIES: u32 = 256;
+
+/// How long the end of a run waits for the kernel.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The driver. See the module.
+#[derive(Debug)]
+pub(crate) struct Uring {
+    home: Arc<Home>,
+    /// `None` when the run is over.
+    core: RefCell<Option<Box<Core>>>,
+}
+
+impl Uring {
+    /// For the run that is about to begin on this thread.
+    ///
+    /// # Errors
+    /// Where there is no io_uring, or it is forbidden, or descriptors or memory are short.
+    pub fn new(entries: Option<u32>) -> io::Result<Self> {
+        let core = Core::new(entries.unwrap_or(ENTRIES))?;
+        Ok(Self { home: core.home().clone(), core: RefCell::new(Some(Box::new(core))) })
+    }
+
+    pub fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    /// `None` when the run is over, and in the middle of a dispatch.
+    pub(super) fn with_core<R>(&self, f: impl FnOnce(&mut Core) -> R) -> Option<R> {
+        self.core.try_borrow_mut().ok()?.as_deref_mut().map(f)
+    }
+
+    /// Submits, waits (if nothing happened meanwhile), and dispatches.
+    fn look(&self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
+        let mut core = self.core.borrow_mut();
+        let Some(this) = core.as_mut() else { return Ok(()) };
+        let looked = self.home.take_requests(this).and_then(|()| {
+            // A detach may have dispatched.
+            this.enter(if this.wake.is_empty() { min_complete } else { 0 }, timeout)?;
+            this.dispatch()
+        });
+        let (mut wake, mut gone) = (std::mem::take(&mut this.wake), std::mem::take(&mut this.gone));
+        drop(core);
+        let _muffled = self.home.bell().muffle();
+        wake.wake();
+        gone.clear();
+        // The memory is used again.
+        self.with_core(|core| {
+            if core.wake.is_empty() && core.gone.is_empty() {
+                (core.wake, core.gone) = (wake, gone);
+            }
+        });
+        looked
+    }
+}
+
+impl Driver for Uring {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.look(1, timeout)
+    }
+
+    fn poll(&self) -> io::Result<()> {
+        let news = self.with_core(|core| core.has_news() || !core.wake.is_empty());
+        if news == Some(true) || self.home.is_asked() { self.look(0, None) } else { Ok(()) }
+    }
+
+    fn unparker(&self) -> Arc<dyn Unpark> {
+        self.home.bell().clone()
+    }
+
+    /// Who waits. What goes on without anybody who waits (a receive between two reads) is not counted: nothing comes of it.
+    fn in_flight(&self) -> usize {
+        self.home.waits()
+    }
+
+    fn shutdown(&self) {
+        self.home.close();
+        let Some(mut core) = self.core.borrow_mut().take() else { return };
+        // Detached sources are dealt with by the drain, too; armed ones need not be any more.
+        match core.drain(PATIENCE) {
+            Ok(true) => {}
+            outcome => {
+                let error = outcome.err();
+                tracing::error!(
+                    operations = core.under_way(),
+                    error = error.as_ref().map(tracing::field::display),
+                    "the kernel did not let go of all operations of this run: their memory is leaked"
+                );
+            }
+        }
+        core.orphan_all();
+        let (mut wake, gone) = (std::mem::take(&mut core.wake), std::mem::take(&mut core.gone));
+        drop(core);
+        wake.wake();
+        drop(gone);
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
