@@ -74,8 +74,8 @@ fn operations_are_send_and_sync() {
     // They are pinned once they wait.
     assert_not!(sleep(std::time::Duration::ZERO), Unpin);
     assert_not!(any::<WaitEvent<'static>>(), Unpin);
-    assert_not!(any::<Recv<'static, u8>>(), Unpin);
-    assert_not!(any::<Send<'static, u8>>(), Unpin);
+    assert_not!(any::<RecvFuture<'static, u8>>(), Unpin);
+    assert_not!(any::<SendFuture<'static, u8>>(), Unpin);
 }
 
 #[test]
@@ -86,14 +86,14 @@ fn channels_are_as_send_as_their_items() {
     send(&rx);
     sync(&rx);
     send(&rx.recv());
-    assert_not!(any::<Send<'static, OnlySend>>(), Sync);
+    assert_not!(any::<SendFuture<'static, OnlySend>>(), Sync);
     assert_not!(any::<Sender<NotSend>>(), std::marker::Send);
     assert_not!(any::<Sender<NotSend>>(), Sync);
     assert_not!(any::<Receiver<NotSend>>(), std::marker::Send);
     assert_not!(any::<Receiver<OnlySync>>(), Sync);
-    assert_not!(any::<Recv<'static, OnlySync>>(), std::marker::Send);
-    assert_not!(any::<Recv<'static, NotSend>>(), Sync);
-    assert_not!(any::<Send<'static, NotSend>>(), std::marker::Send);
+    assert_not!(any::<RecvFuture<'static, OnlySync>>(), std::marker::Send);
+    assert_not!(any::<RecvFuture<'static, NotSend>>(), Sync);
+    assert_not!(any::<SendFuture<'static, NotSend>>(), std::marker::Send);
 }
 
 #[test]
