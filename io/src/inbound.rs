@@ -63,6 +63,11 @@ impl Inbound {
         self.bytes.len() - self.read + self.accepted.len()
     }
 
+    /// Whether an operation is under way that brings more.
+    pub fn is_streaming(&self) -> bool {
+        self.streaming
+    }
+
     /// Whether nothing is here, and something on its way.
     pub fn is_waiting(&self) -> bool {
         self.streaming && self.end.is_none() && self.len() == 0

@@ -297,20 +297,29 @@ impl Source {
     /// Takes the descriptor out of the runtime.
     ///
     /// # Errors
-    /// If something was received that nobody has read: it would be lost.
+    /// If something was received that nobody has read, or if a run on another thread still receives: it would be lost.
     pub fn into_fd(mut self) -> io::Result<OwnedFd> {
         // First this: until then the driver may receive.
         self.close();
-        let ahead = self.shared.lock().inbound.as_ref().map_or(0, |inbound| inbound.len());
+        let state = self.shared.lock();
+        let (ahead, streaming) =
+            state.inbound.as_ref().map_or((0, false), |inbound| (inbound.len(), inbound.is_streaming()));
+        drop(state);
         if ahead > 0 {
             return Err(io::Error::other(format!(
                 "{ahead} bytes or connections were received ahead and would be lost: read them first"
             )));
         }
+        if streaming {
+            // Its home is another thread's run, which was asked to stop and has not done so yet; or the kernel takes its time.
+            return Err(io::Error::other(
+                "a run on another thread still receives for this socket, and what it receives would be lost: take it out there",
+            ));
+        }
         match Arc::get_mut(&mut self.shared) {
             // The parks stay where they are: [PINNED].
             Some(shared) => Ok(shared.fd.take().expect("taken once")),
-            // The kernel still has an operation on it.
+            // The kernel still has an operation on it, that only looks.
             None => self.fd().try_clone_to_owned(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
+use trefoil_runtime::discard;
 
 /// Wakes them all, the latest when it is dropped: one that panics does not keep the others from being woken.
 #[derive(Debug, Default)]
@@ -22,13 +23,17 @@ impl WakeList {
         let mut panicked = None;
         for waker in self.0.drain(..) {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panicked.get_or_insert(payload);
+                match panicked {
+                    None => panicked = Some(payload),
+                    // Dropping it is code of others, which may panic once more.
+                    Some(_) => discard(payload),
+                }
             }
         }
-        if let Some(payload) = panicked
-            && !std::thread::panicking()
-        {
-            resume_unwind(payload);
+        match panicked {
+            Some(payload) if !std::thread::panicking() => resume_unwind(payload),
+            Some(payload) => discard(payload),
+            None => {}
         }
     }
 }
@@ -36,5 +41,47 @@ impl WakeList {
 impl Drop for WakeList {
     fn drop(&mut self) {
         self.wake();
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+    use std::panic::panic_any;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("a payload that panics when it is dropped");
+            }
+        }
+    }
+
+    struct Waking(bool, AtomicU32);
+
+    impl Wake for Waking {
+        fn wake(self: Arc<Self>) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            if self.0 {
+                panic_any(Bomb);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_panics_everybody_is_woken() {
+        let last = Arc::new(Waking(false, AtomicU32::new(0)));
+        let mut list = WakeList::default();
+        list.push(Arc::new(Waking(true, AtomicU32::new(0))).into());
+        list.push(Arc::new(Waking(true, AtomicU32::new(0))).into());
+        list.push(last.clone().into());
+        let payload = catch_unwind(AssertUnwindSafe(|| list.wake())).unwrap_err();
+        discard(payload);
+        assert_eq!(last.1.load(Ordering::Relaxed), 1);
     }
 }

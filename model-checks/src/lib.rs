@@ -29,7 +29,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use trefoil_runtime::model::{Tree, free_tree};
-use trefoil_runtime::sync::{AtomicBool, UnsafeCell as LoomCell};
+use trefoil_runtime::sync::{AtomicBool, UnsafeCell as UnsafeLoomCell};
 use trefoil_runtime::{Kind, Outcome, Payload, RawJoin, Ready, ReadyBox, Scope};
 
 // ---- The runner ----------------------------------------------------------------------------------------------------
@@ -188,8 +188,9 @@ impl Woken {
         Arc::strong_count(&self.0) - 1
     }
 
-    /// Calls `poll`, with this waker, as a task does.
+    /// Calls `poll`, with this waker, as a task does: what woke it before is forgotten.
     pub fn poll<R>(&self, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        self.take();
         poll(&mut Context::from_waker(&self.waker()))
     }
 
@@ -338,7 +339,7 @@ impl Outcome<u32> for Hatched {
 /// A child: a function that is polled, in a future that is watched. Loom fails the model where two threads touch it at once.
 pub struct Child<F> {
     poll: F,
-    touched: LoomCell<u32>,
+    touched: UnsafeLoomCell<u32>,
     _token: Token,
     _pinned: PhantomPinned,
 }
@@ -440,7 +441,8 @@ impl<'env> Spawner<'env> {
     /// Spawns a child.
     pub fn spawn(&self, poll: impl FnMut(&mut Context<'_>) -> Poll<u32> + 'env) -> RawJoin<Value> {
         let outcome = Hatched { values: self.values.clone(), _cell: self.cells.token() };
-        let future = Child { poll, touched: LoomCell::new(0), _token: self.futures.token(), _pinned: PhantomPinned };
+        let future =
+            Child { poll, touched: UnsafeLoomCell::new(0), _token: self.futures.token(), _pinned: PhantomPinned };
         // SAFETY: the models keep the queue while they spawn, and what the children borrow until it is closed.
         unsafe { Ready::spawn(self.ready, future, outcome, Location::caller()) }
     }

@@ -194,7 +194,7 @@ fn wake_and_tear_down() {
 /// child may be polled again. Seen: how often.
 #[test]
 fn wakers_outlive_the_queue() {
-    model("child: wake ‖ clone, wake, drop ‖ run, tear-down").three().bound(3).check([1, 2], |order| {
+    model("child: wake ‖ clone, wake, drop ‖ run, tear-down").three().bound(2).check([1, 2], |order| {
         let (kept, polls) = (Kept::default(), Cell::new(0));
         let mut nest = Nest::new();
         drop(nest.spawn(|cx| {

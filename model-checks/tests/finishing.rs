@@ -235,9 +235,10 @@ fn dropped_while_a_child_is_woken() {
 /// whether the poll in the race was the last.
 fn cancelled_from_elsewhere<T>(
     name: &'static str,
+    bound: usize,
     future: impl AsyncFn(&Cell<u32>) -> T + Copy + Send + Sync + 'static,
 ) {
-    model(name).bound(2).check([false, true], move |order| {
+    model(name).bound(bound).check([false, true], move |order| {
         let (main, told) = (Main::new(), Cell::new(0));
         let mut future = Box::pin(future(&told));
         assert!(main.poll(&mut future).is_pending());
@@ -266,7 +267,7 @@ async fn sleep_and_tell(told: &Cell<u32>) -> Result<(), Cancelled> {
 /// The body of a scope.
 #[test]
 fn the_body_of_a_scope_is_told() {
-    cancelled_from_elsewhere("finishing: cancel ‖ poll a scope", async |told| {
+    cancelled_from_elsewhere("finishing: cancel ‖ poll a scope", 1, async |told| {
         let _ = local_nursery(async |_| CancelScope::new().run(sleep_and_tell(told)).await).await;
     });
 }
@@ -274,7 +275,7 @@ fn the_body_of_a_scope_is_told() {
 /// The body of a nursery.
 #[test]
 fn the_body_of_a_nursery_is_told() {
-    cancelled_from_elsewhere("finishing: cancel ‖ poll the body of a nursery", async |told| {
+    cancelled_from_elsewhere("finishing: cancel ‖ poll the body of a nursery", 2, async |told| {
         let _ = local_nursery(async |_| -> Result<(), Cancelled> { sleep_and_tell(told).await }).await;
     });
 }
@@ -282,7 +283,7 @@ fn the_body_of_a_nursery_is_told() {
 /// A child of a nursery.
 #[test]
 fn a_child_is_told() {
-    cancelled_from_elsewhere("finishing: cancel ‖ poll a child", async |told| {
+    cancelled_from_elsewhere("finishing: cancel ‖ poll a child", 2, async |told| {
         let _ = local_nursery(async |n| -> Result<(), Cancelled> {
             n.spawn(async { sleep_and_tell(told).await });
             Ok(())
@@ -295,7 +296,7 @@ fn a_child_is_told() {
 /// it was cut.
 #[test]
 fn cancelled_while_a_foreign_child_is_woken() {
-    model("finishing: cancel ‖ wake a foreign child ‖ poll").three().bound(1).check([false, true], |order| {
+    model("finishing: cancel ‖ wake a foreign child ‖ poll").three().bound(2).check([false, true], |order| {
         let word = Word::new();
         let main = Main::new();
         let finished = Cell::new(false);

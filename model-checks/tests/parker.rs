@@ -118,8 +118,8 @@ fn a_late_wake_up_finds_no_driver_or_another_runs() {
         );
         parker.detach();
         assert_eq!((Arc::strong_count(&old), Arc::strong_count(&new)), (1, 1));
-        let woken = (*old.woken.lock().unwrap(), *new.woken.lock().unwrap());
-        woken
+        let was_woken = |driver: &Driver| *driver.woken.lock().unwrap();
+        (was_woken(&old), was_woken(&new))
     });
 }
 

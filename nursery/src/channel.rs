@@ -4,6 +4,7 @@
 //! hands its item to the oldest receiver; a receive that makes room takes the item of the oldest sender in. So nobody barges
 //! (R92), and an item is in one place always: with a sender, in the buffer, or with a receiver.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
@@ -35,6 +36,14 @@ struct Slot<T> {
     /// While it waits, the handle through which it does (R96). With an item for a receiver, the number of that (R92).
     via: usize,
     item: Option<T>,
+    /// The last receiver went away while this waited (R95): the first reason counts, also where the own handle is closed after (R18).
+    broken: Cell<bool>,
+}
+
+impl<T> Slot<T> {
+    fn new(via: usize, item: Option<T>) -> Self {
+        Self { via, item, broken: Cell::new(false) }
+    }
 }
 
 type Queue<T> = WaitQueue<State<T>, Slot<T>, 2>;
@@ -253,7 +262,7 @@ fn offer<T>(handle: &Handle<T>, queue: &mut Locked<'_, T>, item: T) -> Result<()
     }
     queue.handed += 1;
     let number = queue.handed;
-    match queue.hand(RECEIVERS, Some(Slot { via: number, item: Some(item) })) {
+    match queue.hand(RECEIVERS, Some(Slot::new(number, Some(item)))) {
         Ok(_) => Ok(()),
         Err(slot) => {
             let item = slot.and_then(|slot| slot.item).expect("what was offered comes back");
@@ -440,7 +449,10 @@ impl<T> Receiver<T> {
         queue.receivers -= 1;
         queue.release(RECEIVERS, |slot| slot.via == self.handle.id);
         if queue.receivers == 0 {
-            queue.release(SENDERS, |_| true);
+            queue.release(SENDERS, |slot| {
+                slot.broken.set(true);
+                true
+            });
             // Items are dropped outside of the lock.
             queue.returned.clear();
             let left = std::mem::take(&mut queue.buffer);
@@ -541,16 +553,17 @@ impl<T> Future for SendFuture<'_, T> {
         let polled = waiter.poll(cx, wait, |queue| {
             match offer(handle, queue, item.take().expect("polled after it was ready")) {
                 Ok(()) => Turn::Ready(Ok(())),
-                Err(TrySendError::Full(item)) => Turn::Wait(SENDERS, Some(Slot { via: handle.id, item: Some(item) })),
+                Err(TrySendError::Full(item)) => Turn::Wait(SENDERS, Some(Slot::new(handle.id, Some(item)))),
                 Err(TrySendError::Closed(item) | TrySendError::HandleClosed(item)) => Turn::Ready(Err(failed(item))),
             }
         });
         Poll::Ready(match ready!(polled) {
             Ok(Handed::Ready(result)) => result,
             // Taken; or given back, because nobody is left to take it.
-            Ok(Handed::Handed(slot)) => match slot.and_then(|slot| slot.item) {
-                None => Ok(()),
-                Some(item) => Err(failed(item)),
+            Ok(Handed::Handed(slot)) => match slot {
+                Some(Slot { item: Some(item), broken, .. }) if broken.get() => Err(SendError::Closed(item)),
+                Some(Slot { item: Some(item), .. }) => Err(SendError::HandleClosed(item)),
+                _ => Ok(()),
             },
             Err((cancelled, brought)) => {
                 let item =
@@ -587,7 +600,7 @@ impl<T> Future for RecvFuture<'_, T> {
         let polled = waiter.poll(cx, wait, |queue| match take(handle, queue) {
             Ok(item) => Turn::Ready(Some(item)),
             Err(TryRecvError::Closed | TryRecvError::HandleClosed) => Turn::Ready(None),
-            Err(TryRecvError::Empty) => Turn::Wait(RECEIVERS, Some(Slot { via: handle.id, item: None })),
+            Err(TryRecvError::Empty) => Turn::Wait(RECEIVERS, Some(Slot::new(handle.id, None))),
         });
         Poll::Ready(match ready!(polled) {
             Ok(Handed::Ready(item)) => Ok(item),
@@ -602,12 +615,15 @@ impl<T> Drop for RecvFuture<'_, T> {
         // SAFETY: pinned, and not moved.
         let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };
         let queue = waiter.queue();
-        if let Some(Some(Slot { item: Some(item), via })) = waiter.withdraw() {
+        if let Some(Some(Slot { item: Some(item), via, .. })) = waiter.withdraw() {
             // N5: it was handed an item and never looked.
             let mut queue = queue.lock();
-            if let Err(Some(Slot { item: Some(item), .. })) =
-                queue.hand(RECEIVERS, Some(Slot { via, item: Some(item) }))
-            {
+            if let Err(Some(Slot { item: Some(item), .. })) = queue.hand(RECEIVERS, Some(Slot::new(via, Some(item)))) {
+                if queue.receivers == 0 {
+                    // R95: as what was in the buffer; outside of the lock.
+                    drop(queue);
+                    return drop(item);
+                }
                 let place = queue.returned.partition_point(|&number| number < via);
                 queue.returned.insert(place, via);
                 queue.buffer.insert(place, item);

@@ -460,7 +460,8 @@ where
         });
         // SAFETY: a box is not null.
         let state = StateBox(unsafe { NonNull::new_unchecked(Box::into_raw(state)) });
-        state.get().scope.set_children(ready.as_ptr());
+        // SAFETY: the entry is dropped, and the scope left with it, before the queue.
+        unsafe { state.get().scope.set_children(ready.as_ptr()) };
         // SAFETY: the state is in a box, and dropped after the entry.
         let entry = unsafe { Entry::new(ScopeOf(state.0)) };
         let handle = Nursery { state: state.0.as_ptr(), _s: PhantomData, _env: PhantomData, _marker: PhantomData };

@@ -34,6 +34,8 @@ struct State<V> {
     value: Option<V>,
     /// The child belongs to the nursery: its error does, too.
     handed_over: bool,
+    /// The caller went away, and with it the scope that would absorb the cancellation of the child.
+    abandoned: bool,
     ended: bool,
 }
 
@@ -90,18 +92,16 @@ impl<V> Drop for Ended<V> {
 }
 
 /// A `start` that is dropped half way: the child is cancelled, and left to the nursery.
-struct Caller<V> {
+struct Caller<'s, 'env, V, E: CancelAware + 's, M> {
     queue: Arc<Queue<V>>,
     child: Placed,
-    nursery: *const Scope,
+    nursery: Nursery<'s, 'env, E, M>,
+    result: Arc<Mutex<Option<Result<(), E>>>>,
     place: &'static Location<'static>,
     waits: bool,
 }
 
-// SAFETY: as for `Started`.
-unsafe impl<V: Send> Send for Caller<V> {}
-
-impl<V> Drop for Caller<V> {
+impl<V, E: CancelAware, M> Drop for Caller<'_, '_, V, E, M> {
     fn drop(&mut self) {
         if !self.waits {
             return;
@@ -109,10 +109,17 @@ impl<V> Drop for Caller<V> {
         let mut state = self.queue.lock();
         if !state.handed_over && !state.ended {
             state.handed_over = true;
+            state.abandoned = true;
             drop(state);
             self.child.cancel(self.place);
-            // SAFETY: [BRAND] of the nursery module: `start` has 's.
-            self.child.move_under(unsafe { &*self.nursery });
+            self.child.move_under(self.nursery.scope());
+            return;
+        }
+        drop(state);
+        // N15: it failed, and nobody has looked. The nursery gets the error, by way of a child.
+        let result = self.result.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(error) = result.and_then(Result::err).and_then(CancelAware::without_cancelled) {
+            drop::<Join<'_, ()>>(self.nursery.spawn_any(async { Err(error) }, self.place));
         }
     }
 }
@@ -192,31 +199,36 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
         V: 's,
         E: 's,
     {
-        let queue = Arc::new(Queue::new(State { value: None, handed_over: false, ended: false }));
-        let error = Arc::new(Mutex::new(None));
+        let queue = Arc::new(Queue::new(State { value: None, handed_over: false, abandoned: false, ended: false }));
+        let result = Arc::new(Mutex::new(None));
         let nursery: *const Scope = self.scope();
         let mut caller = {
             let root = Placed::here(place);
             let handle = root.handle();
             let started = Started { queue: queue.clone(), child: handle.clone(), nursery, _s: PhantomData };
             let body = root.run(child(started));
-            let (ended, failed) = (Ended { queue: queue.clone() }, error.clone());
+            let (ended, shown) = (Ended { queue: queue.clone() }, result.clone());
             drop::<Join<'_, ()>>(self.spawn_any(
                 async move {
                     let result = body.await.unwrap_or_else(|| Err(Cancelled::delivered().into()));
                     let mut state = ended.queue.lock();
+                    if state.abandoned {
+                        // N5, R24: it was cancelled alone, so that is absorbed here; the nursery gets what went wrong beside.
+                        drop(state);
+                        return result.or_else(|error| error.without_cancelled().map_or(Ok(()), Err));
+                    }
                     if state.handed_over {
                         return result;
                     }
                     state.ended = true;
-                    *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
+                    *shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
                     drop(state);
                     drop(ended);
                     Ok(())
                 },
                 place,
             ));
-            Caller { queue: queue.clone(), child: handle, nursery, place, waits: true }
+            Caller { queue: queue.clone(), child: handle, nursery: self, result: result.clone(), place, waits: true }
         };
         // The cancellation of the caller arrives by way of the child (R68).
         let waited = shield(async {
@@ -235,7 +247,7 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
         .await;
         waited?;
         caller.waits = false;
-        let result = error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let result = result.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let mut state = queue.lock();
         match (state.handed_over, state.value.take(), result) {
             (true, Some(value), _) | (false, Some(value), Some(Ok(()))) => Ok(value),

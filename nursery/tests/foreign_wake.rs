@@ -1,4 +1,5 @@
 //! Wake-ups, cancels and spawns from other threads, racing with the end of the nursery that they are for.
+#![allow(clippy::waker_clone_wake, clippy::useless_vec)]
 
 mod support;
 

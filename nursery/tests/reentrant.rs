@@ -82,8 +82,12 @@ fn operation<'a>(which: usize, world: &'a Arc<World>) -> Pin<Box<dyn Future<Outp
         1 => Box::pin(async {
             let _ = world.event.wait().await;
         }),
-        2 => Box::pin(async { drop(world.tx.send(world.item()).await) }),
-        3 => Box::pin(async { drop(world.rx.recv().await) }),
+        2 => Box::pin(async {
+            let _ = world.tx.send(world.item()).await;
+        }),
+        3 => Box::pin(async {
+            let _ = world.rx.recv().await;
+        }),
         4 => Box::pin(async {
             let _ = move_on_after(MS, sleep_forever()).await;
         }),
@@ -185,7 +189,8 @@ fn wakers_own_what_they_wait_for() {
             let (tx, rx) = channel::<Item>(0);
             let (tx2, rx2) = (tx.clone(), rx.clone());
             let cell = Arc::new(Mutex::new(Some((tx2, rx2))));
-            struct Owns(#[allow(dead_code)] Arc<Mutex<Option<(Sender<Item>, Receiver<Item>)>>>);
+            type Ends = (Sender<Item>, Receiver<Item>);
+            struct Owns(#[allow(dead_code)] Arc<Mutex<Option<Ends>>>);
             impl std::task::Wake for Owns {
                 fn wake(self: Arc<Self>) {}
             }

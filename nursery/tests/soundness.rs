@@ -1,4 +1,5 @@
 //! Children of every shape, and ends of every kind, with the polls, wakes and drops counted.
+#![allow(clippy::waker_clone_wake, clippy::redundant_async_block)]
 
 mod support;
 
@@ -368,13 +369,27 @@ fn outside_of_a_run_what_was_begun_inside_panics_clearly() {
     let event = Event::new();
     let (tx, rx) = channel::<u8>(0);
     let half: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![
-        Box::pin(async { drop(sleep(HOUR).await) }),
-        Box::pin(async { drop(event.wait().await) }),
-        Box::pin(async { drop(tx.send(1).await) }),
-        Box::pin(async { drop(rx.recv().await) }),
-        Box::pin(async { drop(move_on_after(HOUR, sleep(HOUR)).await) }),
-        Box::pin(async { drop(shield(sleep(HOUR)).await) }),
-        Box::pin(async { drop(nursery(async |n| -> Result<(), Cancelled> { n.spawn(sleep(HOUR)).await }).await) }),
+        Box::pin(async {
+            let _ = sleep(HOUR).await;
+        }),
+        Box::pin(async {
+            let _ = event.wait().await;
+        }),
+        Box::pin(async {
+            let _ = tx.send(1).await;
+        }),
+        Box::pin(async {
+            let _ = rx.recv().await;
+        }),
+        Box::pin(async {
+            let _ = move_on_after(HOUR, sleep(HOUR)).await;
+        }),
+        Box::pin(async {
+            let _ = shield(sleep(HOUR)).await;
+        }),
+        Box::pin(async {
+            let _ = nursery(async |n| -> Result<(), Cancelled> { n.spawn(sleep(HOUR)).await }).await;
+        }),
     ];
     for half in half {
         let half = run(turns(half, 2)).err().unwrap_or_else(|| panic!("it was to wait"));

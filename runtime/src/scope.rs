@@ -172,7 +172,10 @@ impl Scope {
     }
 
     /// Names the queue of the nursery whose scope this is, for the task tree.
-    pub fn set_children(&self, ready: *const crate::ready::Ready) {
+    ///
+    /// # Safety
+    /// The queue outlives the time for which this scope is linked.
+    pub unsafe fn set_children(&self, ready: *const crate::ready::Ready) {
         self.ready.store(ready.cast_mut(), Ordering::Release);
     }
 

@@ -144,6 +144,8 @@ pub(crate) struct Core {
     /// Whether the poll on the bell is under way, and whether it is a multishot one as far as we know (5.13).
     bell_armed: bool,
     bell_multishot: bool,
+    /// The bell has rung since somebody has set this to false.
+    pub rang: bool,
     sources: Slots<Entry>,
     /// How many operations of sources are.
     under_way: usize,
@@ -174,6 +176,7 @@ impl Core {
             home,
             bell_armed: false,
             bell_multishot: true,
+            rang: false,
             sources: Slots::new(),
             under_way: 0,
             closing: false,
@@ -309,6 +312,7 @@ impl Core {
     }
 
     fn rung(&mut self, cqe: Cqe) -> io::Result<()> {
+        self.rang = true;
         if cqe.more() {
             return Ok(());
         }

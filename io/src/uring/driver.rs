@@ -62,9 +62,11 @@ impl Uring {
     fn look(&self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
         let mut core = self.core.borrow_mut();
         let Some(this) = core.as_mut() else { return Ok(()) };
+        this.rang = false;
         let looked = self.home.take_requests(this).and_then(|()| {
-            // A detach may have dispatched.
-            this.enter(if this.wake.is_empty() { min_complete } else { 0 }, timeout)?;
+            // A detach may have dispatched: not only what wakes somebody, but also the ring of who wakes this loop, or asks for more.
+            let quiet = this.wake.is_empty() && !this.rang;
+            this.enter(if quiet { min_complete } else { 0 }, timeout)?;
             this.dispatch()
         });
         let (mut wake, mut gone) = (std::mem::take(&mut this.wake), std::mem::take(&mut this.gone));
@@ -131,5 +133,33 @@ impl Driver for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::super::core::Kind;
+    use super::*;
+    use crate::source::Source;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::time::Instant;
+
+    #[test]
+    fn a_bell_that_rings_while_a_source_is_taken_out_ends_the_sleep() {
+        let Ok(uring) = Uring::new(Some(4)) else { return };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, _theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let source = Source::new(ours);
+        uring.with_core(|core| core.attach(source.shared()));
+        let key = source.shared().lock().registration.as_ref().unwrap().key;
+        uring.with_core(|core| core.arm(key, Kind::Receive)).unwrap().unwrap();
+        uring.park(Some(Duration::ZERO)).unwrap();
+        // Outside of a run, so as from another thread: a request.
+        drop(source);
+        // A task is woken when the loop has decided to sleep.
+        uring.unparker().unpark();
+        let before = Instant::now();
+        uring.park(Some(Duration::from_secs(2))).unwrap();
+        assert!(before.elapsed() < Duration::from_secs(1), "the wake-up was lost");
     }
 }
