@@ -431,30 +431,30 @@ impl Park {
 
     /// Registers the waker of a wait that goes on. Returns the state then.
     fn refresh(&self, cx: &mut Context<'_>) -> u32 {
-        loop {
+        // Before the waker is taken hold of: the clone of a foreign executor may do anything, and panic.
+        let new = cx.waker().clone();
+        let before = loop {
             let state = self.state.load(Ordering::Acquire);
             if state & OVER != 0 {
                 return state;
             }
             if state & (BUSY | CLAIMED) != 0 {
                 // Another thread has the waker set before, and is about to wake it: come back in the next turn.
-                cx.waker().wake_by_ref();
+                new.wake();
                 return state;
             }
             if self.state.compare_exchange_weak(state, state | BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                break;
+                break state;
             }
-        }
-        let old = self.waker.with_mut(|slot| {
-            // SAFETY: [WAKER]: we set BUSY.
-            let slot = unsafe { &mut *slot };
-            match slot {
-                Some(set) if set.will_wake(cx.waker()) => None,
-                _ => slot.replace(cx.waker().clone()),
-            }
-        });
+        };
+        // SAFETY: [WAKER]: we set BUSY.
+        let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(new));
         let state = self.state.fetch_and(!BUSY, Ordering::AcqRel);
         drop(old);
+        if state & !before & ASKED != 0 {
+            // A cancel asked meanwhile, and left the wake-up to us.
+            cx.waker().wake_by_ref();
+        }
         state
     }
 

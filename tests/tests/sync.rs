@@ -467,20 +467,32 @@ fn r82_a_cancelled_wait_takes_the_lock_first() {
     });
     // In a scope that is cancelled already the lock is never given up (R37).
     run_virtual(async || {
-        let (mutex, condition, scope) = (Mutex::new(0), Condition::new(), CancelScope::new());
-        scope.cancel();
-        let guard = mutex.lock().await.unwrap();
-        let mut other = begin(vec![mutex.lock()]).await;
-        let out = scope
-            .run(async {
-                let (guard, waited) = condition.wait(guard).await;
-                assert!(poll_once(other[0].as_mut()).await.is_pending());
-                drop(guard);
-                waited
-            })
-            .await;
-        assert_eq!(out, Ok(None));
-        drop(served(other.remove(0)).await);
+        let (mutex, condition, t) = (Mutex::new(0), Condition::new(), Trace::new());
+        local_nursery(async |n| -> Ended {
+            let scope = CancelScope::new();
+            scope.cancel();
+            let guard = mutex.lock().await?;
+            n.spawn(async {
+                let _guard = mutex.lock().await?;
+                t.note("other", "locked");
+                Ok(())
+            });
+            yield_now().await;
+            let out = scope
+                .run(async {
+                    let (guard, waited) = condition.wait(guard).await;
+                    yield_now().await;
+                    t.note("body", format_args!("{waited:?}"));
+                    drop(guard);
+                    waited
+                })
+                .await;
+            assert_eq!(out, Ok(None));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(t.lines(), ["0 body Err(Cancelled)", "0 other locked"]);
     });
 }
 
