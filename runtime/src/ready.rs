@@ -585,7 +585,8 @@ impl ReadyBox {
         if let Above::Task(slot) = &self.get().parent {
             slot.register(cx.waker());
         }
-        let _entered = Entered::new(Frame { scope, ready: this, ..context::frame() });
+        // Not `scope` as it is: one that nobody has entered would not be taken out of what is linked below it before it goes away.
+        let _entered = Entered::new(Frame { ready: this, ..context::frame_in(scope) });
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
             (*this).drain_inbox();

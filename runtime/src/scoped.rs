@@ -40,7 +40,8 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// For a scope that keeps its place as long as `S` lives.
     ///
     /// # Safety
-    /// `*scope` does not move while the entry exists.
+    /// `S` owns the scope, or a count of it, so that it is there as long as `S` is, also where that is forgotten; it derefs to the same
+    /// scope always, and that does not move.
     pub unsafe fn new(scope: S) -> Self {
         Self { scope, linked: false, strikes: 0, now: None, waker: (ptr::null(), ptr::null()) }
     }

@@ -12,7 +12,9 @@ A program is kept if these all agree:
 - 16 shuffled schedules of trio_oracle.py, which also record `expected`;
 - an adversary that runs, in each pass, any non-empty part of what could run, in any order. Programs whose trace depends on how many
   passes an operation takes are refused by it (R65, R84, R99: not promised by Trio, and not by this library);
-- the same with N11: operations that need not wait do not yield. A deadline that passes in such a yield would be seen in Trio only.
+- the same with N11: operations that need not wait do not yield;
+- the same with deadlines that are set to a time that is not ahead being noticed as late as possible instead of in the next pass (R45):
+  how many passes of the loop there are between two steps is another thing that the two do not agree on.
 Programs in which the two differ on purpose are refused, too: see `Watch`.
 """
 
@@ -38,6 +40,7 @@ import trio_oracle
 from trio._core import _run as trio_run
 
 TOP = 10_000_019
+EPSILON = 1e-6
 PRIMES = [n for n in range(101, 2000) if all(n % d for d in range(2, 45))]
 
 # ---- Programs ---------------------------------------------------------------------------------------------------------
@@ -616,6 +619,7 @@ class Watch:
     - N1: a waiter of a condition is cancelled that has been notified, while others wait.
     - `recv` tells the end of the channel and a closed handle by the same `Ok(None)`; the runner cannot tell which it was where the
       handle is closed before the task runs that was told the end.
+    - R37: a wait for a condition that begins in a cancelled scope does not give up the lock here; Trio lets those who wait for it in.
     """
 
     def __init__(self):
@@ -648,7 +652,15 @@ class Watch:
                     self.any = "end or closed"
                 raise
 
+        wait = trio.Condition.wait
+
+        async def observed_wait(condition):
+            if trio.lowlevel.current_task()._cancel_status.effectively_cancelled and len(condition._lock._lot) > 0:
+                self.any = "R37"
+            await wait(condition)
+
         trio.lowlevel.ParkingLot.park, trio.lowlevel.ParkingLot.repark = observed_park, observed_repark
+        trio.Condition.wait = observed_wait
         trio.MemoryReceiveChannel.receive = observed_receive
 
     def ask(self):
@@ -665,7 +677,20 @@ def adversarial(program, seed):
         part = rng.choice([0.1, 0.3, 0.5, 0.8, 1.0])
 
     Queue.rng = rng
-    block = trio_oracle.Machine.block
+    machine_class = trio_oracle.Machine
+    block, set_deadline, cancel_called = machine_class.block, machine_class.do_set_deadline, machine_class.do_cancel_called
+    late = seed % 4 > 1
+
+    async def set_late(machine, task, arg, started):
+        if arg["after"] is not None and arg["after"] <= 0:
+            arg = {**arg, "after": EPSILON}
+        await set_deadline(machine, task, arg, started)
+
+    async def called_late(machine, task, name, started):
+        scope = machine.scope(name)
+        if scope.deadline <= trio.current_time() + EPSILON and not scope.cancelled_caught:
+            scope.deadline = trio.current_time()
+        await cancel_called(machine, task, name, started)
 
     async def first(machine, task, statements, started=None):
         runner = trio_run.GLOBAL_RUN_CONTEXT.runner
@@ -673,12 +698,14 @@ def adversarial(program, seed):
             runner.runq = Queue(runner.runq)
         await block(machine, task, statements, started)
 
-    trio_oracle.Machine.block = first
+    machine_class.block = first
+    if late:
+        machine_class.do_set_deadline, machine_class.do_cancel_called = set_late, called_late
     try:
         with N11() if seed % 2 else contextlib.nullcontext():
             return trio_oracle.run_once(program, seed)
     finally:
-        trio_oracle.Machine.block = block
+        machine_class.block, machine_class.do_set_deadline, machine_class.do_cancel_called = block, set_deadline, cancel_called
 
 
 class Stuck(Exception):
@@ -703,27 +730,28 @@ trio.testing.MockClock._autojump = jump_or_give_up
 sys.unraisablehook = lambda _: None
 
 
-def timed(run, seconds=0.5):
+def timed(run, seconds=1.0):
     """What `run` returns, or None if it does not end, or is not a program at all."""
     # In time of this process, since the machine may be busy.
     signal.signal(signal.SIGVTALRM, stuck)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
-        return run()
+        try:
+            signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+            return run()
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     except (Stuck, trio_oracle.Stuck, trio.TrioInternalError) as error:
         if isinstance(error, trio.TrioInternalError) and not isinstance(error.__cause__, (Stuck, trio_oracle.Stuck)):
             raise
-        # Not in the next run: coroutines that are destroyed there run their clean-up in it.
-        gc.collect()
-        return None
     except KeyError:
         # A nursery that is not open, in a program that was made smaller.
-        return None
+        pass
     except AssertionError:
         # Trio's `checkpoint_if_cancelled` cannot bear a shield that is raised while it yields ("this should never happen").
-        return None
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        pass
+    # Not in the next run: coroutines that are destroyed there run their clean-up in it.
+    gc.collect()
+    return None
 
 
 WATCH = Watch()

@@ -213,7 +213,9 @@ fn rwlock_readers_share_and_writers_do_not() {
     run_virtual(async || {
         let (lock, t) = (RwLock::new(0), Trace::new());
         local_nursery(async |n| -> Ended {
-            for (name, write) in [("r1", false), ("r2", false), ("w1", true), ("r3", false), ("r4", false), ("w2", true)] {
+            for (name, write) in
+                [("r1", false), ("r2", false), ("w1", true), ("r3", false), ("r4", false), ("w2", true)]
+            {
                 let (lock, t) = (&lock, &t);
                 n.spawn(async move {
                     if write {
