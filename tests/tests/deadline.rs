@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | R49 (NaN, negative durations) | `Duration` and `Instant` cannot say either; instants in the past: `r49_*` |
 
-use std::cell::RefCell;
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
 use trefoil_nursery::{
     CancelScope, Cancelled, EffectiveDeadline, Source, checkpoint, checkpoint_if_cancelled, effective_deadline,
     local_nursery, move_on_after, move_on_at, nursery, shield, sleep, sleep_forever, sleep_until, yield_now,
@@ -58,6 +58,72 @@ fn r14_reading_the_flag_aborts_what_sleeps_in_the_scope() {
         })
         .await
         .unwrap();
+    });
+}
+
+/// R2, R14: bringing the state of a scope up to date reads its flag, and so notices the clock; setting a deadline does not. The
+/// answers are those of Trio 0.22.2, asked with the same operations.
+#[test]
+fn r14_what_brings_the_state_up_to_date_notices_a_deadline_that_has_passed() {
+    type Act = fn(&CancelScope, &CancelScope, Instant);
+    let table: &[(&str, bool, Act)] = &[
+        ("the deadline alone", false, |_, i, past| i.set_deadline(Some(past))),
+        ("a shield that was down is lowered", true, |_, i, past| {
+            i.set_deadline(Some(past));
+            i.set_shield(false);
+        }),
+        ("the shield is raised", true, |_, i, past| {
+            i.set_deadline(Some(past));
+            i.set_shield(true);
+        }),
+        ("the shield is lowered", true, |_, i, past| {
+            i.set_shield(true);
+            i.set_deadline(Some(past));
+            i.set_shield(false);
+        }),
+        ("outside, where nothing changes", false, |o, i, past| {
+            i.set_deadline(Some(past));
+            o.set_shield(true);
+        }),
+        ("inside of it", false, |o, i, past| {
+            o.set_deadline(Some(past));
+            i.set_shield(true);
+            i.set_shield(false);
+        }),
+        ("outside, where the state changes", true, |o, i, past| {
+            i.set_deadline(Some(past));
+            o.cancel();
+            i.set_shield(true);
+        }),
+    ];
+    for &(what, cancelled, act) in table {
+        run_virtual(async || {
+            let t = Trace::new();
+            sleep(ms(5)).await.unwrap();
+            let (outer, inner) = (CancelScope::new(), CancelScope::new());
+            let seen = Cell::new(None);
+            let body = inner.run(async {
+                act(&outer, &inner, t.at(4));
+                seen.set(Some(effective_deadline()));
+                Ok::<_, Cancelled>(())
+            });
+            outer.run(body).await.unwrap();
+            let expected = if cancelled { EffectiveDeadline::Cancelled } else { EffectiveDeadline::At(t.at(4)) };
+            assert_eq!(seen.get(), Some(expected), "{what}");
+        });
+    }
+    run_virtual(async || {
+        let t = Trace::new();
+        sleep(ms(5)).await.unwrap();
+        let outer = CancelScope::new();
+        let body = async {
+            outer.set_deadline(Some(t.at(4)));
+            // A scope that is entered inside is brought up to date, and nothing else.
+            let seen = CancelScope::new().run(async { Ok::<_, Cancelled>(effective_deadline()) }).await?;
+            assert_eq!(seen, Some(EffectiveDeadline::At(t.at(4))));
+            Ok::<_, Cancelled>(())
+        };
+        outer.run(body).await.unwrap();
     });
 }
 

@@ -47,6 +47,9 @@ enum Op {
     Blink(usize),
     /// Cancels one and raises the shield of the other, at once (R20).
     CancelAndShield(usize, usize),
+    /// Moves the deadline of a scope that it is in into the past, sets the shield of that or another one around, and looks, at once
+    /// (R2, R14).
+    Stale(usize, usize, bool),
     /// Reads `cancel_called`.
     Read(usize),
     Look,
@@ -109,6 +112,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (any::<usize>(), any::<bool>()).prop_map(|(target, up)| Op::Shield(target, up)),
         2 => any::<usize>().prop_map(Op::Blink),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(cancel, shield)| Op::CancelAndShield(cancel, shield)),
+        2 => (any::<usize>(), any::<usize>(), any::<bool>()).prop_map(|(late, shield, up)| Op::Stale(late, shield, up)),
         2 => any::<usize>().prop_map(Op::Read),
         1 => Just(Op::Look),
     ]
@@ -138,7 +142,7 @@ fn program() -> impl Strategy<Value = Program> {
         let mut program = Program { main: Vec::new(), nodes: 0, flows: 1, scopes: BTreeMap::new() };
         number(&mut main, &mut program);
         let scopes: Vec<usize> = program.scopes.keys().copied().collect();
-        aim(&mut main, &scopes, &mut Vec::new());
+        aim(&mut main, &scopes, &mut Vec::new(), &mut Vec::new());
         program.main = main;
         program
     })
@@ -168,7 +172,7 @@ fn number(items: &mut [Item], program: &mut Program) {
 }
 
 /// Operations aim at any scope of the program (entered, or not, or left), or at a nursery that they are in.
-fn aim(items: &mut [Item], scopes: &[usize], nurseries: &mut Vec<usize>) {
+fn aim(items: &mut [Item], scopes: &[usize], nurseries: &mut Vec<usize>, around: &mut Vec<usize>) {
     for item in items {
         match item {
             Item::Operate { ops, .. } => {
@@ -185,14 +189,25 @@ fn aim(items: &mut [Item], scopes: &[usize], nurseries: &mut Vec<usize>) {
                             *cancel = targets[*cancel % targets.len()];
                             *shield = targets[*shield % targets.len()];
                         }
+                        Op::Stale(..) if around.is_empty() => *op = Op::Look,
+                        Op::Stale(late, shield, _) => {
+                            *late = around[*late % around.len()];
+                            *shield = around[*shield % around.len()];
+                        }
                         Op::Look => {}
                     }
                 }
             }
-            Item::Scope { items, .. } => aim(items, scopes, nurseries),
+            Item::Scope { node, items, .. } => {
+                around.push(*node);
+                aim(items, scopes, nurseries, around);
+                around.pop();
+            }
             Item::Nursery { node, flows, .. } => {
                 nurseries.push(*node);
-                flows.iter_mut().for_each(|(_, items)| aim(items, scopes, nurseries));
+                around.push(*node);
+                flows.iter_mut().for_each(|(_, items)| aim(items, scopes, nurseries, around));
+                around.pop();
                 nurseries.pop();
             }
             _ => {}
@@ -258,6 +273,8 @@ enum Mutant {
     LoweringDoesNotDeliver,
     /// R14: reading the flag does not look at the clock.
     ReadDoesNotNotice,
+    /// R2, R14: nor does the traversal that brings a subtree up to date.
+    TraversalDoesNotNotice,
     /// R47: the effective deadline does not stop at shields.
     LooksThroughShields,
     /// R47: the shielded scope's own deadline does not count.
@@ -279,6 +296,8 @@ struct Node {
     shield: bool,
     deadline: Option<Time>,
     caught: bool,
+    /// The effective state that the last traversal left.
+    was: bool,
 }
 
 /// What a flow goes on with.
@@ -331,6 +350,7 @@ impl<'p> Model<'p> {
             shield: false,
             deadline: None,
             caught: false,
+            was: false,
         };
         let mut nodes = vec![fresh; program.nodes];
         for (&node, settings) in &program.scopes {
@@ -414,10 +434,36 @@ impl<'p> Model<'p> {
     fn read(&mut self, node: usize) -> bool {
         let n = &mut self.nodes[node];
         if !n.exited && n.deadline.is_some_and(|at| at <= self.now) && self.mutant != Mutant::ReadDoesNotNotice {
-            n.called = true;
-            self.deliver();
+            self.cancel(node);
         }
         self.nodes[node].called
+    }
+
+    // R3, R4.
+    fn cancel(&mut self, node: usize) {
+        if !std::mem::replace(&mut self.nodes[node].called, true) {
+            self.recalculate(node);
+        }
+    }
+
+    /// R2: brings a scope up to date and, where its state has changed, what is below it. To know the state of a scope it reads
+    /// `cancel_called`, which notices the clock (R14), as Trio's `recalculate` does.
+    fn recalculate(&mut self, top: usize) {
+        let now = self.now;
+        let live = |n: &Node| n.entered && !n.exited;
+        let mut todo: Vec<usize> = if live(&self.nodes[top]) { vec![top] } else { vec![] };
+        while let Some(node) = todo.pop() {
+            let n = &mut self.nodes[node];
+            if n.deadline.is_some_and(|at| at <= now) && self.mutant != Mutant::TraversalDoesNotNotice {
+                n.called = true;
+            }
+            let effective = self.effective(Some(node));
+            if effective != std::mem::replace(&mut self.nodes[node].was, effective) {
+                let below = |&child: &usize| live(&self.nodes[child]) && self.nodes[child].parent == Some(node);
+                todo.extend((0..self.nodes.len()).filter(below));
+            }
+        }
+        self.deliver();
     }
 
     fn enter(&mut self, node: usize, parent: Option<usize>) {
@@ -425,9 +471,14 @@ impl<'p> Model<'p> {
         let n = &mut self.nodes[node];
         (n.parent, n.entered) = (parent, true);
         // R44.
-        if n.deadline.is_some_and(|at| at <= now) && self.mutant != Mutant::LateAtEntry {
+        if self.mutant == Mutant::LateAtEntry {
+            self.nodes[node].was = self.effective(Some(node));
+            return;
+        }
+        if n.deadline.is_some_and(|at| at <= now) {
             n.called = true;
         }
+        self.recalculate(node);
     }
 
     /// R24, R25: whether it absorbs a cancellation that comes out.
@@ -456,15 +507,11 @@ impl<'p> Model<'p> {
         if self.mutant == Mutant::SleepWinsTies {
             wake(self);
         }
-        let mut expired = false;
-        for node in &mut self.nodes {
-            if node.entered && !node.exited && !node.called && node.deadline.is_some_and(|at| at <= now) {
-                node.called = true;
-                expired = true;
+        for node in 0..self.nodes.len() {
+            let n = &self.nodes[node];
+            if n.entered && !n.exited && n.deadline.is_some_and(|at| at <= now) {
+                self.cancel(node);
             }
-        }
-        if expired {
-            self.deliver();
         }
         wake(self);
         for i in 0..self.flows.len() {
@@ -555,8 +602,10 @@ impl<'p> Model<'p> {
                 let n = &mut self.nodes[*node];
                 n.deadline = settings.deadline.map(|d| time_of(self.now, d));
                 n.shield = settings.shield;
-                n.called |= settings.cancelled;
-                self.deliver();
+                self.recalculate(*node);
+                if settings.cancelled {
+                    self.cancel(*node);
+                }
                 self.running.insert(*node, flows.len());
                 self.flows[i].state = State::InNursery(*node);
                 for (id, items) in flows {
@@ -591,8 +640,7 @@ impl<'p> Model<'p> {
 
     fn operate(&mut self, i: usize, op: &Op, reads: &mut Vec<bool>) {
         match *op {
-            // R3, R4.
-            Op::Cancel(node) => self.nodes[node].called = true,
+            Op::Cancel(node) => self.cancel(node),
             Op::Deadline(node, when) => {
                 let at = when.map(|when| time_of(self.now, when));
                 if self.mutant == Mutant::FirstDeadlineStays && self.nodes[node].deadline.is_some() {
@@ -603,21 +651,25 @@ impl<'p> Model<'p> {
                 }
                 self.nodes[node].deadline = at;
                 // R45: even one in the past waits for the loop to look.
-                return;
             }
             Op::Shield(node, up) => {
                 self.nodes[node].shield = up;
-                if self.mutant == Mutant::LoweringDoesNotDeliver {
-                    return;
+                if self.mutant != Mutant::LoweringDoesNotDeliver {
+                    self.recalculate(node);
                 }
             }
             Op::Blink(node) => {
                 self.operate(i, &Op::Shield(node, false), reads);
-                self.nodes[node].shield = true;
+                self.operate(i, &Op::Shield(node, true), reads);
             }
             Op::CancelAndShield(cancel, shield) => {
                 self.operate(i, &Op::Cancel(cancel), reads);
-                self.nodes[shield].shield = true;
+                self.operate(i, &Op::Shield(shield, true), reads);
+            }
+            Op::Stale(late, shield, up) => {
+                for op in [Op::Deadline(late, Some((0, 0))), Op::Shield(shield, up), Op::Look] {
+                    self.operate(i, &op, reads);
+                }
             }
             Op::Read(node) => reads.push(self.read(node)),
             Op::Look => {
@@ -625,7 +677,6 @@ impl<'p> Model<'p> {
                 self.note(i, Event::Looked(seen));
             }
         }
-        self.deliver();
     }
 
     fn leave(&mut self, i: usize, node: usize, event: Event) {
@@ -764,6 +815,11 @@ impl Real {
                     control(cancel).cancel();
                     control(shield).set_shield(true);
                 }
+                Op::Stale(late, shield, up) => {
+                    control(late).set_deadline(Some(self.instant(time_of(self.time(), (0, 0)))));
+                    control(shield).set_shield(up);
+                    self.note(flow, Event::Looked(self.look()));
+                }
                 Op::Read(node) => reads.push(control(node).cancel_called()),
                 Op::Look => self.note(flow, Event::Looked(self.look())),
             }
@@ -899,6 +955,7 @@ fn mutants_are_found() {
         AbortIsTakenBack,
         LoweringDoesNotDeliver,
         ReadDoesNotNotice,
+        TraversalDoesNotNotice,
         LooksThroughShields,
         ShieldedDeadlineIgnored,
         LateAtEntry,
