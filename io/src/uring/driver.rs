@@ -64,8 +64,9 @@ impl Uring {
         let Some(this) = core.as_mut() else { return Ok(()) };
         this.rang = false;
         let looked = self.home.take_requests(this).and_then(|()| {
-            // A detach may have dispatched: not only what wakes somebody, but also the ring of who wakes this loop, or asks for more.
-            let quiet = this.wake.is_empty() && !this.rang;
+            // A detach may have dispatched: not only what wakes somebody, but also the ring of who wakes this loop, or asks for more;
+            // and what is gone is closed below, which its peer waits for.
+            let quiet = this.wake.is_empty() && this.gone.is_empty() && !this.rang;
             this.enter(if quiet { min_complete } else { 0 }, timeout)?;
             this.dispatch()
         });
