@@ -442,7 +442,7 @@ impl ChannelModel {
         found
     }
 
-    fn from_sender(&mut self) -> Option<u32> {
+    fn next_of_sender(&mut self) -> Option<u32> {
         let sender = self.first(|s| matches!(s, Stand::Sends(_)))?;
         let Stand::Sends(item) = std::mem::replace(&mut sender.2, Stand::Taken) else { unreachable!() };
         Some(item)
@@ -476,14 +476,14 @@ impl ChannelModel {
         };
         if let Some(item) = item {
             while self.buffered() < self.capacity {
-                match self.from_sender() {
+                match self.next_of_sender() {
                     Some(item) => self.buffer.push_back(item),
                     None => break,
                 }
             }
             return Ok(item);
         }
-        match self.from_sender() {
+        match self.next_of_sender() {
             Some(item) => Ok(item),
             None if Self::open(self.senders) == 0 => Err(TryRecvError::Closed),
             None => Err(TryRecvError::Empty),
