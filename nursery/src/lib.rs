@@ -27,6 +27,6 @@ pub use start::{NotStarted, Started};
 #[doc(hidden)]
 pub use trefoil_runtime::doc_run;
 pub use trefoil_runtime::{
-    CancelAware, Cancelled, Cause, ErrorGroup, Sleep, Source, TimedOut, checkpoint, checkpoint_if_cancelled, now,
-    sleep, sleep_forever, sleep_until, yield_now,
+    CancelAware, Cancelled, CancelledOrTimedOut, Cause, DeadlineAware, ErrorGroup, Sleep, Source, TimedOut, checkpoint,
+    checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now,
 };

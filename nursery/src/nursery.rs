@@ -553,14 +553,13 @@ where
         this.ready.close(&state.scope);
         let absorbs = this.entry.leave();
         let result = this.settle(absorbs);
-        // A cancellation that goes on outward is one more that the task around is told. If only its own operations counted, a loop
-        // that opens nurseries in a cancelled scope would never end (N13 b).
-        if !absorbs
-            && let Err(group) = &result
-            && group.has_cancelled()
-            && runtime::poll_cancelled(this.place).is_pending()
-        {
-            for error in group.iter().filter(|error| !error.is_cancelled()) {
+        // A cancellation that was told in here and is not absorbed is one more that the task around is told, also where children keep it
+        // to themselves. If only its own operations counted, a loop that opens nurseries in a cancelled scope would never end (N13 b).
+        let told = this.ready.was_told() || result.as_ref().is_err_and(CancelAware::has_cancelled);
+        if !absorbs && told && state.scope.is_cancelled() && runtime::poll_cancelled(this.place).is_pending() {
+            for error in
+                result.as_ref().err().into_iter().flat_map(ErrorGroup::iter).filter(|error| !error.is_cancelled())
+            {
                 tracing::error!(nursery = %this.place, "an error of a nursery whose task is dropped: {error:?}");
             }
             this.mute = true;

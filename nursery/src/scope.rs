@@ -8,7 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use trefoil_runtime::{self as runtime, CancelAware, Cause, Entry, Kind, NEVER, Scope, Scoped, TimedOut};
+use trefoil_runtime::{
+    self as runtime, CancelAware, Cause, DeadlineAware, Entry, Kind, NEVER, Scope, Scoped, TimedOut,
+};
 
 /// A handle of a cancel scope: clone it, send it to other threads; cancel, set a deadline, raise a shield, at any time.
 ///
@@ -179,7 +181,14 @@ where
     type Output = Result<Option<T>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.start().poll_caught(cx)
+        let mut scoped = self.start();
+        let polled = scoped.as_mut().poll_caught(cx);
+        if let Poll::Ready(Ok(None)) = polled
+            && scoped.scope().kind == Kind::Shield
+        {
+            tracing::warn!(shield = %scoped.scope().place, "what a shield protected did not end within its limit, and was cancelled");
+        }
+        polled
     }
 }
 
@@ -240,9 +249,9 @@ pub struct OrTimedOut<F> {
 impl<T, E, F> Future for OrTimedOut<F>
 where
     F: Future<Output = Result<T, E>>,
-    E: CancelAware + From<TimedOut>,
+    E: DeadlineAware,
 {
-    type Output = Result<T, E>;
+    type Output = Result<T, E::Failed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `scope` is pinned with this.
@@ -250,7 +259,7 @@ where
         Poll::Ready(match ready!(scope.poll(cx)) {
             Ok(Some(value)) => Ok(value),
             Ok(None) => Err(TimedOut::new().into()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         })
     }
 }
@@ -259,7 +268,8 @@ where
 ///
 /// # Errors
 /// [`TimedOut`] if this deadline, and not one further out, ended the body (R30); otherwise those of the body. An `io::Error` made from it
-/// has the kind `TimedOut`.
+/// has the kind `TimedOut`. Around an operation whose error is [`Cancelled`](crate::Cancelled), both are told apart by
+/// [`CancelledOrTimedOut`](crate::CancelledOrTimedOut), which `?` turns into an `io::Error` or a boxed error.
 ///
 /// # Cancellation
 /// As for [`move_on_after`].
@@ -269,19 +279,26 @@ where
 /// # trefoil_nursery::doc_run(async {
 /// use trefoil_nursery::{fail_after, sleep};
 /// use std::{io, time::Duration};
-/// let slow: io::Result<()> = fail_after(Duration::from_millis(1), async {
+/// let slow = fail_after(Duration::from_millis(1), async {
 ///     sleep(Duration::from_secs(3600)).await?;
-///     Ok(())
+///     Ok::<_, io::Error>(())
 /// })
 /// .await;
 /// assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
+///
+/// // One operation, in a function that returns an `io::Result`:
+/// async fn wait() -> io::Result<()> {
+///     fail_after(Duration::from_millis(1), sleep(Duration::from_secs(3600))).await?;
+///     Ok(())
+/// }
+/// assert_eq!(wait().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
 /// # });
 /// ```
 #[track_caller]
 pub fn fail_after<T, E, F>(length: Duration, body: F) -> OrTimedOut<F>
 where
     F: Future<Output = Result<T, E>>,
-    E: CancelAware + From<TimedOut>,
+    E: DeadlineAware,
 {
     OrTimedOut { scope: move_on_after(length, body) }
 }
@@ -294,7 +311,7 @@ where
 pub fn fail_at<T, E, F>(deadline: Instant, body: F) -> OrTimedOut<F>
 where
     F: Future<Output = Result<T, E>>,
-    E: CancelAware + From<TimedOut>,
+    E: DeadlineAware,
 {
     OrTimedOut { scope: move_on_at(deadline, body) }
 }
@@ -360,7 +377,7 @@ pub fn shield<F: Future>(body: F) -> Shielded<F> {
 /// Those of the body.
 ///
 /// # Cancellation
-/// Not noticed inside, but for the time limit (R32).
+/// Not noticed inside, but for the time limit (R32). A clean-up that is cut by its limit is a warning in the log, with its place.
 ///
 /// # Examples
 /// ```

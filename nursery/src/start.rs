@@ -73,8 +73,10 @@ impl<V> Started<'_, V> {
         }
         state.handed_over = true;
         // SAFETY: [BRAND] of the nursery module: the child is there, so the nursery is.
-        self.child.move_under(unsafe { &*self.nursery });
+        let moved = self.child.move_under(unsafe { &*self.nursery });
         let _ = state.hand(0, None);
+        drop(state);
+        drop(moved);
     }
 }
 
@@ -112,7 +114,7 @@ impl<V, E: CancelAware, M> Drop for Caller<'_, '_, V, E, M> {
             state.abandoned = true;
             drop(state);
             self.child.cancel(self.place);
-            self.child.move_under(self.nursery.scope());
+            drop(self.child.move_under(self.nursery.scope()));
             return;
         }
         drop(state);

@@ -170,3 +170,74 @@ impl From<TimedOut> for io::Error {
         io::Error::new(io::ErrorKind::TimedOut, e)
     }
 }
+
+/// An error type that can say that a deadline passed: what `fail_after` asks of its body's.
+///
+/// You need not implement it: every error type that is made from [`TimedOut`] has it, as `std::io::Error` and boxed errors are.
+/// [`Cancelled`], the error of most operations, cannot say so; around these `fail_after` fails with [`CancelledOrTimedOut`].
+pub trait DeadlineAware: CancelAware {
+    /// This type, or one that has more to say.
+    type Failed: From<Self> + From<TimedOut>;
+}
+
+impl<E: CancelAware + From<TimedOut>> DeadlineAware for E {
+    type Failed = E;
+}
+
+impl DeadlineAware for Cancelled {
+    type Failed = CancelledOrTimedOut;
+}
+
+/// What `fail_after` around an operation that can only be cancelled fails with. Pass it on with `?`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CancelledOrTimedOut {
+    /// A scope further out was cancelled.
+    Cancelled(Cancelled),
+    /// The deadline passed.
+    TimedOut(TimedOut),
+}
+
+impl fmt::Display for CancelledOrTimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancelled(error) => error.fmt(f),
+            Self::TimedOut(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for CancelledOrTimedOut {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Cancelled(error) => Some(error),
+            Self::TimedOut(error) => Some(error),
+        }
+    }
+}
+
+impl From<Cancelled> for CancelledOrTimedOut {
+    fn from(error: Cancelled) -> Self {
+        Self::Cancelled(error)
+    }
+}
+
+impl From<TimedOut> for CancelledOrTimedOut {
+    fn from(error: TimedOut) -> Self {
+        Self::TimedOut(error)
+    }
+}
+
+impl From<CancelledOrTimedOut> for io::Error {
+    fn from(error: CancelledOrTimedOut) -> Self {
+        match error {
+            CancelledOrTimedOut::Cancelled(error) => error.into(),
+            CancelledOrTimedOut::TimedOut(error) => error.into(),
+        }
+    }
+}
+
+impl CancelAware for CancelledOrTimedOut {
+    fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled(_))
+    }
+}

@@ -128,12 +128,19 @@ pub(crate) fn outside(what: &str) -> ! {
 #[inline]
 #[track_caller]
 pub fn poll_checkpoint_if_cancelled(place: &'static Location<'static>) -> Poll<Result<(), Cancelled>> {
-    let frame = frame();
-    if frame.scope.is_null() {
+    if is_cancelled() { poll_cancelled(place).map(Err) } else { Poll::Ready(Ok(())) }
+}
+
+/// Whether the current scope is cancelled. Tells nobody: see [`poll_checkpoint_if_cancelled`].
+#[inline]
+#[track_caller]
+pub(crate) fn is_cancelled() -> bool {
+    let scope = frame().scope;
+    if scope.is_null() {
         outside("an operation of trefoil");
     }
     // SAFETY: [CURRENT].
-    if unsafe { &*frame.scope }.is_cancelled() { poll_cancelled(place).map(Err) } else { Poll::Ready(Ok(())) }
+    unsafe { &*scope }.is_cancelled()
 }
 
 /// Delivers a cancellation to the current task, and counts it. See [`poll_checkpoint_if_cancelled`].

@@ -38,13 +38,13 @@ mod wakers;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod worker;
 
-pub use cancelled::{CancelAware, Cancelled, ECANCELED, TimedOut};
+pub use cancelled::{CancelAware, Cancelled, CancelledOrTimedOut, DeadlineAware, ECANCELED, TimedOut};
 pub use clock::{NEVER, after, instant, nanos};
 pub use context::{BUDGET, STRIKES, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
 pub use driver::{Driver, ThreadDriver, Unpark};
 pub use group::ErrorGroup;
 pub use park::{Abort, Completed, Park, Reason, Wait};
-pub use placed::{Placed, PlacedBody, PlacedRoot};
+pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox, discard};
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Scoped};

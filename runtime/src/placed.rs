@@ -3,6 +3,7 @@
 
 use crate::context::{self, Entered};
 use crate::scope::{Kind, Scope, Source};
+use crate::wakers::Wakers;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
@@ -41,13 +42,20 @@ impl Placed {
         self.scope.cancel(Source::Explicit, place);
     }
 
-    /// Moves it, with everything below, under another scope (R71).
-    pub fn move_under(&self, parent: &Scope) {
-        if let Some(mut locked) = self.scope.lock() {
+    /// Moves it, with everything below, under another scope (R71). Who is woken by that is woken when the result is dropped: not under
+    /// a lock of the caller's.
+    pub fn move_under(&self, parent: &Scope) -> Moved {
+        Moved(self.scope.lock().map(|mut locked| {
             locked.reparent(&self.scope, parent);
-        }
+            locked.unlock()
+        }))
     }
 }
+
+/// Who is to be woken after a [move](Placed::move_under).
+#[derive(Debug)]
+#[must_use = "drop it after every lock was released"]
+pub struct Moved(#[expect(dead_code, reason = "its drop wakes")] Option<Wakers>);
 
 /// The one that owns the place of a [`Placed`] scope in the tree.
 #[derive(Debug)]

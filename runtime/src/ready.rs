@@ -455,6 +455,8 @@ struct Owner {
     queued: usize,
     first_child: *const Header,
     last_child: *const Header,
+    /// A child that has ended had been told a cancellation (N13 b).
+    told: bool,
     closed: bool,
 }
 
@@ -519,6 +521,7 @@ impl ReadyBox {
                 queued: 0,
                 first_child: ptr::null(),
                 last_child: ptr::null(),
+                told: false,
                 closed: false,
             }),
         }));
@@ -571,6 +574,12 @@ impl ReadyBox {
     pub fn body_is_stuck(&self) -> bool {
         // SAFETY: [REF]: ours.
         unsafe { Header::is_stuck(self.body()) }
+    }
+
+    /// Whether the body, or a child that has ended, was told a cancellation by an operation, whatever it made of that (N13 b).
+    pub fn was_told(&self) -> bool {
+        // SAFETY: [OWNER].
+        self.get().body.strikes.get() > 0 || self.get().owner.with(|owner| unsafe { (*owner).told })
     }
 
     /// Polls what can run: the body through `poll_body`, and children; each at most once, a slice of them at most. Wakes `cx` again
@@ -804,6 +813,7 @@ impl Ready {
                 } else {
                     (*next).prev.set(prev);
                 }
+                owner.told |= (*child).strikes.get() > 0;
                 self.live.store(self.live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
             });
             // Release: the value, for the join handle.

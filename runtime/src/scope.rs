@@ -100,7 +100,8 @@ pub(crate) struct Links {
 /// See the module.
 pub struct Scope {
     flags: AtomicU32,
-    pub(crate) kind: Kind,
+    /// What it is for.
+    pub kind: Kind,
     /// Where it was opened.
     pub place: &'static Location<'static>,
     tree: AtomicPtr<Tree>,

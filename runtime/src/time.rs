@@ -173,14 +173,13 @@ pub fn checkpoint() -> impl Future<Output = Result<(), Cancelled>> + Send + Sync
 pub fn checkpoint_if_cancelled() -> impl Future<Output = Result<(), Cancelled>> + Send + Sync {
     let place = Location::caller();
     let mut yielded = false;
-    poll_fn(move |cx| match ready!(context::poll_checkpoint_if_cancelled(place)) {
-        Ok(()) => Poll::Ready(Ok(())),
-        Err(_) if !yielded => {
+    poll_fn(move |cx| {
+        if !yielded && context::is_cancelled() {
             yielded = true;
             cx.waker().wake_by_ref();
-            Poll::Pending
+            return Poll::Pending;
         }
-        Err(cancelled) => Poll::Ready(Err(cancelled)),
+        context::poll_checkpoint_if_cancelled(place)
     })
 }
 

@@ -169,6 +169,12 @@ impl std::fmt::Debug for Locked<'_> {
 }
 
 impl Locked<'_> {
+    /// Releases the lock. Whom to wake is left to the caller.
+    pub(crate) fn unlock(self) -> Wakers {
+        let Self { wakers, .. } = self;
+        wakers
+    }
+
     pub(crate) fn now(&self) -> u64 {
         self.tree.turn_time()
     }

@@ -2,32 +2,44 @@
 //! above it.
 //!
 //! ```text
-//!           register                       done, nobody came
-//!   IDLE ─────────────▶ REGISTERING ───────────────────────────▶ IDLE
-//!    │                       │ wake                                ▲
-//!    │ wake                  ▼                                     │
-//!    ▼                  REGISTERING|WAKING ── done: wake it here ──┤
-//!   WAKING ────────────────── takes the waker, then wakes it ──────┘
+//!               register                     done, nobody came
+//!   IDLE or SET ─────────▶ REGISTERING ─────────────────────────▶ SET
+//!        │                      │ wake
+//!        │ wake                 ▼
+//!        ▼              REGISTERING|WAKING ── done: wake it here ─▶ IDLE
+//!     WAKING ────────────── takes the waker, then wakes it ───────▶ IDLE
 //! ```
 //!
-//! - **\[SLOT\]** The waker is touched only by who moved the state from `IDLE`: to `REGISTERING` (the owner) or to `WAKING` (one of
+//! - **\[SLOT\]** The waker is touched only by who moved the state from `IDLE` or `SET`: to `REGISTERING` (the owner) or to `WAKING` (one of
 //!   the wakers). Whoever finds the other at work leaves a bit, and the other sees it when it is done.
+//! - **\[OWNER\]** `register` is called by one thread at a time, which alone touches `key`.
+//!
+//! `SET` says that a waker is here. While it is, the owner need not take hold of the slot to find out whether it is the same one.
 
 use crate::sync::{AtomicU8, Ordering, UnsafeCell};
+use std::cell::Cell;
+use std::ptr;
 use std::task::Waker;
 
 const IDLE: u8 = 0;
 const REGISTERING: u8 = 1;
 const WAKING: u8 = 2;
+const SET: u8 = 4;
+
+/// What tells two wakers apart.
+type Key = (*const (), *const ());
 
 /// See the module.
 #[derive(Debug)]
 pub struct WakerSlot {
     state: AtomicU8,
     waker: UnsafeCell<Option<Waker>>,
+    /// Of the waker that was registered last. For comparison only.
+    key: Cell<Key>,
 }
 
-// SAFETY: [SLOT] gives one thread at a time access to the waker, which is itself `Send + Sync`.
+// SAFETY: [SLOT] gives one thread at a time access to the waker, which is itself `Send + Sync`; [OWNER] for the key, whose pointers are
+// never followed.
 unsafe impl Send for WakerSlot {}
 // SAFETY: as above.
 unsafe impl Sync for WakerSlot {}
@@ -36,46 +48,53 @@ impl WakerSlot {
     /// An empty one.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self { state: AtomicU8::new(IDLE), waker: UnsafeCell::new(None) }
+        Self { state: AtomicU8::new(IDLE), waker: UnsafeCell::new(None), key: Cell::new((ptr::null(), ptr::null())) }
     }
 
     /// Sets the waker that the next [`wake`](Self::wake) wakes. One thread at a time calls this: the owner.
     ///
     /// Whatever was published before a `wake` that comes too early for this waker is seen by the owner, if it looks after
-    /// this returns.
+    /// this returns; or the waker that is still set is the same one, and that `wake` wakes it.
     pub fn register(&self, waker: &Waker) {
-        match self.state.compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Acquire) {
-            Ok(_) => {
-                let old = self.waker.with_mut(|slot| {
-                    // SAFETY: [SLOT]: we moved the state to REGISTERING.
-                    let slot = unsafe { &mut *slot };
-                    match slot {
-                        Some(set) if set.will_wake(waker) => None,
-                        _ => slot.replace(waker.clone()),
-                    }
-                });
-                if self.state.compare_exchange(REGISTERING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                    // A wake came meanwhile and left it to us.
-                    // SAFETY: [SLOT]: REGISTERING is still ours.
-                    let taken = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
-                    self.state.swap(IDLE, Ordering::AcqRel);
-                    if let Some(taken) = taken {
-                        taken.wake();
-                    }
-                }
-                drop(old);
-            }
-            // A wake is under way with the waker set before: it may miss the new one, so the owner is polled again.
-            Err(_) => waker.wake_by_ref(),
+        let key = (waker.data(), ptr::from_ref(waker.vtable()).cast());
+        let mut state = self.state.load(Ordering::Acquire);
+        if state == SET && self.key.get() == key {
+            return;
         }
+        // Before the slot is taken hold of: the clone of a foreign executor may do anything, and panic.
+        let mut new = Some(waker.clone());
+        loop {
+            if state & WAKING != 0 {
+                // A wake is under way with the waker set before: it may miss the new one, so the owner is polled again.
+                return waker.wake_by_ref();
+            }
+            match self.state.compare_exchange_weak(state, REGISTERING, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
+        }
+        // SAFETY: [SLOT]: we moved the state to REGISTERING.
+        self.waker.with_mut(|slot| std::mem::swap(unsafe { &mut *slot }, &mut new));
+        self.key.set(key);
+        if self.state.compare_exchange(REGISTERING, SET, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // A wake came meanwhile and left it to us.
+            // SAFETY: [SLOT]: REGISTERING is still ours.
+            let taken = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+            self.state.swap(IDLE, Ordering::AcqRel);
+            if let Some(taken) = taken {
+                taken.wake();
+            }
+        }
+        // The one before goes outside of the slot: it may be the last reference of a foreign task.
+        drop(new);
     }
 
     /// Wakes the waker, if one is set, and takes it out. Any thread.
     pub fn wake(&self) {
-        if self.state.fetch_or(WAKING, Ordering::AcqRel) == IDLE {
-            // SAFETY: [SLOT]: we moved the state from IDLE to WAKING.
+        if self.state.fetch_or(WAKING, Ordering::AcqRel) & (REGISTERING | WAKING) == 0 {
+            // SAFETY: [SLOT]: we moved the state to WAKING.
             let taken = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
-            self.state.fetch_and(!WAKING, Ordering::Release);
+            self.state.swap(IDLE, Ordering::AcqRel);
             if let Some(taken) = taken {
                 taken.wake();
             }

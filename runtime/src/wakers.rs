@@ -1,9 +1,10 @@
 //! Wakers that were taken out under a lock, to be woken after it.
 
+use crate::ready::discard;
 use std::task::Waker;
 
 /// Wakers to be woken when the lock is released.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Wakers {
     first: Option<Waker>,
     rest: Vec<Waker>,
@@ -17,29 +18,34 @@ impl Wakers {
 }
 
 impl Drop for Wakers {
+    #[inline]
     fn drop(&mut self) {
-        let Some(first) = self.first.take() else { return };
-        if self.rest.is_empty() {
-            return first.wake();
+        if let Some(first) = self.first.take() {
+            if self.rest.capacity() == 0 && !std::thread::panicking() {
+                return first.wake();
+            }
+            self.wake_all(first);
         }
-        self.wake_all(first);
     }
 }
 
 impl Wakers {
-    /// A waker that panics does not keep the others from being woken.
+    /// A waker that panics does not keep the others from being woken, and does not abort where a panic is under way.
     #[cold]
     fn wake_all(&mut self, first: Waker) {
         let mut panicked = None;
         for waker in std::iter::once(first).chain(self.rest.drain(..)) {
             if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake())) {
-                panicked.get_or_insert(payload);
+                match panicked {
+                    None => panicked = Some(payload),
+                    Some(_) => discard(payload),
+                }
             }
         }
-        if let Some(payload) = panicked
-            && !std::thread::panicking()
-        {
-            std::panic::resume_unwind(payload);
+        match panicked {
+            Some(payload) if std::thread::panicking() => discard(payload),
+            Some(payload) => std::panic::resume_unwind(payload),
+            None => {}
         }
     }
 }

@@ -344,7 +344,7 @@ fn r29_a_body_that_completes_returns_its_value_although_the_deadline_has_passed(
         assert_eq!(value.await, Ok(Some("late")));
         let value: io::Result<_> = fail_after(ms(5), async {
             let _ = sleep_forever().await;
-            Ok("swallowed")
+            Ok::<_, io::Error>("swallowed")
         })
         .await;
         assert_eq!(value.unwrap(), "swallowed");
@@ -356,13 +356,14 @@ fn r29_a_body_that_completes_returns_its_value_although_the_deadline_has_passed(
 fn r30_fail_after_fails_iff_its_own_scope_caught() {
     run_virtual(async || {
         let t = Trace::new();
-        let late: io::Result<()> = fail_after(ms(5), async { Ok(sleep_forever().await?) }).await;
+        let late: io::Result<()> = fail_after(ms(5), async { Ok::<_, io::Error>(sleep_forever().await?) }).await;
         assert_eq!((late.unwrap_err().kind(), t.ms()), (io::ErrorKind::TimedOut, 5));
-        let late: io::Result<()> = fail_at(t.at(9), async { Ok(sleep_forever().await?) }).await;
+        let late: io::Result<()> = fail_at(t.at(9), async { Ok::<_, io::Error>(sleep_forever().await?) }).await;
         assert_eq!((late.unwrap_err().kind(), t.ms()), (io::ErrorKind::TimedOut, 9));
         // An outer cancel is never reported as this timeout.
         let outer = move_on_after(ms(5), async {
-            let inner: io::Result<()> = fail_after(ms(1000), async { Ok(sleep_forever().await?) }).await;
+            let inner: io::Result<()> =
+                fail_after(ms(1000), async { Ok::<_, io::Error>(sleep_forever().await?) }).await;
             assert!(inner.as_ref().unwrap_err().is_cancelled());
             inner
         });
@@ -403,7 +404,7 @@ fn n14_a_made_up_cancelled_is_not_absorbed_by_a_scope_that_was_not_cancelled() {
         let scope = CancelScope::new();
         assert_eq!(scope.run(async { Err::<(), _>(CANCELLED) }).await, Err(CANCELLED));
         assert!(!scope.cancelled_caught() && !scope.cancel_called());
-        let out: io::Result<()> = fail_after(ms(10), async { Err(io::Error::from_raw_os_error(125)) }).await;
+        let out: io::Result<()> = fail_after(ms(10), async { Err::<(), _>(io::Error::from_raw_os_error(125)) }).await;
         assert_eq!(out.unwrap_err().raw_os_error(), Some(125));
         let out = move_on_after(ms(10), async { Err::<(), _>(CANCELLED) }).await;
         assert_eq!(out, Err(CANCELLED));

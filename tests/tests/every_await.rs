@@ -329,7 +329,7 @@ fn scopes_and_shields() {
                     Ok::<_, Cancelled>(())
                 })
                 .await?;
-                let out: io::Result<()> = fail_after(ms(50), async { Ok(sleep(ms(10)).await?) }).await;
+                let out: io::Result<()> = fail_after(ms(50), async { Ok::<_, io::Error>(sleep(ms(10)).await?) }).await;
                 match out {
                     Ok(()) => step(1),
                     Err(error) => {

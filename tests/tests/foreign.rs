@@ -636,12 +636,26 @@ async fn swallows(which: usize, told: &Cell<u32>, _guard: OnDrop<'_>) -> Ended {
             // Nurseries, which end at once, or when their child has; and with something foreign.
             9 => local_nursery(async |_| pending::<Ended>().await).await.map_err(Cancelled::from),
             10 => local_nursery(async |_| sleep_forever().await).await.map_err(Cancelled::from),
-            _ => {
+            11 => {
                 let nursery = local_nursery(async |n| -> Ended {
                     n.spawn(sleep_forever());
                     Ok(())
                 });
                 nursery.await.map_err(Cancelled::from)
+            }
+            // The same, with children, or a body, that keep the cancellation to themselves: the nursery is fine.
+            12 => {
+                let nursery = local_nursery(async |n| -> Ended {
+                    n.spawn(async { Ok(sleep_forever().await.unwrap_or_default()) });
+                    n.spawn(async { Ok(()) });
+                    Ok(())
+                });
+                nursery.await.unwrap();
+                Err(CANCELLED)
+            }
+            _ => {
+                local_nursery(async |_| Ok::<_, Cancelled>(sleep_forever().await.unwrap_or_default())).await.unwrap();
+                Err(CANCELLED)
             }
         };
         if ended.is_err() {
@@ -652,7 +666,7 @@ async fn swallows(which: usize, told: &Cell<u32>, _guard: OnDrop<'_>) -> Ended {
         }
     }
 }
-const SWALLOWS: usize = 12;
+const SWALLOWS: usize = 14;
 
 #[test]
 fn n13b_a_swallowing_child_is_ended_after_its_budget() {
@@ -728,6 +742,32 @@ fn n13b_a_thousand_time_limits_in_shielded_clean_up_are_not_swallowing() {
         });
         assert_eq!(out.await, Ok(None));
         assert_eq!(t.lines(), [format!("{} clean-up complete", 1 + 2 * rounds)]);
+    });
+}
+
+#[test]
+fn n13b_nurseries_that_were_told_nothing_do_not_count() {
+    run_virtual(async || {
+        let scope = CancelScope::new();
+        scope.cancel();
+        let rounds = 3 * STRIKES;
+        let out = scope.run(async {
+            // A long computation, in pieces that run beside each other and never look for a cancellation.
+            let done = Cell::new(0);
+            for _ in 0..rounds {
+                local_nursery(async |n| -> Ended {
+                    n.spawn(async {
+                        done.set(done.get() + 1);
+                        Ok(())
+                    });
+                    Ok(())
+                })
+                .await
+                .unwrap();
+            }
+            Ok::<_, Cancelled>(done.get())
+        });
+        assert_eq!(out.await, Ok(Some(rounds)));
     });
 }
 
