@@ -2,15 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use trefoil_runtime::{
-    self as runtime, CancelAware, Cause, DeadlineAware, Entry, Kind, NEVER, Scope, Scoped, TimedOut,
-};
+use trefoil_runtime::{self as runtime, CancelAware, Cause, DeadlineAware, Kind, NEVER, Scope, Scoped, TimedOut};
 
 /// A handle of a cancel scope: clone it, send it to other threads; cancel, set a deadline, raise a shield, at any time.
 ///
@@ -119,38 +116,14 @@ impl CancelScope {
         F: Future<Output = Result<T, E>>,
         E: CancelAware,
     {
-        // SAFETY: the scope is in an `Arc`.
-        InScope { scoped: Scoped::new(unsafe { Entry::new(Held::Shared(self.scope.clone())) }, body), after: None }
+        InScope { scoped: Scoped::shared(self.scope.clone(), body) }
     }
-}
-
-/// A scope that stays in its place.
-enum Held {
-    Own(Box<Scope>),
-    Shared(Arc<Scope>),
-}
-
-impl Deref for Held {
-    type Target = Scope;
-    fn deref(&self) -> &Scope {
-        match self {
-            Held::Own(scope) => scope,
-            Held::Shared(scope) => scope,
-        }
-    }
-}
-
-fn own(kind: Kind, place: &'static Location<'static>) -> Entry<Held> {
-    // SAFETY: the scope is in a box.
-    unsafe { Entry::new(Held::Own(Box::new(Scope::new(kind, place)))) }
 }
 
 /// A future in a cancel scope; see [`CancelScope::run`] and [`move_on_after`].
 #[must_use = "a scope does nothing until it is awaited"]
 pub struct InScope<F> {
-    scoped: Scoped<Held, F>,
-    /// Relative deadlines start at the first poll (R43).
-    after: Option<Duration>,
+    scoped: Scoped<F>,
 }
 
 impl<F> fmt::Debug for InScope<F> {
@@ -159,18 +132,9 @@ impl<F> fmt::Debug for InScope<F> {
     }
 }
 
-impl<F> InScope<F> {
-    fn start(self: Pin<&mut Self>) -> Pin<&mut Scoped<Held, F>> {
-        // SAFETY: `scoped` is pinned, `after` is not.
-        let (mut scoped, after) = unsafe {
-            let this = self.get_unchecked_mut();
-            (Pin::new_unchecked(&mut this.scoped), this.after.take())
-        };
-        if let Some(length) = after {
-            scoped.as_mut().set_deadline_after(length);
-        }
-        scoped
-    }
+#[cold]
+fn log_cut(shield: &Location<'_>) {
+    tracing::warn!(%shield, "what a shield protected did not end within its limit, and was cancelled");
 }
 
 impl<T, E, F> Future for InScope<F>
@@ -181,12 +145,13 @@ where
     type Output = Result<Option<T>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut scoped = self.start();
+        // SAFETY: `scoped` is pinned with this.
+        let mut scoped = unsafe { self.map_unchecked_mut(|this| &mut this.scoped) };
         let polled = scoped.as_mut().poll_caught(cx);
         if let Poll::Ready(Ok(None)) = polled
-            && scoped.scope().kind == Kind::Shield
+            && scoped.kind() == Kind::Shield
         {
-            tracing::warn!(shield = %scoped.scope().place, "what a shield protected did not end within its limit, and was cancelled");
+            log_cut(scoped.place());
         }
         polled
     }
@@ -194,7 +159,7 @@ where
 
 /// Runs a future for a length of time at most: `Ok(None)` if the time was over first.
 ///
-/// The length counts from the first poll (R43). A body that is done returns its value, even if the time is over by then (R29).
+/// The length counts from the first poll (R43); the clock is read when the body first waits. A body that is done returns its value, even if the time is over by then (R29).
 ///
 /// # Errors
 /// Those of the body. [`Cancelled`](crate::Cancelled) only if a scope further out is cancelled.
@@ -221,7 +186,7 @@ where
     F: Future<Output = Result<T, E>>,
     E: CancelAware,
 {
-    InScope { scoped: Scoped::new(own(Kind::Scope, Location::caller()), body), after: Some(length) }
+    InScope { scoped: Scoped::own(Kind::Scope, Location::caller(), Some(length), body) }
 }
 
 /// Runs a future until an instant at most: `Ok(None)` if that came first. Otherwise as [`move_on_after`].
@@ -234,9 +199,7 @@ where
     F: Future<Output = Result<T, E>>,
     E: CancelAware,
 {
-    let entry = own(Kind::Scope, Location::caller());
-    entry.scope().set_deadline(runtime::nanos(deadline));
-    InScope { scoped: Scoped::new(entry, body), after: None }
+    InScope { scoped: Scoped::until(Location::caller(), runtime::nanos(deadline), body) }
 }
 
 /// The future of [`fail_after`] and [`fail_at`].
@@ -319,7 +282,7 @@ where
 /// The future of [`shield`].
 #[must_use = "a shield does nothing until it is awaited"]
 pub struct Shielded<F> {
-    scoped: Scoped<Held, F>,
+    scoped: Scoped<F>,
 }
 
 impl<F> fmt::Debug for Shielded<F> {
@@ -368,7 +331,7 @@ impl<F: Future> Future for Shielded<F> {
 /// ```
 #[track_caller]
 pub fn shield<F: Future>(body: F) -> Shielded<F> {
-    Shielded { scoped: Scoped::new(own(Kind::Shield, Location::caller()), body) }
+    Shielded { scoped: Scoped::own(Kind::Shield, Location::caller(), None, body) }
 }
 
 /// Runs a future that cancellation from outside does not reach, for a length of time at most: `Ok(None)` if the time was over first.
@@ -394,7 +357,7 @@ where
     F: Future<Output = Result<T, E>>,
     E: CancelAware,
 {
-    InScope { scoped: Scoped::new(own(Kind::Shield, Location::caller()), body), after: Some(limit) }
+    InScope { scoped: Scoped::own(Kind::Shield, Location::caller(), Some(limit), body) }
 }
 
 /// What ends the code that asks: see [`effective_deadline`].

@@ -10,6 +10,7 @@
 use crate::cancelled::Cancelled;
 use crate::ready::{Header, Ready};
 use crate::scope::Scope;
+use crate::scoped::Unopened;
 use crate::tree::Tree;
 use crate::worker::Worker;
 use std::cell::Cell;
@@ -27,13 +28,22 @@ pub const STRIKES: u32 = 1_000;
 pub(crate) struct Frame {
     pub tree: Option<&'static Tree>,
     pub worker: *const Worker,
+    /// The innermost scope that is linked.
     pub scope: *const Scope,
+    /// The innermost scope in it that is not linked yet; it knows of those between.
+    pub unopened: *const Unopened,
     pub task: *const Header,
     pub ready: *const Ready,
 }
 
-pub(crate) const OUTSIDE: Frame =
-    Frame { tree: None, worker: ptr::null(), scope: ptr::null(), task: ptr::null(), ready: ptr::null() };
+pub(crate) const OUTSIDE: Frame = Frame {
+    tree: None,
+    worker: ptr::null(),
+    scope: ptr::null(),
+    unopened: ptr::null(),
+    task: ptr::null(),
+    ready: ptr::null(),
+};
 
 struct Slots {
     frame: Cell<Frame>,
@@ -58,12 +68,36 @@ pub(crate) fn frame() -> Frame {
     return SLOTS.with(|s| s.frame.get());
 }
 
+/// The current frame, with every scope around the code being polled linked: for what waits, or opens a scope, or asks about it.
+#[inline]
+pub(crate) fn open_frame() -> Frame {
+    let frame = frame();
+    if frame.unopened.is_null() { frame } else { open(frame) }
+}
+
+#[cold]
+fn open(mut frame: Frame) -> Frame {
+    // SAFETY: [CURRENT].
+    frame.scope = unsafe { &*frame.unopened }.open();
+    frame.unopened = ptr::null();
+    SLOTS.with(|s| s.frame.set(frame));
+    frame
+}
+
+/// Opening them would run code of others: the waker of a foreign executor is cloned.
+#[inline]
+pub(crate) fn opens_foreign() -> bool {
+    let unopened = frame().unopened;
+    // SAFETY: [CURRENT].
+    !unopened.is_null() && unsafe { &*unopened }.is_foreign()
+}
+
 /// The frame in which to drop what ran in `scope`: with that scope, where it is linked in the tree of the run around us. What was moved
 /// out of its run is dropped in the scope that drops it, or in none: its own belongs to another tree, under another lock.
 pub(crate) fn frame_in(scope: &Scope) -> Frame {
     let frame = frame();
     match frame.tree {
-        Some(tree) if scope.is_in(tree) => Frame { scope, ..frame },
+        Some(tree) if scope.is_in(tree) => Frame { scope, unopened: ptr::null(), ..frame },
         _ => frame,
     }
 }
@@ -82,14 +116,22 @@ impl Entered {
     /// Replaces the scope alone.
     #[inline]
     pub fn scope(scope: *const Scope) -> Self {
-        Self::new(Frame { scope, ..frame() })
+        Self::new(Frame { scope, unopened: ptr::null(), ..frame() })
     }
 }
 
 impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
-        SLOTS.with(|s| s.frame.set(self.before));
+        let mut before = self.before;
+        if !before.unopened.is_null()
+            // SAFETY: [CURRENT]: it was when this began, and who polls it is still at it.
+            && let Some(scope) = unsafe { &*before.unopened }.opened()
+        {
+            // Opened meanwhile, by something further in.
+            (before.scope, before.unopened) = (scope, ptr::null());
+        }
+        SLOTS.with(|s| s.frame.set(before));
     }
 }
 

@@ -47,7 +47,7 @@ pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox, discard};
 pub use scope::{Cause, Kind, Scope, Source};
-pub use scoped::{Entry, Scoped};
+pub use scoped::{Entry, Held, Scoped};
 pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
@@ -106,7 +106,7 @@ pub fn metrics() -> Metrics {
 
 #[track_caller]
 fn current<'a>() -> (&'static tree::Tree, &'a Scope) {
-    let frame = context::frame();
+    let frame = context::open_frame();
     let Some(tree) = frame.tree else { context::outside("a question about the current scope") };
     // SAFETY: [CURRENT] of the context module: it is current until the caller returns to the loop.
     (tree, unsafe { &*frame.scope })

@@ -29,7 +29,7 @@ use crate::heap::NOWHERE;
 use crate::ready::{self, Header};
 use crate::scope::Scope;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell};
-use crate::tree::{Locked, Tree};
+use crate::tree::Tree;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomPinned;
@@ -44,15 +44,12 @@ const DONE: u32 = 4;
 const ABORTED: u32 = 8;
 /// A cancel was requested of an operation that only its owner can end ([`Abort::Ask`]).
 const ASKED: u32 = 16;
-/// Not in a scope's list (any more): the owner need not take the lock.
-const UNLINKED: u32 = 32;
-
 /// Somebody is about to publish the outcome, and has the waker.
-const CLAIMED: u32 = 64;
+const CLAIMED: u32 = 32;
 /// Idle, with the waker of the wait that is about to begin.
-const PREPARED: u32 = 128;
+const PREPARED: u32 = 64;
 
-const IDLE: u32 = UNLINKED;
+const IDLE: u32 = 0;
 const OVER: u32 = DONE | ABORTED;
 
 /// What an operation waits for.
@@ -166,7 +163,7 @@ pub struct Park {
     /// Place in the heap of deadlines; [LOCKED].
     pub(crate) index: Cell<u32>,
     waker: UnsafeCell<Option<Waker>>,
-    /// Written under the lock, read by the owner without it.
+    /// In whose list it is; null while it is in none. Written under the lock, read by the owner without it.
     pub(crate) scope: AtomicPtr<Scope>,
     /// The task that waits. As `scope`.
     pub(crate) task: AtomicPtr<Header>,
@@ -261,7 +258,13 @@ impl Park {
     /// # Safety
     /// \[OWNER\].
     pub unsafe fn prepare(&self, cx: &Context<'_>) {
-        if ready::is_ours(cx.waker()) || self.is_active() {
+        if self.is_active() {
+            return;
+        }
+        if context::opens_foreign() {
+            let _ = context::open_frame();
+        }
+        if ready::is_ours(cx.waker()) {
             return;
         }
         let waker = cx.waker().clone();
@@ -281,7 +284,7 @@ impl Park {
     /// # Panics
     /// Outside of a run, and where a wait is going on already.
     pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
-        let frame = context::frame();
+        let frame = context::open_frame();
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
         assert!(!self.is_active(), "a Park waits for one thing at a time");
         if self.state.load(Ordering::Relaxed) & PREPARED == 0 {
@@ -318,7 +321,7 @@ impl Park {
         let mut state = self.state.load(Ordering::Acquire);
         if state & OVER == 0 {
             debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
-            let frame = context::frame();
+            let frame = context::open_frame();
             let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
             if !ptr::eq(self.scope.load(Ordering::Relaxed), frame.scope)
                 || !ptr::eq(self.task.load(Ordering::Relaxed), frame.task)
@@ -410,7 +413,7 @@ impl Park {
 
     fn settle(&self, outcome: u32) -> Completed {
         let mut state = self.state.load(Ordering::Relaxed);
-        loop {
+        let claimed = loop {
             if state & (OVER | CLAIMED) != 0 || state & WAITING == 0 {
                 return Completed::Lost;
             }
@@ -419,13 +422,14 @@ impl Park {
             // Release: what the completer handed over is there for the owner; Acquire: the waker that it registered.
             match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) if busy => return Completed::Won(None),
-                Ok(_) => break,
+                Ok(_) => break next,
                 Err(now) => state = now,
             }
-        }
+        };
         // SAFETY: [WAKER]: we set CLAIMED.
         let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
-        self.state.fetch_or(outcome, Ordering::AcqRel);
+        // A plain store: nobody else writes the word of a park that is claimed.
+        self.state.store(claimed | outcome, Ordering::Release);
         Completed::Won(waker)
     }
 
@@ -464,8 +468,7 @@ impl Park {
         self.unlink();
         let mut locked = tree.lock();
         self.tree.set(Some(tree));
-        if self.state.fetch_and(!UNLINKED, Ordering::AcqRel) & OVER != 0 {
-            self.state.fetch_or(UNLINKED, Ordering::AcqRel);
+        if self.state.load(Ordering::Acquire) & OVER != 0 {
             return;
         }
         locked.link_park(&self, scope, task);
@@ -476,20 +479,16 @@ impl Park {
     }
 
     fn unlink(&self) {
-        if self.state.load(Ordering::Acquire) & UNLINKED == 0
+        // Acquire: who has taken it out of the list is done with it.
+        if !self.scope.load(Ordering::Acquire).is_null()
             && let Some(tree) = self.tree.get()
         {
             let mut locked = tree.lock();
             // Looked at again, under the lock: an abort may have done it.
-            if self.state.load(Ordering::Relaxed) & UNLINKED == 0 {
+            if !self.scope.load(Ordering::Relaxed).is_null() {
                 locked.unlink_park(self);
             }
         }
-    }
-
-    /// Records that the scope's list no longer holds this park. Under the lock.
-    pub(crate) fn set_unlinked(&self, _: &mut Locked<'_>) {
-        self.state.fetch_or(UNLINKED, Ordering::AcqRel);
     }
 }
 

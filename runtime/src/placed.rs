@@ -24,7 +24,7 @@ impl Placed {
     /// # Panics
     /// Outside of a run.
     pub fn here(place: &'static Location<'static>) -> PlacedRoot {
-        let frame = context::frame();
+        let frame = context::open_frame();
         let Some(tree) = frame.tree else { context::outside("the start of a child") };
         let scope = Arc::new(Scope::new(Kind::Scope, place));
         // SAFETY: [HELD] of the scope module: the root unlinks it, at the latest when it is dropped, and has a count of it.
@@ -95,7 +95,7 @@ impl<F: Future> Future for PlacedBody<F> {
         // SAFETY: the body is pinned, and only polled and set to `None` in place.
         let this = unsafe { self.get_unchecked_mut() };
         let scope: &Scope = &this.root.placed.scope;
-        let frame = context::frame();
+        let frame = context::open_frame();
         let Some(tree) = frame.tree else { context::outside("a child") };
         if scope.parent.load(Ordering::Relaxed).is_null() || !scope.is_in(tree) {
             // The scope above it is gone, or is that of a caller in another thread's run: it belongs where it is polled.

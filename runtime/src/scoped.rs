@@ -2,14 +2,23 @@
 //! end whether the scope absorbs a cancellation (R24, R25).
 
 use crate::cancelled::CancelAware;
-use crate::context::{self, Entered};
-use crate::ready::Header;
-use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
+use crate::context::{self, Entered, Frame};
+use crate::ready::{self, Header};
+use crate::scope::{CAUGHT, ENTERED, Kind, Scope, WAKER_SET};
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::ops::Deref;
+use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// What tells two wakers apart. For comparison only.
+fn key(waker: &Waker) -> (*const (), *const ()) {
+    (waker.data(), ptr::from_ref(waker.vtable()).cast())
+}
 
 /// The entry, polls and exit of a scope: what a future that runs in one has beside its body.
 ///
@@ -69,37 +78,44 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// # Panics
     /// Outside of a run, and when the scope is entered for a second time (R7).
     pub fn enter(&mut self, cx: &mut Context<'_>) {
-        let frame = context::frame();
+        let frame = context::open_frame();
+        if self.linked { self.enter_again(frame, cx.waker()) } else { self.link_in(frame, cx.waker().clone()) }
+    }
+
+    /// The first poll.
+    fn link_in(&mut self, frame: Frame, waker: Waker) {
         let Some(tree) = frame.tree else { context::outside("a scope") };
-        let waker = (cx.waker().data(), ptr::from_ref(cx.waker().vtable()).cast());
-        let old = if !self.linked {
-            let before = self.scope.set(ENTERED);
-            assert!(before & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
-            let new = cx.waker().clone();
-            // SAFETY: [HELD]: `leave` unlinks it, at the latest in `drop`.
-            let mut locked = unsafe {
-                self.scope.link(tree, frame.scope, frame.task, || self.now.unwrap_or_else(|| tree.clock.now()))
-            };
-            self.linked = true;
-            self.strikes = context::strikes();
-            self.waker = waker;
-            locked.set_waker(&self.scope, new)
-        } else {
-            if !ptr::eq(self.scope.parent.load(std::sync::atomic::Ordering::Relaxed), frame.scope) {
-                // SAFETY: it is linked, or was let go.
-                unsafe { self.scope.relink(tree, frame.scope, frame.task) };
-            } else if !ptr::eq(self.scope.task(), frame.task)
-                && let Some(mut locked) = self.scope.lock()
-            {
-                locked.set_task(&self.scope, frame.task);
-            }
-            if self.scope.has(WAKER_SET) && waker == self.waker {
-                return;
-            }
-            self.waker = waker;
-            let new = cx.waker().clone();
-            self.scope.lock().and_then(|mut locked| locked.set_waker(&self.scope, new))
-        };
+        let before = self.scope.set(ENTERED);
+        assert!(before & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
+        self.waker = key(&waker);
+        // SAFETY: [HELD]: `leave` unlinks it, at the latest in `drop`.
+        let mut locked =
+            unsafe { self.scope.link(tree, frame.scope, frame.task, || self.now.unwrap_or_else(|| tree.clock.now())) };
+        self.linked = true;
+        self.strikes = context::strikes();
+        let old = locked.set_waker(&self.scope, waker);
+        drop(locked);
+        drop(old);
+    }
+
+    /// A later poll: finds its place again, where that has changed.
+    fn enter_again(&mut self, frame: Frame, polled_with: &Waker) {
+        let Some(tree) = frame.tree else { context::outside("a scope") };
+        if !ptr::eq(self.scope.parent.load(std::sync::atomic::Ordering::Relaxed), frame.scope) {
+            // SAFETY: it is linked, or was let go.
+            unsafe { self.scope.relink(tree, frame.scope, frame.task) };
+        } else if !ptr::eq(self.scope.task(), frame.task)
+            && let Some(mut locked) = self.scope.lock()
+        {
+            locked.set_task(&self.scope, frame.task);
+        }
+        let key = key(polled_with);
+        if self.scope.has(WAKER_SET) && key == self.waker {
+            return;
+        }
+        self.waker = key;
+        let new = polled_with.clone();
+        let old = self.scope.lock().and_then(|mut locked| locked.set_waker(&self.scope, new));
         drop(old);
     }
 
@@ -149,42 +165,236 @@ impl<S: Deref<Target = Scope>> Drop for Entry<S> {
     }
 }
 
+/// A scope that stays in its place.
+pub enum Held {
+    /// One without handles.
+    Own(Box<Scope>),
+    /// One with handles.
+    Shared(Arc<Scope>),
+}
+
+impl Deref for Held {
+    type Target = Scope;
+    fn deref(&self) -> &Scope {
+        match self {
+            Held::Own(scope) => scope,
+            Held::Shared(scope) => scope,
+        }
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// What a scope without handles is made of, once it is needed.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    kind: Kind,
+    place: &'static Location<'static>,
+    /// Its deadline, from the first poll on (R43).
+    after: Duration,
+}
+
+impl Plan {
+    fn make(&self) -> Entry<Held> {
+        // SAFETY: the scope is in a box.
+        let mut entry = unsafe { Entry::new(Held::Own(Box::new(Scope::new(self.kind, self.place)))) };
+        if self.after != Duration::MAX {
+            entry.set_deadline_after(self.after);
+        }
+        entry
+    }
+
+    fn make_in(&self, entry: &mut Option<Entry<Held>>) {
+        *entry = Some(self.make());
+    }
+}
+
+/// A scope without handles, other than a shield, whose body is being polled for the first time, and in which nothing has waited, opened
+/// a scope or asked about it yet. Nobody can tell that it is not there: it is cancelled when the one around it is, and its deadline is not
+/// due. Most bodies under a deadline are done at once, and never need it: 15 ns instead of 159 ns.
+///
+/// It lies on the stack of the poll, and the context points to it meanwhile.
+pub(crate) struct Unopened {
+    plan: Plan,
+    /// The frame around it.
+    around: Frame,
+    /// Who polls it. For the length of the poll.
+    waker: *const Waker,
+    strikes: u32,
+    /// The one that is opened after this one.
+    inner: Cell<*const Unopened>,
+    entry: OnceCell<Entry<Held>>,
+}
+
+impl Unopened {
+    fn new(plan: Plan, waker: &Waker) -> Self {
+        let (around, strikes) = (context::frame(), context::strikes());
+        Self { plan, around, waker, strikes, inner: Cell::new(ptr::null()), entry: OnceCell::new() }
+    }
+
+    /// The scope, if it was opened.
+    pub(crate) fn opened(&self) -> Option<*const Scope> {
+        self.entry.get().map(|entry| ptr::from_ref(entry.scope()))
+    }
+
+    /// Links it, and before it those between it and the innermost scope that is linked.
+    pub(crate) fn open(&self) -> *const Scope {
+        // Outward, and back inward: not by recursion, since there may be thousands.
+        let mut node: *const Self = self;
+        // SAFETY: [CURRENT] of the context module: what is around this is being polled, too.
+        unsafe {
+            while let Some(outer) = (*node).around.unopened.as_ref()
+                && outer.opened().is_none()
+            {
+                outer.inner.set(node);
+                node = outer;
+            }
+            loop {
+                (*node).open_in();
+                if ptr::eq(node, self) {
+                    return self.opened().unwrap_or(self.around.scope);
+                }
+                node = (*node).inner.get();
+            }
+        }
+    }
+
+    /// What is around it is open.
+    fn open_in(&self) {
+        if self.opened().is_some() {
+            return;
+        }
+        // SAFETY: this is on the stack of a poll, to which the waker was given.
+        let waker = unsafe { &*self.waker }.clone();
+        // The clone of a foreign executor may do anything: the scope may be open now.
+        self.entry.get_or_init(|| {
+            let mut frame = self.around;
+            // SAFETY: as in `open`.
+            if let Some(scope) = unsafe { frame.unopened.as_ref() }.and_then(Self::opened) {
+                frame.scope = scope;
+            }
+            frame.unopened = ptr::null();
+            let mut entry = self.plan.make();
+            entry.link_in(frame, waker);
+            entry.strikes = self.strikes;
+            entry
+        });
+    }
+
+    /// Whether opening it would clone a waker that is not ours.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let mut node: *const Self = self;
+        // SAFETY: as in `open`.
+        while let Some(unopened) = unsafe { node.as_ref() } {
+            // SAFETY: as in `open_in`.
+            if !ready::is_ours(unsafe { &*unopened.waker }) {
+                return true;
+            }
+            node = unopened.around.unopened;
+        }
+        false
+    }
+}
+
+/// A scope whose body is polled for the first time: sees to it that what was opened is kept, also on the way out of a panic.
+struct First<'a> {
+    unopened: Unopened,
+    entry: &'a mut Option<Entry<Held>>,
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        *self.entry = self.unopened.entry.take();
+    }
+}
+
+#[cold]
+fn log_cut(scope: &Location<'_>) {
+    tracing::debug!(%scope, "a cancelled scope pended on nothing known, and its body was dropped (N13)");
+}
+
+/// Polls a body in a scope that is made only if it has to be; at the latest when the body is pending.
+fn poll_first<F: Future>(
+    future: Pin<&mut F>,
+    cx: &mut Context<'_>,
+    plan: Plan,
+    entry: &mut Option<Entry<Held>>,
+) -> Poll<F::Output> {
+    let first = First { unopened: Unopened::new(plan, cx.waker()), entry };
+    let around = first.unopened.around;
+    if around.tree.is_none() {
+        context::outside("a scope");
+    }
+    let polled = {
+        let _entered = Entered::new(Frame { unopened: &first.unopened, ..around });
+        future.poll(cx)
+    };
+    if polled.is_pending() {
+        first.unopened.open();
+    }
+    polled
+}
+
 /// A future in a scope: `Ok(None)` where the scope absorbed a cancellation.
-pub struct Scoped<S: Deref<Target = Scope>, F> {
+pub struct Scoped<F> {
     // Dropped last: what the body left linked under the scope is taken out before.
     body: Option<F>,
-    entry: Entry<S>,
+    /// `None` until it is needed.
+    entry: Option<Entry<Held>>,
+    plan: Plan,
     /// It has ended, and does not say so: the task around it has swallowed too many cancellations (N13 b).
     mute: bool,
 }
 
-impl<S: Deref<Target = Scope>, F> std::fmt::Debug for Scoped<S, F> {
+impl<F> std::fmt::Debug for Scoped<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.entry.fmt(f)
+        match &self.entry {
+            Some(entry) => entry.fmt(f),
+            None => self.plan.fmt(f),
+        }
     }
 }
 
-impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
-    /// A body that will run in a scope.
-    pub fn new(entry: Entry<S>, body: F) -> Self {
-        Self { body: Some(body), entry, mute: false }
+impl<F> Scoped<F> {
+    /// A body that will run in a scope with handles.
+    pub fn shared(scope: Arc<Scope>, body: F) -> Self {
+        let plan = Plan { kind: scope.kind, place: scope.place, after: Duration::MAX };
+        // SAFETY: the scope is in an `Arc`.
+        Self { body: Some(body), entry: Some(unsafe { Entry::new(Held::Shared(scope)) }), plan, mute: false }
     }
 
-    /// The scope.
-    pub fn scope(&self) -> &Scope {
-        self.entry.scope()
+    /// A body that will run in a scope of its own, with a deadline relative to its first poll (R43), if there is one.
+    pub fn own(kind: Kind, place: &'static Location<'static>, after: Option<Duration>, body: F) -> Self {
+        let plan = Plan { kind, place, after: after.unwrap_or(Duration::MAX) };
+        Self { body: Some(body), entry: None, plan, mute: false }
+    }
+
+    /// A body that will run in a scope of its own with an absolute deadline.
+    pub fn until(place: &'static Location<'static>, at: u64, body: F) -> Self {
+        let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX };
+        let entry = plan.make();
+        entry.scope().set_deadline(at);
+        Self { body: Some(body), entry: Some(entry), plan, mute: false }
+    }
+
+    /// Where the scope was opened.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.plan.place
+    }
+
+    /// What the scope is for.
+    pub fn kind(&self) -> Kind {
+        self.plan.kind
     }
 
     /// What the body still holds goes in its own scope.
-    fn drop_body(mut body: Pin<&mut Option<F>>, scope: &Scope) {
-        let _entered = Entered::new(context::frame_in(scope));
+    fn drop_body(mut body: Pin<&mut Option<F>>, entry: Option<&Entry<Held>>) {
+        let _entered = entry.map(|entry| Entered::new(context::frame_in(entry.scope())));
         body.set(None);
-    }
-
-    /// See [`Entry::set_deadline_after`].
-    pub fn set_deadline_after(self: Pin<&mut Self>, length: std::time::Duration) {
-        // SAFETY: the entry is not pinned.
-        unsafe { self.get_unchecked_mut() }.entry.set_deadline_after(length);
     }
 
     /// Polls the body in the scope: what it returned, `None` where it was cut (N13).
@@ -192,23 +402,31 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
     where
         F: Future<Output = O>,
     {
-        // SAFETY: the body is pinned, and only set to `None`, in place; the entry is not.
+        // SAFETY: the body is pinned, and only set to `None`, in place; nothing else is.
         let this = unsafe { self.get_unchecked_mut() };
-        this.entry.enter(cx);
         // SAFETY: as above.
         let mut body = unsafe { Pin::new_unchecked(&mut this.body) };
-        let polled = {
-            let _entered = Entered::scope(&*this.entry.scope);
-            body.as_mut().as_pin_mut().expect("polled after it was ready").poll(cx)
+        let future = body.as_mut().as_pin_mut().expect("polled after it was ready");
+        // A shield has to be there to hold anything off; and a deadline that is due has to be noticed (R44).
+        if this.entry.is_none() && (this.plan.kind == Kind::Shield || this.plan.after.is_zero()) {
+            this.plan.make_in(&mut this.entry);
+        }
+        let polled = match &mut this.entry {
+            Some(entry) => {
+                entry.enter(cx);
+                let _entered = Entered::scope(entry.scope());
+                future.poll(cx)
+            }
+            entry @ None => poll_first(future, cx, this.plan, entry),
         };
         match polled {
             Poll::Ready(output) => {
-                Self::drop_body(body, &this.entry.scope);
+                Self::drop_body(body, this.entry.as_ref());
                 Poll::Ready(Some(output))
             }
-            Poll::Pending if this.entry.is_stuck(cx) => {
-                tracing::debug!(scope = %this.entry.scope().place, "a cancelled scope pended on nothing known, and its body was dropped (N13)");
-                Self::drop_body(body, &this.entry.scope);
+            Poll::Pending if this.entry.as_ref().is_some_and(|entry| entry.is_stuck(cx)) => {
+                log_cut(this.plan.place);
+                Self::drop_body(body, this.entry.as_ref());
                 Poll::Ready(None)
             }
             Poll::Pending => Poll::Pending,
@@ -226,13 +444,12 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
         let output = std::task::ready!(self.as_mut().poll_body(cx));
         // SAFETY: nothing but the body is pinned.
         let this = unsafe { self.get_unchecked_mut() };
-        let entry = &mut this.entry;
-        let absorbs = entry.leave();
+        let absorbs = this.entry.as_mut().is_some_and(Entry::leave);
         let error = match output {
             Some(Ok(value)) => return Poll::Ready(Ok(Some(value))),
             Some(Err(error)) => error,
             // The code around is told a cancellation that no operation has counted: a loop of such scopes, too, has to end.
-            None if !absorbs && context::poll_cancelled(entry.scope().place).is_pending() => {
+            None if !absorbs && context::poll_cancelled(this.plan.place).is_pending() => {
                 this.mute = true;
                 return Poll::Pending;
             }
@@ -243,17 +460,17 @@ impl<S: Deref<Target = Scope>, F> Scoped<S, F> {
         }
         // R27, R28, R31: only the cancellations go.
         if error.has_cancelled() {
-            entry.caught();
+            this.entry.as_ref().inspect(|entry| entry.caught());
         }
         Poll::Ready(error.without_cancelled().map_or(Ok(None), Err))
     }
 }
 
-impl<S: Deref<Target = Scope>, F> Drop for Scoped<S, F> {
+impl<F> Drop for Scoped<F> {
     fn drop(&mut self) {
         if self.body.is_some() {
             // SAFETY: dropped in place, never moved after.
-            Self::drop_body(unsafe { Pin::new_unchecked(&mut self.body) }, &self.entry.scope);
+            Self::drop_body(unsafe { Pin::new_unchecked(&mut self.body) }, self.entry.as_ref());
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::park::{Abort, Completed, Park, Wait};
 use crate::parker::Parker;
 use crate::ready::Header;
 use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, SHIELD, Scope, Source, WAKER_SET};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
@@ -168,6 +168,13 @@ impl std::fmt::Debug for Locked<'_> {
     }
 }
 
+/// Takes a pointer that is written under the lock only.
+fn take<T>(pointer: &AtomicPtr<T>) -> *mut T {
+    let taken = pointer.load(Ordering::Relaxed);
+    pointer.store(ptr::null_mut(), Ordering::Relaxed);
+    taken
+}
+
 impl Locked<'_> {
     /// Releases the lock. Whom to wake is left to the caller.
     pub(crate) fn unlock(self) -> Wakers {
@@ -313,7 +320,7 @@ impl Locked<'_> {
         unsafe {
             let (prev, next) = park.links.with_mut(|links| {
                 let links = &mut *links;
-                let task = park.task.swap(ptr::null_mut(), Ordering::Relaxed);
+                let task = take(&park.task);
                 if !task.is_null() {
                     (*task).waits_sub(1);
                 }
@@ -333,8 +340,8 @@ impl Locked<'_> {
                 }
             });
         }
-        park.scope.store(ptr::null_mut(), Ordering::Relaxed);
-        park.set_unlinked(self);
+        // The last thing: the owner, which looks without the lock, may free the park now.
+        park.scope.store(ptr::null_mut(), Ordering::Release);
     }
 
     /// The scope of this wait is cancelled.
@@ -415,7 +422,8 @@ impl Locked<'_> {
 
     /// Names the task in which a scope that is linked runs from now on.
     pub(crate) fn set_task(&mut self, scope: &Scope, task: *const Header) {
-        let before = scope.task.swap(task.cast_mut(), Ordering::Relaxed);
+        let before = scope.task.load(Ordering::Relaxed);
+        scope.task.store(task.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]: a task that a linked scope names is there; `task` is current.
         unsafe {
             if !before.is_null() {
@@ -490,12 +498,12 @@ impl Locked<'_> {
     }
 
     fn unlink_child(&mut self, scope: &Scope) -> Option<Waker> {
-        let parent = scope.parent.swap(ptr::null_mut(), Ordering::Relaxed);
+        let parent = take(&scope.parent);
         // SAFETY: [LOCKED].
         unsafe {
             let (prev, next, index, waker) = scope.links.with_mut(|links| {
                 let links = &mut *links;
-                let task = scope.task.swap(ptr::null_mut(), Ordering::Relaxed);
+                let task = take(&scope.task);
                 if !task.is_null() {
                     (*task).waits_sub(1);
                 }
@@ -503,7 +511,9 @@ impl Locked<'_> {
                 (links.prev, links.next) = (ptr::null(), ptr::null());
                 gone
             });
-            scope.clear(WAKER_SET);
+            if scope.has(WAKER_SET) {
+                scope.clear(WAKER_SET);
+            }
             if index != NOWHERE {
                 self.state.heap.remove(index);
             }

@@ -93,6 +93,7 @@ impl<F: Future> Run<'_, F> {
             tree: Some(self.tree),
             worker: self.worker,
             scope: self.root.get_ref(),
+            unopened: ptr::null(),
             task: ptr::null(),
             ready: ptr::null(),
         }

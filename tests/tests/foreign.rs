@@ -646,7 +646,10 @@ async fn swallows(which: usize, told: &Cell<u32>, _guard: OnDrop<'_>) -> Ended {
             // The same, with children, or a body, that keep the cancellation to themselves: the nursery is fine.
             12 => {
                 let nursery = local_nursery(async |n| -> Ended {
-                    n.spawn(async { Ok(sleep_forever().await.unwrap_or_default()) });
+                    n.spawn(async {
+                        let _ = sleep_forever().await;
+                        Ok(())
+                    });
                     n.spawn(async { Ok(()) });
                     Ok(())
                 });
@@ -654,7 +657,12 @@ async fn swallows(which: usize, told: &Cell<u32>, _guard: OnDrop<'_>) -> Ended {
                 Err(CANCELLED)
             }
             _ => {
-                local_nursery(async |_| Ok::<_, Cancelled>(sleep_forever().await.unwrap_or_default())).await.unwrap();
+                local_nursery(async |_| {
+                    let _ = sleep_forever().await;
+                    Ok::<_, Cancelled>(())
+                })
+                .await
+                .unwrap();
                 Err(CANCELLED)
             }
         };
