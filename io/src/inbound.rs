@@ -18,6 +18,8 @@ pub(crate) struct Inbound {
     end: Option<End>,
     /// An operation is under way that brings more: asking the kernel directly would put bytes out of order.
     streaming: bool,
+    /// Messages are large: better received into the reader's own buffer than here.
+    bulk: bool,
 }
 
 /// How large a buffer may be to be kept while it is empty.
@@ -147,6 +149,16 @@ impl Inbound {
     /// An operation that brings more begins, or is over.
     pub fn set_streaming(&mut self, streaming: bool) {
         self.streaming = streaming;
+    }
+
+    /// Messages are large.
+    pub fn set_bulk(&mut self) {
+        self.bulk = true;
+    }
+
+    /// Whether messages are large.
+    pub fn is_bulk(&self) -> bool {
+        self.bulk
     }
 
     /// Nothing comes after what is here.

@@ -103,9 +103,10 @@ impl Driver for Uring {
         self.home.bell().clone()
     }
 
-    /// Who waits. What goes on without anybody who waits (a receive between two reads) is not counted: nothing comes of it.
+    /// Who waits, and what is cancelled and not over. A receive that goes on between two reads is not counted: nothing comes of it
+    /// until somebody reads.
     fn in_flight(&self) -> usize {
-        self.home.waits()
+        self.home.waits() + self.with_core(|core| core.leaving()).unwrap_or(0)
     }
 
     fn shutdown(&self) {

@@ -5,12 +5,15 @@
 
 use super::core::{Core, Kind};
 use super::slots::Key;
+use super::sys::Sqe;
 use crate::bell::Bell;
 use crate::reactor;
 use crate::readiness::{INBOUND, Readiness};
 use crate::source::{Shared, State, Want};
+use rustix::event::PollFlags;
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use trefoil_runtime::sync::Mutex;
@@ -24,9 +27,10 @@ pub(crate) struct Home {
     requested: AtomicBool,
     /// How many directions wait.
     waits: AtomicUsize,
-    /// Whether the kernel receives, and accepts, ahead of who asks, as far as we know.
+    /// What the kernel does again and again for one entry, as far as we know: receive (6.0), accept (5.19), poll (5.13).
     receives: AtomicBool,
     accepts: AtomicBool,
+    polls: AtomicBool,
 }
 
 impl fmt::Debug for Home {
@@ -79,6 +83,7 @@ impl Home {
             waits: AtomicUsize::new(0),
             receives: AtomicBool::new(receives),
             accepts: AtomicBool::new(accepts),
+            polls: AtomicBool::new(true),
         }
     }
 
@@ -122,7 +127,11 @@ impl Home {
         }
         registration.armed |= direction.flag();
         let kind = match want {
-            Want::Bytes if home.receives.load(Ordering::Relaxed) => Kind::Receive,
+            Want::Bytes
+                if home.receives.load(Ordering::Relaxed) && !state.inbound.as_ref().is_some_and(|i| i.is_bulk()) =>
+            {
+                Kind::Receive
+            }
             Want::Connection if home.accepts.load(Ordering::Relaxed) => Kind::Accept,
             _ => Kind::Poll(direction),
         };
@@ -140,7 +149,18 @@ impl Home {
         match kind {
             Kind::Receive => self.receives.store(false, Ordering::Relaxed),
             Kind::Accept => self.accepts.store(false, Ordering::Relaxed),
-            Kind::Poll(_) => {}
+            Kind::Poll(_) => self.polls.store(false, Ordering::Relaxed),
+            Kind::End => {}
+        }
+    }
+
+    /// A poll that completes at every edge, or once where the kernel cannot do that.
+    pub fn edges(&self, fd: BorrowedFd<'_>, events: u32, key: Key) -> Sqe {
+        if self.polls.load(Ordering::Relaxed) {
+            Sqe::poll_add_multishot(fd, events, key)
+        } else {
+            // Not an edge: what a read does not take away would be reported for ever.
+            Sqe::poll_add(fd, events & !u32::from(PollFlags::PRI.bits()), key)
         }
     }
 
