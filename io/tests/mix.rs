@@ -201,7 +201,9 @@ async fn carry_out(builder: Builder, plan: Plan) {
     let finish = async |side: &mut Side| {
         AsyncWriteExt::close(&mut side.stream).await.unwrap();
         while !side.over {
+            let before = side.read;
             side.read(1 << 16, 0, 5_000_000).await;
+            assert!(side.over || side.read > before, "nothing was heard of for 5 s, unix: {}", plan.unix);
         }
     };
     join(finish(&mut a), finish(&mut b)).await;
