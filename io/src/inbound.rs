@@ -18,8 +18,11 @@ pub(crate) struct Inbound {
     end: Option<End>,
     /// An operation is under way that brings more: asking the kernel directly would put bytes out of order.
     streaming: bool,
-    /// Messages are large: better received into the reader's own buffer than here.
-    bulk: bool,
+    /// What it brings are connections.
+    connections: bool,
+    /// To be polled for, and then asked for directly: messages are large, better received into the reader's own buffer than here; or the kernel
+    /// does not bring more of this by itself.
+    polled: bool,
 }
 
 /// How large a buffer may be to be kept while it is empty.
@@ -151,14 +154,24 @@ impl Inbound {
         self.streaming = streaming;
     }
 
-    /// Messages are large.
-    pub fn set_bulk(&mut self) {
-        self.bulk = true;
+    /// What it brings are connections.
+    pub fn set_connections(&mut self) {
+        self.connections = true;
     }
 
-    /// Whether messages are large.
-    pub fn is_bulk(&self) -> bool {
-        self.bulk
+    /// Whether connections are on their way.
+    pub fn is_accepting(&self) -> bool {
+        self.streaming && self.connections
+    }
+
+    /// From now on polled for.
+    pub fn set_polled(&mut self) {
+        self.polled = true;
+    }
+
+    /// Whether it is polled for.
+    pub fn is_polled(&self) -> bool {
+        self.polled
     }
 
     /// Nothing comes after what is here.

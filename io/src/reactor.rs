@@ -9,6 +9,7 @@
 //! | --- | --- | --- |
 //! | `attach` | before the first wait of a source, and before the first in a direction that `registration.interest` lacks | set `registration` (under the table's lock and the source's), so that waits in that direction are reported; do nothing if the source was registered elsewhere meanwhile |
 //! | `order` | at each wait, under the lock of the source | say what has to be done for it, beyond being registered. It is sent when the lock was released and the wait can be found |
+//! | `abandon` | when a wait to read is given up, under the lock of the source | say what has to be done about it; sent likewise |
 //! | `detach` | when the source is dropped, by then in no wait | forget the source: after this nothing of the driver uses its descriptor, but for what the kernel has not let go of |
 //! | `waits_began`, `waits_ended` | with each change of `State::waiting` that the driver does not make itself | keep count, for `in_flight` |
 //!
@@ -210,6 +211,14 @@ impl Home {
     pub fn order(state: &mut State, readiness: &Readiness, want: Want) -> Option<uring::Order> {
         match &state.registration.as_ref()?.home {
             Home::IoUring(_) => uring::Home::order(state, readiness, want),
+            Home::Epoll(_) => None,
+        }
+    }
+
+    /// What has to be done when who waited to read has lost interest.
+    pub fn abandon(state: &State) -> Option<uring::Order> {
+        match &state.registration.as_ref()?.home {
+            Home::IoUring(_) => uring::Home::abandon(state),
             Home::Epoll(_) => None,
         }
     }

@@ -239,11 +239,18 @@ impl Shared {
     /// Sees to it that nobody finds the wait of a direction. Before its park is ended.
     fn hide(&self, direction: Direction) {
         let mut state = self.lock();
-        if state.waiting & direction.flag() != 0 {
-            state.waiting &= !direction.flag();
-            if let Some(registration) = &state.registration {
-                registration.home.waits_ended(1);
-            }
+        if state.waiting & direction.flag() == 0 {
+            return;
+        }
+        state.waiting &= !direction.flag();
+        if let Some(registration) = &state.registration {
+            registration.home.waits_ended(1);
+        }
+        let order = if direction == Direction::Read { Home::abandon(&state) } else { None };
+        drop(state);
+        if let Some(order) = order {
+            // What keeps a ring from being entered will keep the loop from parking, and is reported there.
+            let _ = order.send();
         }
     }
 }

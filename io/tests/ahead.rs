@@ -132,7 +132,13 @@ fn connections_that_nobody_claims_wait_and_are_closed_with_the_listener() {
             const CLIENTS: usize = 100;
             let (listener, addr) = listen();
             let before = descriptors();
-            assert!(listener.accept().now_or_never().is_none());
+            // Between two accepts the driver goes on accepting.
+            let first = async {
+                settle().await;
+                std::net::TcpStream::connect(addr).unwrap()
+            };
+            let (accepted, first) = join(listener.accept(), first).await;
+            drop((accepted.unwrap(), first));
             settle().await;
             let mut clients = Vec::new();
             for at in 0..CLIENTS {
@@ -161,6 +167,42 @@ fn connections_that_nobody_claims_wait_and_are_closed_with_the_listener() {
                 }
             }
             assert_eq!(descriptors(), before - 1);
+        });
+    });
+}
+
+#[test]
+fn nobody_is_accepted_for_who_has_lost_interest() {
+    for_each_driver(|builder| {
+        builder.run(async {
+            let (listener, addr) = listen();
+            let other = std::net::TcpListener::from(rustix::io::fcntl_dupfd_cloexec(&listener, 0).unwrap());
+            let before = descriptors();
+            for dropped in [true, false] {
+                if dropped {
+                    assert!(listener.accept().now_or_never().is_none());
+                } else {
+                    assert!(move_on_after(Duration::from_millis(1), listener.accept()).await.unwrap().is_none());
+                }
+                settle().await;
+                // They stay where they are, for whoever else accepts from the same socket.
+                let clients: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+                settle().await;
+                assert_eq!(descriptors(), before + clients.len());
+                for client in &clients {
+                    assert_eq!(other.accept().unwrap().1, client.local_addr().unwrap());
+                }
+                // And it goes on where it was.
+                let late = async {
+                    settle().await;
+                    std::net::TcpStream::connect(addr).unwrap()
+                };
+                let (accepted, late) = join(listener.accept(), late).await;
+                assert_eq!(accepted.unwrap().1, late.local_addr().unwrap());
+                // Who accepts next is alone again.
+                assert!(listener.accept().now_or_never().is_none());
+                settle().await;
+            }
         });
     });
 }

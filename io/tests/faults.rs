@@ -60,6 +60,7 @@ async fn echo_once() {
 
 #[test]
 fn without_io_uring_it_is_epoll_with_one_line_that_says_why() {
+    let _one = alone();
     if std::env::var_os("TREFOIL_DRIVER").is_some() {
         return; // nothing is chosen then
     }
@@ -78,6 +79,7 @@ fn without_io_uring_it_is_epoll_with_one_line_that_says_why() {
 
 #[test]
 fn io_uring_that_is_forced_and_cannot_be_had_is_an_error() {
+    let _one = alone();
     for (errno, kind) in [
         (libc::ENOSYS, ErrorKind::Unsupported),
         (libc::EPERM, ErrorKind::PermissionDenied),
@@ -104,6 +106,7 @@ fn io_uring_that_is_forced_and_cannot_be_had_is_an_error() {
 /// we take.
 #[test]
 fn with_the_bare_ring_of_an_old_kernel_all_is_as_right() {
+    let _one = alone();
     if !has_io_uring() {
         println!("skipped: no io_uring");
         return;
@@ -124,6 +127,18 @@ fn with_the_bare_ring_of_an_old_kernel_all_is_as_right() {
             });
         });
     }
+}
+
+/// A sandbox says of every connection what a firewall says of one.
+#[test]
+fn accept_that_is_not_permitted_is_an_error_and_no_loop() {
+    for_each_driver(|builder| {
+        let (listener, _) = listen();
+        where_it_fails(libc::SYS_accept4, libc::EPERM, move || {
+            let error = builder.run(async { listener.accept().await.unwrap_err() });
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        });
+    });
 }
 
 /// Reads that are cut, large messages, and clients that come and go.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use futures_util::{AsyncReadExt, AsyncWriteExt, future::join};
+use futures_util::{AsyncReadExt, AsyncWriteExt, FutureExt, future::join};
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::time::Duration;
 use trefoil_io::OperationError;
@@ -230,6 +230,46 @@ fn who_has_waited_to_read_is_told_of_room_to_write() {
                 assert!(all == pattern(0, ALL));
             };
             join(serve, ask).await;
+        });
+    });
+}
+
+#[test]
+fn vectored_operations_take_more_buffers_than_the_kernel_and_empty_ones() {
+    for_each_driver(|builder| {
+        builder.run(async {
+            const EMPTY: usize = 1500;
+            let (mut client, mut server) = pair().await;
+            for ahead in [false, true] {
+                // Empty ones first, more than the kernel takes at once; then one byte each.
+                let bytes = pattern(0, EMPTY);
+                let slices: Vec<IoSlice<'_>> =
+                    std::iter::repeat_n(IoSlice::new(&[]), EMPTY).chain(bytes.chunks(1).map(IoSlice::new)).collect();
+                if ahead {
+                    assert!(TcpStream::read(&mut server, &mut [0; 1]).now_or_never().is_none());
+                    settle().await;
+                }
+                let n = TcpStream::write_vectored(&mut client, &slices).await.unwrap();
+                assert!(n > 0);
+                client.write_all(&bytes[n..]).await.unwrap();
+                if ahead {
+                    settle().await;
+                }
+                let mut read = vec![0; EMPTY];
+                let mut at = 0;
+                while at < EMPTY {
+                    let mut none: [[u8; 0]; EMPTY] = [[]; EMPTY];
+                    let mut bufs: Vec<IoSliceMut<'_>> = none
+                        .iter_mut()
+                        .map(|buf| IoSliceMut::new(buf))
+                        .chain(read[at..].chunks_mut(1).map(IoSliceMut::new))
+                        .collect();
+                    let n = TcpStream::read_vectored(&mut server, &mut bufs).await.unwrap();
+                    assert!(n > 0, "that is no end");
+                    at += n;
+                }
+                assert!(read == bytes);
+            }
         });
     });
 }

@@ -16,6 +16,11 @@ use std::panic::Location;
 /// It belongs to no run: one that was bound outside of all runs, or whose run has ended, serves in the next. Dropping it closes it,
 /// and with it the connections that nobody has accepted.
 ///
+/// On io_uring the driver goes on accepting between one [`accept`](Self::accept) that waited and the next, and keeps a few dozen
+/// connections for it; no more when an `accept` was cancelled or dropped. On a socket that is shared (duplicated, or inherited by other
+/// processes) whoever takes a connection first has it, and such are not seen by the others: where each should take only what it
+/// serves at once, give each its own socket with [`reuse_port`](TcpOptions::reuse_port).
+///
 /// # Examples
 /// ```
 /// use trefoil_io::net::{TcpListener, TcpStream};
@@ -89,6 +94,7 @@ impl TcpListener {
     ///   in the backlog, and this call fails at once until something is freed: sleep a while, 100 ms say, and go on accepting;
     /// - `ResourceBusy`: another task waits in `accept` of this listener (R109). Give each its own, with
     ///   [`reuse_port`](TcpOptions::reuse_port), or hand connections on;
+    /// - `PermissionDenied`: a sandbox forbids to accept. (A firewall that forbids a connection is not heard of, unless it forbids many in a row.)
     /// - errors of the listener itself.
     ///
     /// [`OperationError::raw_os_error`]: crate::OperationError::raw_os_error
@@ -103,7 +109,8 @@ impl TcpListener {
             let claim = self.source.claim(Direction::Read).ok_or_else(|| failed(busy()))?;
             // SAFETY: [OWNER] is who has the claim, which outlives the operation.
             let mut operation = unsafe { Operation::new(&self.source, Want::Connection, place) };
-            let accepted = poll_fn(|cx| operation.poll(cx, socket::accept)).await;
+            let mut refused = 0;
+            let accepted = poll_fn(|cx| operation.poll(cx, |ready| socket::accept(ready, &mut refused))).await;
             drop(operation);
             drop(claim);
             let (fd, peer) = accepted.map_err(failed)?;

@@ -7,12 +7,14 @@ use crate::readiness::SHORT_READ_LIES;
 use crate::source::{Direction, Ready};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with,
-    getpeername, getsockname, ipproto, recv as sys_recv, send as sys_send, sendmsg, socket_with, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags,
+    SocketType, acceptfrom_with, getpeername, getsockname, ipproto, recv as sys_recv, recvmsg, send as sys_send,
+    sendmsg, socket_with, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// How many buffers the kernel takes at once (`UIO_MAXIOV`).
@@ -84,10 +86,18 @@ pub(crate) fn recv_uninit(ready: Ready<'_>, buf: &mut [MaybeUninit<u8>]) -> io::
     Ok(read_some(ready, n, room))
 }
 
+/// Of so many buffers, those to give to the kernel. Empty ones in front are left out: if all that it takes were empty, it would say 0,
+/// which is the end.
+fn at_once(lens: impl ExactSizeIterator<Item = usize>) -> Range<usize> {
+    let count = lens.len();
+    let first = lens.take_while(|len| *len == 0).count();
+    first..count.min(first + MAX_BUFFERS)
+}
+
 /// Reads into several buffers, one after the other.
 pub(crate) fn recv_vectored(ready: Ready<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-    let n = bufs.len().min(MAX_BUFFERS);
-    let bufs = &mut bufs[..n];
+    let range = at_once(bufs.iter().map(|buf| buf.len()));
+    let bufs = &mut bufs[range];
     let room = bufs.iter().map(|buf| buf.len()).sum();
     let (mut buf, mut at) = (0, 0);
     let ahead = ready.inbound(|inbound| {
@@ -106,7 +116,7 @@ pub(crate) fn recv_vectored(ready: Ready<'_>, bufs: &mut [IoSliceMut<'_>]) -> io
     if let Some(result) = ahead {
         return result;
     }
-    let n = rustix::io::readv(ready.fd(), bufs)?;
+    let n = recvmsg(ready.fd(), bufs, &mut RecvAncillaryBuffer::default(), RecvFlags::DONTWAIT)?.bytes;
     Ok(read_some(ready, n, room))
 }
 
@@ -128,14 +138,15 @@ pub(crate) fn send(ready: Ready<'_>, buf: &[u8]) -> io::Result<usize> {
 
 /// Writes of several buffers, one after the other, what there is room for.
 pub(crate) fn send_vectored(ready: Ready<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    let bufs = &bufs[..bufs.len().min(MAX_BUFFERS)];
+    let bufs = &bufs[at_once(bufs.iter().map(|buf| buf.len()))];
     let n = sendmsg(ready.fd(), bufs, &mut SendAncillaryBuffer::default(), SEND)?;
     Ok(wrote_some(ready, n, bufs.iter().map(|buf| buf.len()).sum()))
 }
 
 /// Errors of a connection that was lost before it was accepted (R113; accept(2), "Error handling"): there may be another.
 ///
-/// Without `EOPNOTSUPP`, which the manual lists too: it is also, for ever, what a socket says that cannot listen.
+/// Without `EOPNOTSUPP`, which the manual lists too: it is also, for ever, what a socket says that cannot listen. And `EPERM` is
+/// what a firewall says of one connection, but also a sandbox of all of them: hence [`MOST_REFUSED`].
 fn is_of_connection(error: Errno) -> bool {
     matches!(
         error,
@@ -151,8 +162,11 @@ fn is_of_connection(error: Errno) -> bool {
     )
 }
 
-/// Takes a connection. `Interrupted` where one was lost.
-pub(crate) fn accept(ready: Ready<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+/// How often in a row `EPERM` is about one connection.
+const MOST_REFUSED: u32 = 16;
+
+/// Takes a connection. `Interrupted` where one was lost; `refused` counts those in a row that were not permitted.
+pub(crate) fn accept(ready: Ready<'_>, refused: &mut u32) -> io::Result<(OwnedFd, SocketAddr)> {
     let ahead = ready.inbound(|inbound| match inbound.accept() {
         Next::Item(Ok(fd)) => Next::Item(peer_of(fd)),
         Next::Item(Err(error)) if Errno::from_io_error(&error).is_some_and(is_of_connection) => {
@@ -168,7 +182,11 @@ pub(crate) fn accept(ready: Ready<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     match acceptfrom_with(ready.fd(), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
         Ok((fd, Some(peer))) => Ok((fd, std_addr(peer)?)),
         Ok((fd, None)) => peer_of(fd),
-        Err(error) if is_of_connection(error) => Err(io::ErrorKind::Interrupted.into()),
+        Err(Errno::PERM) if *refused >= MOST_REFUSED => Err(Errno::PERM.into()),
+        Err(error) if is_of_connection(error) => {
+            *refused += u32::from(error == Errno::PERM);
+            Err(io::ErrorKind::Interrupted.into())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -71,7 +71,10 @@ fn connections_that_are_delivered_are_accepted_in_order_and_closed_with_the_list
         let mut wake = WakeList::default();
         shared.deliver(|inbound| inbound.connected(a.into_std().unwrap().into()), &mut wake);
         shared.deliver(|inbound| inbound.connected(b.into_std().unwrap().into()), &mut wake);
-        let taken = listening.attempt(Direction::Read, &mut crate::net::accept_for_tests).unwrap().unwrap();
+        let taken = listening
+            .attempt(Direction::Read, &mut |ready| crate::net::accept_for_tests(ready, &mut 0))
+            .unwrap()
+            .unwrap();
         assert_eq!(taken.1, a_peer.local_addr().unwrap());
         drop(shared);
         drop(listening);

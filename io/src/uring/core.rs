@@ -32,7 +32,7 @@
 use super::buf_ring::BufRing;
 use super::home::Home;
 use super::outgoing::{CANCEL, Cancelling, Outgoing};
-use super::ring::{Ring, Setup};
+use super::ring::{OUT_OF_MEMORY_PAUSE, Ring, Setup};
 use super::slots::{INDEX_BITS, Key, Slots};
 use super::sys::{Cqe, Sqe};
 use crate::bell::Bell;
@@ -67,18 +67,18 @@ const MOST_CONNECTIONS: usize = 32;
 const BUFFERS: u16 = 256;
 const BUFFER_SIZE: u32 = 2 << 10;
 
-/// While draining.
+/// Of what a cancel has passed over: it was being worked on.
 const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The only group there is.
 const GROUP: u16 = 0;
 
-/// The key of the poll on the bell.
-const BELL: Key = CANCEL + 1;
+/// The key of the poll on the bell: of no part that there is.
+const BELL: Key = 3 << INDEX_BITS;
 
 /// What of a source an operation is for: its key is that of the source, and this above the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     Read,
     Write,
     /// The end of what can be read.
@@ -183,6 +183,11 @@ pub(crate) struct Core {
     under_way: usize,
     /// How many sources are detached, and kept since the kernel has not let go of them.
     leaving: usize,
+    /// What cancels have passed over, and when to try again.
+    again: Vec<Key>,
+    again_at: Instant,
+    /// The kernel had no memory for an operation.
+    starved: bool,
     /// No operation begins any more.
     closing: bool,
     pub wake: WakeList,
@@ -213,6 +218,9 @@ impl Core {
             sources: Slots::new(),
             under_way: 0,
             leaving: 0,
+            again: Vec::new(),
+            again_at: Instant::now(),
+            starved: false,
             closing: false,
             wake: WakeList::default(),
             gone: Vec::new(),
@@ -237,7 +245,7 @@ impl Core {
 
     /// Whether a look at the ring would bring something. No system call.
     pub fn has_news(&self) -> bool {
-        self.out.needs_enter() || self.out.ring.ready() > 0
+        self.out.needs_enter() || self.out.ring.ready() > 0 || !self.again.is_empty()
     }
 
     fn arm_bell(&mut self) -> io::Result<()> {
@@ -290,14 +298,43 @@ impl Core {
     }
 
     /// Cancels what is under way for a part of a source.
-    fn stop(&mut self, key: Key, part: Part) -> io::Result<()> {
+    pub fn stop(&mut self, key: Key, part: Part) -> io::Result<()> {
         let Some(entry) = self.sources.get_mut(key) else { return Ok(()) };
         let under = entry.under(part);
         let Under::Way(kind) = *under else { return Ok(()) };
         *under = Under::Stopping(kind);
-        let target = part.key(key);
+        self.cancel(part.key(key))
+    }
+
+    fn cancel(&mut self, target: Key) -> io::Result<()> {
         if self.out.cancel(target)? == Cancelling::TakenBack {
             self.complete(Cqe::new(target, Errno::CANCELED.raw_os_error().wrapping_neg(), 0))?;
+        }
+        Ok(())
+    }
+
+    /// A cancel is over. If it failed, and what it was for goes on, another one is sent after a while.
+    fn cancelled(&mut self, cqe: &Cqe) {
+        let target = cqe.key() & !CANCEL;
+        if cqe.result().is_err() && target != BELL && self.is_stopping(target) {
+            self.again.push(target);
+            self.again_at = Instant::now() + CANCEL_AGAIN_AFTER;
+        }
+    }
+
+    fn is_stopping(&mut self, operation: Key) -> bool {
+        let (key, part) = Part::split(operation);
+        self.sources.get_mut(key).is_some_and(|entry| matches!(entry.under(part), Under::Stopping(_)))
+    }
+
+    fn cancel_again(&mut self) -> io::Result<()> {
+        if self.again.is_empty() || Instant::now() < self.again_at {
+            return Ok(());
+        }
+        for target in std::mem::take(&mut self.again) {
+            if self.is_stopping(target) {
+                self.cancel(target)?;
+            }
         }
         Ok(())
     }
@@ -342,6 +379,16 @@ impl Core {
 
     /// Submits what there is to submit, and waits.
     pub fn enter(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
+        if std::mem::take(&mut self.starved) {
+            // Who waited will order the same again.
+            std::thread::sleep(OUT_OF_MEMORY_PAUSE);
+        }
+        self.cancel_again()?;
+        let timeout = if self.again.is_empty() {
+            timeout
+        } else {
+            Some(timeout.unwrap_or(CANCEL_AGAIN_AFTER).min(CANCEL_AGAIN_AFTER))
+        };
         self.out.enter(min_complete, timeout)
     }
 
@@ -349,7 +396,7 @@ impl Core {
     pub fn dispatch(&mut self) -> io::Result<()> {
         while let Some(cqe) = self.out.ring.pop() {
             match cqe.key() {
-                CANCEL => {}
+                key if key & CANCEL != 0 => self.cancelled(&cqe),
                 BELL => self.rung(cqe)?,
                 _ => self.complete(cqe)?,
             }
@@ -367,7 +414,7 @@ impl Core {
         }
         self.bell_armed = false;
         if cqe.result() == Err(Errno::INVAL) {
-            self.home.cannot(Kind::Poll(Direction::Read));
+            self.home.polls_once();
         }
         self.home.bell().silence();
         if self.closing { Ok(()) } else { self.arm_bell() }
@@ -396,7 +443,7 @@ impl Core {
             }
             let ended = match kind {
                 Kind::End => {
-                    entry.ended = true;
+                    entry.ended |= cqe.result().is_ok();
                     enough = *entry.under(Part::Read) == Under::Way(Kind::Receive);
                     0
                 }
@@ -420,10 +467,7 @@ impl Core {
                 }
             };
             self.home.waits_ended(ended);
-            // An older kernel, or a socket that does not know how: whoever waits next is polled for.
-            if matches!(cqe.result(), Err(Errno::INVAL | Errno::OPNOTSUPP)) {
-                self.home.cannot(kind);
-            }
+            self.starved |= cqe.result() == Err(Errno::NOMEM);
         } else {
             debug_assert!(false, "[KEPT]: a completion for nobody: {cqe:?}");
         }
@@ -443,6 +487,7 @@ impl Core {
     pub fn drain(&mut self, patience: Duration) -> io::Result<bool> {
         self.closing = true;
         let begin = Instant::now();
+        let mut again_at = begin;
         // What is not yet submitted cannot be cancelled.
         self.out.enter(0, None)?;
         loop {
@@ -451,17 +496,42 @@ impl Core {
                 return Ok(true);
             }
             let Some(left) = patience.checked_sub(begin.elapsed()) else { return Ok(false) };
-            if self.out.ring.cancel_all().is_err() {
-                // Before 6.0.
-                let keys: Vec<Key> = self.sources.iter_mut().map(|(key, _)| key).collect();
-                for key in keys {
-                    self.stop_all(key)?;
-                }
-                let _ = self.out.cancel(BELL)?;
-            }
             // Again and again: a cancel passes over an operation that is being worked on.
-            self.out.enter(1, Some(left.min(CANCEL_AGAIN_AFTER)))?;
+            if Instant::now() >= again_at {
+                again_at = Instant::now() + CANCEL_AGAIN_AFTER;
+                if self.out.ring.cancel_all().is_err() {
+                    // Before 6.0.
+                    self.cancel_each()?;
+                }
+            }
+            if self.under_way > 0 || self.bell_armed {
+                self.out.enter(1, Some(left.min(CANCEL_AGAIN_AFTER)))?;
+            }
         }
+    }
+
+    /// Cancels everything, one by one; what was cancelled before, too.
+    fn cancel_each(&mut self) -> io::Result<()> {
+        let mut targets = Vec::new();
+        for (key, entry) in self.sources.iter_mut() {
+            for part in Part::ALL {
+                let under = entry.under(part);
+                if let Under::Way(kind) | Under::Stopping(kind) = *under {
+                    *under = Under::Stopping(kind);
+                    targets.push(part.key(key));
+                }
+            }
+        }
+        for target in targets {
+            // Some may be over by now: those that were never submitted.
+            if self.is_stopping(target) {
+                self.cancel(target)?;
+            }
+        }
+        if self.bell_armed && self.out.cancel(BELL)? == Cancelling::TakenBack {
+            self.bell_armed = false;
+        }
+        Ok(())
     }
 
     /// All sources lose their home. After [`drain`](Self::drain).
@@ -497,19 +567,12 @@ fn received(state: &mut State, cqe: &Cqe, bytes: &[u8], full: bool) -> bool {
         Ok(0) => inbound.ended(End::Eof),
         Ok(_) => inbound.received(bytes),
         // No buffer, no memory, a cancel, or not known here: who waits asks the kernel itself.
-        Err(
-            Errno::NOBUFS
-            | Errno::NOMEM
-            | Errno::CANCELED
-            | Errno::AGAIN
-            | Errno::INTR
-            | Errno::INVAL
-            | Errno::OPNOTSUPP,
-        ) => {}
+        Err(Errno::NOBUFS | Errno::NOMEM | Errno::CANCELED | Errno::AGAIN | Errno::INTR) => {}
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => inbound.set_polled(),
         Err(error) => inbound.ended(End::Failed(error)),
     }
     if full {
-        inbound.set_bulk();
+        inbound.set_polled();
     }
     let enough = full || inbound.len() > MOST_BYTES;
     if !cqe.more() {
@@ -524,6 +587,9 @@ fn accepted(state: &mut State, cqe: &Cqe) -> bool {
     if cqe.result().is_ok() {
         // SAFETY: the completion owns it, and was just popped.
         inbound.connected(unsafe { OwnedFd::from_raw_fd(cqe.res()) });
+    }
+    if matches!(cqe.result(), Err(Errno::INVAL | Errno::OPNOTSUPP)) {
+        inbound.set_polled();
     }
     // Errors are not kept: who waits asks the kernel itself, and hears it from there if it is still true (out of descriptors), or that
     // another connection is there (R113).
@@ -542,5 +608,149 @@ impl Drop for Core {
         {
             buffers.leak();
         }
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+    use crate::source::{Source, Want};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, socketpair};
+
+    fn core() -> Option<Core> {
+        Core::new(4).inspect_err(|error| println!("skipped: {error}")).ok()
+    }
+
+    fn attached(core: &mut Core, fd: OwnedFd) -> (Source, Key) {
+        let source = Source::new(fd);
+        core.attach(source.shared());
+        let key = source.shared().lock().registration.as_ref().unwrap().key;
+        (source, key)
+    }
+
+    fn socket() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).unwrap()
+    }
+
+    fn under(core: &mut Core, key: Key, part: Part) -> &mut Under {
+        core.sources.get_mut(key).unwrap().under(part)
+    }
+
+    fn over(mut core: Core) {
+        assert!(core.drain(Duration::from_secs(5)).unwrap());
+        core.orphan_all();
+    }
+
+    #[test]
+    fn a_cancel_that_failed_is_tried_again() {
+        let Some(mut core) = core() else { return };
+        let (fd, _peer) = socket();
+        let (_source, key) = attached(&mut core, fd);
+        core.arm(key, Kind::Receive).unwrap();
+        core.enter(0, None).unwrap();
+        core.dispatch().unwrap();
+        let Under::Way(kind) = *under(&mut core, key, Part::Read) else { panic!("it should wait") };
+        // As if the kernel had said that it was just being worked on.
+        *under(&mut core, key, Part::Read) = Under::Stopping(kind);
+        core.cancelled(&Cqe::new(Part::Read.key(key) | CANCEL, Errno::ALREADY.raw_os_error().wrapping_neg(), 0));
+        for _ in 0..200 {
+            if *under(&mut core, key, Part::Read) == Under::Idle {
+                return over(core);
+            }
+            // Nothing else would end this sleep.
+            core.enter(1, Some(Duration::from_secs(1))).unwrap();
+            core.dispatch().unwrap();
+        }
+        panic!("nobody has cancelled it again");
+    }
+
+    #[test]
+    fn cancels_that_find_nothing_any_more_are_not_repeated() {
+        let Some(mut core) = core() else { return };
+        core.cancelled(&Cqe::new(BELL | CANCEL, Errno::NOENT.raw_os_error().wrapping_neg(), 0));
+        let (fd, _peer) = socket();
+        let (_source, key) = attached(&mut core, fd);
+        core.cancelled(&Cqe::new(Part::End.key(key) | CANCEL, Errno::NOENT.raw_os_error().wrapping_neg(), 0));
+        assert!(core.again.is_empty());
+        over(core);
+    }
+
+    #[test]
+    fn one_by_one_everything_is_cancelled_the_bell_too() {
+        for unsent in [false, true] {
+            let Some(mut core) = core() else { return };
+            // With others there, their cancels make room for it.
+            let pairs: Vec<_> = (0..if unsent { 0 } else { 10 }).map(|_| socket()).collect();
+            let mut sources = Vec::new();
+            let mut peers = Vec::new();
+            for (fd, peer) in pairs {
+                let (source, key) = attached(&mut core, fd);
+                core.arm(key, Kind::Receive).unwrap();
+                sources.push(source);
+                peers.push(peer);
+            }
+            core.enter(0, None).unwrap();
+            core.closing = true;
+            if unsent {
+                // The bell has rung, and the poll that is to follow does not fit into the ring.
+                let _ = core.out.cancel(BELL).unwrap();
+                while core.bell_armed {
+                    core.enter(1, None).unwrap();
+                    core.dispatch().unwrap();
+                }
+                let poll = core.home.edges(core.home.bell().as_fd(), bits(PollFlags::IN), BELL);
+                core.out.keep(poll);
+                core.bell_armed = true;
+            }
+            core.cancel_each().unwrap();
+            assert_eq!(core.bell_armed, !unsent, "what was never sent will not complete");
+            while core.under_way > 0 || core.bell_armed {
+                core.enter(1, None).unwrap();
+                core.dispatch().unwrap();
+            }
+            over(core);
+        }
+    }
+
+    #[test]
+    fn what_one_listener_cannot_do_is_done_for_the_others() {
+        let Some(mut core) = core() else { return };
+        if !core.out.ring.multishot_accept() {
+            return println!("skipped: no multishot accept");
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let deaf = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+        let (deaf, key) = attached(&mut core, deaf);
+        let (good, _) = attached(&mut core, std::net::TcpListener::bind("127.0.0.1:0").unwrap().into());
+        let accepts = |source: &Source| {
+            let order = Home::order(&mut source.shared().lock(), &source.shared().readiness, Want::Connection);
+            format!("{order:?}").contains("Accept")
+        };
+        assert!(accepts(&deaf));
+        core.arm(key, Kind::Accept).unwrap();
+        while core.under_way > 0 {
+            core.enter(1, None).unwrap();
+            core.dispatch().unwrap();
+        }
+        assert!(!accepts(&deaf), "it does not listen");
+        assert!(accepts(&good));
+        over(core);
+    }
+
+    #[test]
+    fn without_memory_it_is_not_tried_again_at_once() {
+        let Some(mut core) = core() else { return };
+        let (fd, _peer) = socket();
+        let (_source, key) = attached(&mut core, fd);
+        for part in [Part::Read, Part::Write] {
+            let kind = if part == Part::Read { Kind::Receive } else { Kind::Poll(Direction::Write) };
+            *under(&mut core, key, part) = Under::Way(kind);
+            core.under_way += 1;
+            core.complete(Cqe::new(part.key(key), Errno::NOMEM.raw_os_error().wrapping_neg(), 0)).unwrap();
+            let before = Instant::now();
+            core.enter(0, None).unwrap();
+            assert!(before.elapsed() >= OUT_OF_MEMORY_PAUSE);
+        }
+        over(core);
     }
 }

@@ -3,7 +3,7 @@
 //! On the driver's own thread ([`Home::here`]) all is done at once. From other threads it goes through `requests`; the
 //! first one since the driver has looked rings the bell.
 
-use super::core::{Core, Kind};
+use super::core::{Core, Kind, Part};
 use super::slots::Key;
 use super::sys::Sqe;
 use crate::bell::Bell;
@@ -27,9 +27,9 @@ pub(crate) struct Home {
     requested: AtomicBool,
     /// How many directions wait.
     waits: AtomicUsize,
-    /// What the kernel does again and again for one entry, as far as we know: receive (6.0), accept (5.19), poll (5.13).
-    receives: AtomicBool,
-    accepts: AtomicBool,
+    /// What the kernel does again and again for one entry: receive (6.0), accept (5.19), and, as far as we know, poll (5.13).
+    receives: bool,
+    accepts: bool,
     polls: AtomicBool,
 }
 
@@ -47,28 +47,40 @@ struct Requests {
 }
 
 /// What another thread asks of the driver's.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Request {
+    /// An operation is to begin, as its source already says.
     Arm(Key, Kind),
+    /// Nothing more is to be read ahead.
+    StopReading(Key),
     Detach(Key),
 }
 
-/// An operation that is to begin, as its source already says. To be [sent](Self::send) when the source is no longer locked.
+impl Request {
+    fn carry_out(self, core: &mut Core) -> io::Result<()> {
+        match self {
+            Request::Arm(key, kind) => core.arm(key, kind),
+            Request::StopReading(key) => core.stop(key, Part::Read),
+            Request::Detach(key) => core.detach(key),
+        }
+    }
+}
+
+/// To be [sent](Self::send) when the source is no longer locked.
 #[derive(Debug)]
 #[must_use = "whoever waits for it waits for ever"]
 pub(crate) struct Order {
     home: Arc<Home>,
-    key: Key,
-    kind: Kind,
+    request: Request,
 }
 
 impl Order {
     /// # Errors
     /// Those of the ring.
     pub fn send(self) -> io::Result<()> {
-        let Self { home, key, kind } = self;
-        home.here(|core| core.arm(key, kind)).unwrap_or_else(|| {
-            home.request(Request::Arm(key, kind));
+        let Self { home, request } = self;
+        home.here(|core| request.carry_out(core)).unwrap_or_else(|| {
+            home.request(request);
             Ok(())
         })
     }
@@ -81,8 +93,8 @@ impl Home {
             requests: Mutex::new(Requests::default()),
             requested: AtomicBool::new(false),
             waits: AtomicUsize::new(0),
-            receives: AtomicBool::new(receives),
-            accepts: AtomicBool::new(accepts),
+            receives,
+            accepts,
             polls: AtomicBool::new(true),
         }
     }
@@ -126,32 +138,38 @@ impl Home {
             return None;
         }
         registration.armed |= direction.flag();
+        let polled = state.inbound.as_ref().is_some_and(|inbound| inbound.is_polled());
         let kind = match want {
-            Want::Bytes
-                if home.receives.load(Ordering::Relaxed) && !state.inbound.as_ref().is_some_and(|i| i.is_bulk()) =>
-            {
-                Kind::Receive
-            }
-            Want::Connection if home.accepts.load(Ordering::Relaxed) => Kind::Accept,
+            Want::Bytes if home.receives && !polled => Kind::Receive,
+            Want::Connection if home.accepts && !polled => Kind::Accept,
             _ => Kind::Poll(direction),
         };
-        let order = Order { home: home.clone(), key: registration.key, kind };
+        let order = Order { home: home.clone(), request: Request::Arm(registration.key, kind) };
         if kind.streams() {
             // From here on nobody asks the kernel directly, until the last completion: bytes would come out of order.
-            state.inbound.get_or_insert_default().set_streaming(true);
+            let inbound = state.inbound.get_or_insert_default();
+            inbound.set_streaming(true);
+            if kind == Kind::Accept {
+                inbound.set_connections();
+            }
             readiness.set(INBOUND);
         }
         Some(order)
     }
 
-    /// It turned out that the kernel cannot do this.
-    pub fn cannot(&self, kind: Kind) {
-        match kind {
-            Kind::Receive => self.receives.store(false, Ordering::Relaxed),
-            Kind::Accept => self.accepts.store(false, Ordering::Relaxed),
-            Kind::Poll(_) => self.polls.store(false, Ordering::Relaxed),
-            Kind::End => {}
+    /// What has to be done when who waited to read has lost interest: no connection is taken that nobody waits for.
+    pub fn abandon(state: &State) -> Option<Order> {
+        if !state.inbound.as_ref()?.is_accepting() {
+            return None;
         }
+        let registration = state.registration.as_ref()?;
+        let reactor::Home::IoUring(home) = &registration.home else { return None };
+        Some(Order { home: home.clone(), request: Request::StopReading(registration.key) })
+    }
+
+    /// It turned out that the kernel polls once only.
+    pub fn polls_once(&self) {
+        self.polls.store(false, Ordering::Relaxed);
     }
 
     /// A poll that completes at every edge, or once where the kernel cannot do that.
@@ -192,10 +210,7 @@ impl Home {
         let list = std::mem::take(&mut requests.list);
         drop(requests);
         for request in list {
-            match request {
-                Request::Arm(key, kind) => core.arm(key, kind)?,
-                Request::Detach(key) => core.detach(key)?,
-            }
+            request.carry_out(core)?;
         }
         Ok(())
     }

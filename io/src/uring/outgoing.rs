@@ -4,21 +4,22 @@
 //! (the kernel is short of memory, or wants completions popped first) is kept, in order. Cancels go first, since what they end frees memory;
 //! that is safe because [`Outgoing::cancel`] takes back an entry that was kept instead of cancelling it.
 
-use super::ring::{Entered, Ring};
+use super::ring::{Entered, OUT_OF_MEMORY_PAUSE, Ring};
 use super::slots::Key;
 use super::sys::Sqe;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-/// The key of cancels: nobody asks what became of one. What it cancels says so itself.
-pub const CANCEL: Key = 3 << super::slots::INDEX_BITS;
+/// Above the bits of a part: the key of a cancel is that of what it cancels, and this. What is cancelled says so itself; a cancel is heard
+/// of when it failed.
+pub const CANCEL: Key = 4 << super::slots::INDEX_BITS;
 
 /// What became of a cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "an operation that was never submitted will not complete"]
 pub enum Cancelling {
-    /// The operation will complete, in one way or the other.
+    /// The operation will complete, in one way or the other, unless the cancel fails and says so.
     Sent,
     /// The operation was never submitted. It will not complete.
     TakenBack,
@@ -58,7 +59,7 @@ impl Outgoing {
             self.entries.remove(at);
             return Ok(Cancelling::TakenBack);
         }
-        let cancel = Sqe::cancel(target, CANCEL);
+        let cancel = Sqe::cancel(target, target | CANCEL);
         let cancel = if self.ring.skips_success() { cancel.skip_success() } else { cancel };
         if self.cancels.is_empty() && self.ring.push(cancel).is_ok() {
             return Ok(Cancelling::Sent);
@@ -70,6 +71,12 @@ impl Outgoing {
     /// Whether [`enter`](Self::enter) without a wait would do something.
     pub fn needs_enter(&self) -> bool {
         self.ring.needs_enter() || self.keeps_some()
+    }
+
+    /// As if it had not fitted in.
+    #[cfg(test)]
+    pub fn keep(&mut self, entry: Sqe) {
+        self.entries.push_back(entry);
     }
 
     fn keeps_some(&self) -> bool {
@@ -93,9 +100,64 @@ impl Outgoing {
             let wait = if more { 0 } else { min_complete };
             match self.ring.enter(wait, timeout)? {
                 Entered::All if more => {}
+                // The kernel refuses some. Who came to wait must not come back at once, again and again.
+                Entered::Backlog if more && min_complete > 0 => {
+                    let pause = timeout.unwrap_or(OUT_OF_MEMORY_PAUSE).min(OUT_OF_MEMORY_PAUSE);
+                    return self.ring.enter(min_complete, Some(pause)).map(drop);
+                }
                 // What is left goes out when some completions were popped.
                 Entered::All | Entered::Backlog => return Ok(()),
             }
         }
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::super::ring::Setup;
+    use super::*;
+    use std::time::Instant;
+
+    /// From now on the kernel has no memory for what this thread submits.
+    fn without_memory() {
+        let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let (load, compare) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+        let answer = libc::BPF_RET | libc::BPF_K;
+        // Of `seccomp_data`: the number of the call at 0, the arguments from 16 on, 8 bytes each; the lower half counts.
+        let to_submit = 24 + if cfg!(target_endian = "big") { 4 } else { 0 };
+        let mut filter = [
+            step(load, 0, 0, 0),
+            step(compare, 0, 3, libc::SYS_io_uring_enter as u32),
+            step(load, 0, 0, to_submit),
+            step(compare, 1, 0, 0),
+            step(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32),
+            step(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: the first call has numbers only; the second reads `program`, which lives through it. Both are for this thread.
+        let installed = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+        };
+        assert_eq!(installed, 0, "{}", io::Error::last_os_error());
+    }
+
+    #[test]
+    fn who_waits_while_the_kernel_refuses_entries_does_not_spin() {
+        let thread = std::thread::spawn(|| {
+            let Ok(ring) = Ring::new(Setup::new(4)) else { return };
+            without_memory();
+            let mut out = Outgoing::new(ring);
+            for key in 0..10 {
+                out.submit(Sqe::nop(key)).unwrap();
+            }
+            assert!(out.keeps_some());
+            for timeout in [None, Some(Duration::from_secs(1))] {
+                let before = Instant::now();
+                out.enter(1, timeout).unwrap();
+                assert!(before.elapsed() >= OUT_OF_MEMORY_PAUSE);
+            }
+        });
+        thread.join().unwrap();
     }
 }

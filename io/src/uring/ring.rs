@@ -90,7 +90,7 @@ const NEEDED: IoringFeatureFlags =
     IoringFeatureFlags::EXT_ARG.union(IoringFeatureFlags::NODROP).union(IoringFeatureFlags::SINGLE_MMAP);
 
 /// How long the kernel is left alone when it had no memory for a request and nothing is complete.
-const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
+pub const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
 /// An io_uring instance. See the [module above](super) for the life of an entry and for what must be done before
 /// dropping a ring.

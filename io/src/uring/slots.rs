@@ -1,10 +1,10 @@
 //! A table whose keys are never used twice: index and generation. What comes late, for something that is gone, finds nobody.
 
-/// `index | generation << 32`, with [`INDEX_BITS`] bits of index; the two bits above those are the caller's.
+/// `index | generation << 32`, with [`INDEX_BITS`] bits of index; the bits between are the caller's.
 pub type Key = u64;
 
 /// How many bits of a [`Key`] are an index.
-pub const INDEX_BITS: u32 = 30;
+pub const INDEX_BITS: u32 = 28;
 
 const INDEX: u64 = (1 << INDEX_BITS) - 1;
 
@@ -30,7 +30,7 @@ impl<T> Slots<T> {
     /// Puts something in.
     ///
     /// # Panics
-    /// With 2³⁰ of them in it.
+    /// With 2²⁸ of them in it.
     pub fn insert(&mut self, value: T) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             let index = self.slots.len();
