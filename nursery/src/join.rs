@@ -26,6 +26,11 @@ impl<T> Join<'_, T> {
         Self { raw, _s: PhantomData }
     }
 
+    /// Without the brand: to take the value out after the nursery has ended.
+    pub(crate) fn into_raw(self) -> RawJoin<T> {
+        self.raw
+    }
+
     /// Whether the child has ended.
     pub fn is_done(&self) -> bool {
         self.raw.is_done()

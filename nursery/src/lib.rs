@@ -4,21 +4,27 @@
 //! deadlines, shields), then `event` and `channel`, which are made of `trefoil_runtime::WaitQueue` alone, as a primitive of your own
 //! would be.
 
+mod branches;
 mod channel;
 mod event;
 mod join;
+mod join_all;
 mod nursery;
+mod race;
 mod scope;
 mod start;
 pub mod sync;
 
+pub use branches::{Alternatives, Branches};
 pub use channel::{
     ChannelStatistics, Receiver, RecvFuture, SendError, SendFuture, Sender, TryRecvError, TrySendError, channel,
     unbounded,
 };
 pub use event::{Event, WaitEvent};
 pub use join::Join;
+pub use join_all::{join, until};
 pub use nursery::{Local, Nursery, Open, OrCancelled, Shared, local_nursery, nursery};
+pub use race::{first_success, race, race_with};
 pub use scope::{
     CancelScope, EffectiveDeadline, InScope, OrTimedOut, Shielded, cancel_cause, effective_deadline, fail_after,
     fail_at, move_on_after, move_on_at, shield, shield_for,

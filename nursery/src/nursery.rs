@@ -35,6 +35,11 @@ pub struct Shared(());
 #[derive(Debug)]
 pub struct Local(PhantomData<Rc<()>>);
 
+/// Marks a nursery of this crate's own, all of whose children are made of what an `X` holds and of what its body holds: it is `Send` if
+/// those are.
+#[derive(Debug)]
+pub struct Parts<X>(PhantomData<X>);
+
 /// What the handle points to.
 struct State<E> {
     scope: Scope,
@@ -142,6 +147,11 @@ unsafe impl<E: Send> Send for Nursery<'_, '_, E, Shared> {}
 // SAFETY: as above; the handle is `Copy`.
 unsafe impl<E: Send> Sync for Nursery<'_, '_, E, Shared> {}
 
+// SAFETY: as above: its children are `Send`, if `X` and the body are, and the future that owns them all is not `Send` if the body is not.
+unsafe impl<E: Send, X: Send> Send for Nursery<'_, '_, E, Parts<X>> {}
+// SAFETY: as above.
+unsafe impl<E: Send, X: Send> Sync for Nursery<'_, '_, E, Parts<X>> {}
+
 impl<E, M> fmt::Debug for Nursery<'_, '_, E, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Nursery({:?})", self.scope())
@@ -239,11 +249,10 @@ impl<'s, 'env, E: CancelAware> Nursery<'s, 'env, E, Local> {
 }
 
 impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
-    /// The caller answers for `Send` where the marker asks for it.
+    /// The caller answers for `Send` where the marker asks for it. That `T: 's` follows from the child's bound.
     pub(crate) fn spawn_any<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
     where
         B: Future<Output = Result<T, E>> + 's,
-        T: 's,
     {
         // SAFETY: [BRAND]: the queue is there. Child and value live as long as the nursery ('s), and its owner polls and drops them on
         // its thread; where that may be another thread than this, the caller has asked for `Send`.
@@ -430,6 +439,12 @@ where
 // bounds of `spawn`, as are their values. Wakers reach the queue by ways made for other threads.
 unsafe impl<B: Future<Output = Result<T, E>> + Send, T: Send, E: CancelAware + Send> Send for Open<'_, B, E, Shared> {}
 
+// SAFETY: as above; the children are made of `X` and of what the body holds, by the word of who names the marker.
+unsafe impl<B: Future<Output = Result<T, E>> + Send, T: Send, E: CancelAware + Send, X: Send> Send
+    for Open<'_, B, E, Parts<X>>
+{
+}
+
 impl<B: Future, E: CancelAware, M> fmt::Debug for Open<'_, B, E, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nursery")
@@ -445,7 +460,8 @@ where
     B: Future<Output = Result<T, E>>,
     E: CancelAware,
 {
-    fn new<F>(body: F, place: &'static Location<'static>) -> Self
+    /// A body whose handle is not branded: it must not leave the body, nor the children.
+    pub(crate) fn new<F>(body: F, place: &'static Location<'static>) -> Self
     where
         F: FnOnce(Nursery<'env, 'env, E, M>) -> B,
     {
