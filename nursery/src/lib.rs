@@ -6,6 +6,7 @@
 
 mod branches;
 mod channel;
+mod cleanup;
 mod event;
 mod join;
 mod join_all;
@@ -20,6 +21,7 @@ pub use channel::{
     ChannelStatistics, Receiver, RecvFuture, SendError, SendFuture, Sender, TryRecvError, TrySendError, channel,
     unbounded,
 };
+pub use cleanup::{Cleanup, local_with_cleanup, with_cleanup};
 pub use event::{Event, WaitEvent};
 pub use join::Join;
 pub use join_all::{join, until};

@@ -86,7 +86,7 @@ impl<E: CancelAware> State<E> {
     }
 }
 
-fn message(payload: &Payload) -> &str {
+pub(crate) fn message(payload: &Payload) -> &str {
     payload
         .downcast_ref::<&'static str>()
         .copied()

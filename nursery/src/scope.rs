@@ -1,9 +1,9 @@
 //! Cancel scopes, deadlines and shields: functions that take a future, so that there is nothing to infer.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -357,7 +357,19 @@ where
     F: Future<Output = Result<T, E>>,
     E: CancelAware,
 {
-    InScope { scoped: Scoped::own(Kind::Shield, Location::caller(), Some(limit), body) }
+    shield_for_at(limit, body, Location::caller())
+}
+
+/// [`shield_for`] on behalf of code at another place.
+pub(crate) fn shield_for_at<F>(limit: Duration, body: F, place: &'static Location<'static>) -> InScope<F> {
+    InScope { scoped: Scoped::own(Kind::Shield, place, Some(limit), body) }
+}
+
+/// Runs a future in a scope that is never cancelled itself, so that what is foreign in it is cut there and not further out: `None` then
+/// (N13).
+pub(crate) async fn in_own_scope<F: Future>(body: F, place: &'static Location<'static>) -> Option<F::Output> {
+    let mut scoped = pin!(Scoped::own(Kind::Scope, place, None, body));
+    poll_fn(|cx| scoped.as_mut().poll_body(cx)).await
 }
 
 /// What ends the code that asks: see [`effective_deadline`].
