@@ -5,57 +5,55 @@
 //! nc 127.0.0.1 7000
 //! ```
 //!
-//! At the first Ctrl-C it stops listening and gives the clients that are connected five seconds; at the second it cuts them.
+//! At the first Ctrl-C it stops politely: it does not listen any more, says goodbye to clients from which nothing has come, and sends
+//! what is in hand, for which it has five seconds. At the second it cuts them.
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use trefoil::net::{TcpListener, TcpStream};
-use trefoil::{CancelAware, CancelScope, nursery, sleep};
+use trefoil::{CancelAware, CancelScope, nursery, sleep, soft_cancelled, until_soft_cancelled};
 
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".to_string());
-    // Two scopes: the one in which the server accepts, and the one around it in which all clients live. A thread waits for
-    // signals, and turns them into cancellation: a scope may be cancelled, or given a deadline, from any thread.
-    let (accepting, serving) = (CancelScope::new(), CancelScope::new());
-    let (stop_accepting, stop_serving) = (accepting.clone(), serving.clone());
+    // A thread waits for signals, and turns them into cancellation: a scope may be cancelled from any thread.
+    let serving = CancelScope::new();
+    let stop = serving.clone();
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
     std::thread::spawn(move || {
         for (count, _) in signals.forever().enumerate() {
             if count == 0 {
                 println!("stopping: clients have {GRACE:?}; Ctrl-C again cuts them");
-                stop_accepting.cancel();
-                stop_serving.set_deadline(Some(Instant::now() + GRACE));
+                stop.cancel_softly(GRACE);
             } else {
-                stop_serving.cancel();
+                stop.cancel();
             }
         }
     });
-    trefoil::run(serving.run(serve(&address, &accepting)))?;
+    trefoil::run(serving.run(serve(&address)))?;
     println!("stopped");
     Ok(())
 }
 
-async fn serve(address: &str, accepting: &CancelScope) -> io::Result<()> {
+async fn serve(address: &str) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
     println!("echo on {}; Ctrl-C stops it", listener.local_addr()?);
     nursery(async move |n| -> io::Result<()> {
-        let accept = async {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, peer)) => drop(n.spawn(client(stream, peer))),
-                    Err(error) if error.is_cancelled() => return Err::<(), _>(error),
-                    Err(error) => {
-                        // Out of descriptors, for instance.
-                        println!("accept: {error}");
-                        sleep(Duration::from_millis(100)).await?;
-                    }
+        // New clients are what a soft cancel keeps away.
+        while !soft_cancelled() {
+            match until_soft_cancelled(listener.accept()).await {
+                Ok(Some((stream, peer))) => drop(n.spawn(client(stream, peer))),
+                Ok(None) => break,
+                Err(error) if error.is_cancelled() => return Err(error),
+                Err(error) => {
+                    // Out of descriptors, for instance.
+                    println!("accept: {error}");
+                    sleep(Duration::from_millis(100)).await?;
                 }
             }
-        };
-        accepting.run(accept).await?;
+        }
         // Nobody is accepted any more; the nursery ends when the last client has left, or was cut.
         drop(listener);
         Ok(())
@@ -81,7 +79,8 @@ async fn client(stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
 async fn echo(mut stream: TcpStream) -> io::Result<u64> {
     let (mut buffer, mut total) = (vec![0; 16 * 1024], 0);
     loop {
-        let n = stream.read(&mut buffer).await?;
+        // So is the next piece of work of a client; one that has begun is finished.
+        let Some(n) = until_soft_cancelled(stream.read(&mut buffer)).await? else { return Ok(total) };
         if n == 0 {
             return Ok(total);
         }

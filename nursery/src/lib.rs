@@ -29,7 +29,7 @@ pub use nursery::{Local, Nursery, Open, OrCancelled, Shared, local_nursery, nurs
 pub use race::{first_success, race, race_with};
 pub use scope::{
     CancelScope, EffectiveDeadline, InScope, OrTimedOut, Shielded, cancel_cause, effective_deadline, fail_after,
-    fail_at, move_on_after, move_on_at, shield, shield_for,
+    fail_at, move_on_after, move_on_at, shield, shield_for, soft_cancelled, until_soft_cancelled,
 };
 pub use start::{NotStarted, Started};
 #[doc(hidden)]

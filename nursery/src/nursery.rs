@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use trefoil_runtime::{
     self as runtime, CancelAware, Cancelled, Entry, ErrorGroup, Kind, Outcome, Payload, Ready, ReadyBox, Scope, Source,
 };
@@ -171,6 +171,18 @@ impl<E, M> Nursery<'_, '_, E, M> {
     #[track_caller]
     pub fn cancel(self) {
         self.scope().cancel(Source::Explicit, Location::caller());
+    }
+
+    /// Asks body and children to stop, and cancels the nursery after `grace`; see
+    /// [`CancelScope::cancel_softly`](crate::CancelScope::cancel_softly).
+    #[track_caller]
+    pub fn cancel_softly(self, grace: Duration) {
+        self.scope().cancel_softly(grace, Location::caller());
+    }
+
+    /// Whether the nursery was asked to stop itself, by [`cancel_softly`](Self::cancel_softly).
+    pub fn soft_cancel_called(self) -> bool {
+        self.scope().soft_cancel_called()
     }
 
     /// Whether the nursery was cancelled itself: by [`cancel`](Self::cancel), its deadline, or an error of a child.

@@ -177,12 +177,25 @@ pub fn poll_checkpoint_if_cancelled(place: &'static Location<'static>) -> Poll<R
 #[inline]
 #[track_caller]
 pub(crate) fn is_cancelled() -> bool {
+    scope("an operation of trefoil").is_cancelled()
+}
+
+/// Whether the current scope was asked to stop.
+#[track_caller]
+pub(crate) fn is_soft_cancelled() -> bool {
+    scope("a question about the current scope").is_soft_cancelled()
+}
+
+/// The innermost scope that is linked: what is not linked yet is cancelled when that is.
+#[inline]
+#[track_caller]
+fn scope<'a>(who: &str) -> &'a Scope {
     let scope = frame().scope;
     if scope.is_null() {
-        outside("an operation of trefoil");
+        outside(who);
     }
-    // SAFETY: [CURRENT].
-    unsafe { &*scope }.is_cancelled()
+    // SAFETY: [CURRENT], until the caller returns to who set it.
+    unsafe { &*scope }
 }
 
 /// Delivers a cancellation to the current task, and counts it. See [`poll_checkpoint_if_cancelled`].

@@ -65,6 +65,12 @@ pub fn current_effective_deadline() -> (u64, bool) {
     tree.lock().effective_deadline(scope)
 }
 
+/// Whether the code that asks was asked to stop: by a soft cancel of its scope or one around it, or a hard one. One load.
+#[track_caller]
+pub fn soft_cancelled() -> bool {
+    context::is_soft_cancelled()
+}
+
 /// Why the current scope is cancelled, if it is (R5).
 #[track_caller]
 pub fn current_cause() -> Option<Cause> {

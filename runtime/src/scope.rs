@@ -2,11 +2,17 @@
 //!
 //! ```text
 //!   effective = cancel called  OR  (not shielded AND the parent is effective)          (R2)
+//!               OR  (polite AND soft)
+//!   soft      = soft cancel called  OR  (not shielded AND the parent is soft)
 //! ```
+//!
+//! A soft cancel asks to stop: it cancels the *polite* scopes below it, those in which code runs that wants to hear of it, and gives the
+//! scope a deadline, at which the cancel turns hard. So it is no new kind of wait, and a polite scope absorbs it as any other.
 //!
 //! - **\[HELD\]** A scope is linked from the first poll of the future that runs in it to the end or drop of that future, which owns
 //!   it or a count of it. It does not move meanwhile.
 
+use crate::clock;
 use crate::heap::NOWHERE;
 use crate::park::Park;
 use crate::ready::Header;
@@ -17,6 +23,7 @@ use std::marker::PhantomPinned;
 use std::panic::Location;
 use std::ptr;
 use std::task::Waker;
+use std::time::Duration;
 
 /// Cancelled, as its operations see it: the flag that a cancel pushes down the subtree.
 pub(crate) const EFFECTIVE: u32 = 1;
@@ -34,6 +41,12 @@ pub(crate) const WAKER_SET: u32 = 64;
 pub(crate) const ENTERED: u32 = 128;
 /// A bit for the read-modify-write of a setting that has no bit of its own (the deadline).
 const TOUCHED: u32 = 256;
+/// Cancelled softly itself. Never cleared, as for [`CANCEL_CALLED`].
+pub(crate) const SOFT_CALLED: u32 = 512;
+/// A soft cancel is in force, of this scope or from outside: pushed down the subtree as [`EFFECTIVE`] is.
+pub(crate) const SOFT: u32 = 1024;
+/// A soft cancel cancels this scope. Set before it is entered, for good.
+pub(crate) const POLITE: u32 = 2048;
 
 /// Who cancelled (R5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +60,8 @@ pub enum Source {
     Nursery,
     /// The run is being shut down.
     Shutdown,
+    /// A call of `cancel_softly`, whose time has not run out.
+    Soft,
 }
 
 impl fmt::Display for Source {
@@ -56,6 +71,7 @@ impl fmt::Display for Source {
             Source::Deadline => "deadline passed",
             Source::Nursery => "a child failed",
             Source::Shutdown => "shut down",
+            Source::Soft => "asked to stop",
         })
     }
 }
@@ -158,8 +174,12 @@ impl Scope {
         }
     }
 
+    pub(crate) fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Acquire)
+    }
+
     pub(crate) fn has(&self, flag: u32) -> bool {
-        self.flags.load(Ordering::Acquire) & flag != 0
+        self.flags() & flag != 0
     }
 
     /// Sets a flag; the flags before.
@@ -229,6 +249,40 @@ impl Scope {
         }
     }
 
+    /// Cancels the polite scopes in it, and the whole of it after `grace`, or earlier if its deadline is. Any thread. Again does nothing
+    /// but, with less time, shorten.
+    pub fn cancel_softly(&self, grace: Duration, place: &'static Location<'static>) {
+        if grace.is_zero() {
+            self.set(SOFT_CALLED);
+            return self.cancel(Source::Explicit, place);
+        }
+        // SAFETY: trees live for ever.
+        let tree = unsafe { self.tree.load(Ordering::Acquire).as_ref() };
+        let hard = clock::after(tree.map_or_else(crate::worker::now, |tree| tree.clock.now()), grace);
+        // The setting first, then the bit that tells who enters the scope to read it.
+        self.deadline.fetch_min(hard, Ordering::AcqRel);
+        if self.set(SOFT_CALLED) & BOUND != 0
+            && let Some(mut locked) = self.lock()
+        {
+            locked.cancel_softly(self, hard, place);
+        }
+    }
+
+    /// Whether it was cancelled softly itself.
+    pub fn soft_cancel_called(&self) -> bool {
+        self.has(SOFT_CALLED)
+    }
+
+    /// Whether a soft cancel, or a hard one, is in force in it: one load.
+    pub fn is_soft_cancelled(&self) -> bool {
+        self.has(SOFT | EFFECTIVE)
+    }
+
+    /// A soft cancel from outside cancels this scope. To be called before it is entered.
+    pub fn set_polite(&self) {
+        self.set(POLITE);
+    }
+
     /// Raises or lowers the shield (R32, R33).
     pub fn set_shield(&self, up: bool) {
         let before = if up { self.set(SHIELD) } else { self.clear(SHIELD) };
@@ -294,6 +348,9 @@ impl Scope {
         self.tree.store(ptr::from_ref(tree).cast_mut(), Ordering::Release);
         // From here on, whoever changes a setting waits for the lock.
         let settings = self.set(BOUND);
+        if settings & SOFT_CALLED != 0 {
+            locked.note_soft_cancel(self, self.place);
+        }
         locked.link_scope(self, parent, task);
         let deadline = self.deadline();
         if settings & CANCEL_CALLED != 0 {

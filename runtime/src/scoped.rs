@@ -381,6 +381,14 @@ impl<F> Scoped<F> {
         Self { body: Some(body), entry: Some(entry), plan, mute: false }
     }
 
+    /// A body that will run in a scope of its own that a soft cancel from outside cancels.
+    pub fn polite(place: &'static Location<'static>, body: F) -> Self {
+        let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX };
+        let entry = plan.make();
+        entry.scope().set_polite();
+        Self { body: Some(body), entry: Some(entry), plan, mute: false }
+    }
+
     /// Where the scope was opened.
     pub fn place(&self) -> &'static Location<'static> {
         self.plan.place

@@ -6,7 +6,7 @@
 use crate::clock;
 use crate::park::Reason;
 use crate::ready::Header;
-use crate::scope::{CANCEL_CALLED, Cause, Kind, SHIELD, Scope};
+use crate::scope::{CANCEL_CALLED, Cause, Kind, SHIELD, SOFT, Scope};
 use crate::tree::Locked;
 use std::fmt::{self, Write as _};
 use std::panic::Location;
@@ -26,6 +26,8 @@ pub struct ScopeView {
     pub deadline_in: Option<Duration>,
     /// Whether operations in it are cancelled.
     pub cancelled: bool,
+    /// Whether it was asked to stop, by a soft cancel of its own or from outside.
+    pub soft_cancelled: bool,
     /// Who cancelled it, if it was cancelled itself.
     pub cause: Option<Cause>,
     /// Whether its shield is up.
@@ -70,6 +72,7 @@ pub(crate) fn view(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -
         place: scope.place,
         deadline_in: (deadline != clock::NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now))),
         cancelled: scope.is_cancelled(),
+        soft_cancelled: scope.has(SOFT),
         cause: scope.has(CANCEL_CALLED).then(|| locked.cause(scope)).flatten(),
         shield: scope.has(SHIELD),
         children: locked.live_children(scope),
@@ -183,6 +186,7 @@ impl ScopeView {
                 let _ = write!(title, ", cancelled ({} at {})", cause.source, short(cause.place));
             }
             (None, true) => title.push_str(", cancelled from outside"),
+            (None, false) if self.soft_cancelled => title.push_str(", asked to stop"),
             (None, false) => {}
         }
         title

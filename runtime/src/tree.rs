@@ -18,7 +18,7 @@ use crate::heap::{Entry, Heap, NOWHERE, Position};
 use crate::park::{Abort, Completed, Park, Wait};
 use crate::parker::Parker;
 use crate::ready::Header;
-use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, SHIELD, Scope, Source, WAKER_SET};
+use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, Source, WAKER_SET};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
 use std::panic::Location;
@@ -569,7 +569,7 @@ impl Locked<'_> {
     pub(crate) fn cancel(&mut self, scope: &Scope, source: Source, place: &'static Location<'static>) {
         // SAFETY: [LOCKED].
         let (first, index) = scope.links.with_mut(|links| unsafe {
-            let first = (*links).cause.is_none();
+            let first = (*links).cause.is_none_or(|cause| cause.source == Source::Soft);
             if first {
                 (*links).cause = Some(Cause { source, place, at: self.tree.turn_time() });
             }
@@ -584,6 +584,23 @@ impl Locked<'_> {
         }
     }
 
+    /// Cancels a scope softly: the polite scopes below it now, the rest at `hard`, or at its deadline if that is earlier.
+    pub(crate) fn cancel_softly(&mut self, scope: &Scope, hard: u64, place: &'static Location<'static>) {
+        self.note_soft_cancel(scope, place);
+        let earlier = scope.deadline.load(Ordering::Relaxed).min(hard);
+        self.set_deadline(scope, earlier);
+        self.refresh(scope);
+    }
+
+    /// The first reason stays, until the cancel turns hard (R4).
+    pub(crate) fn note_soft_cancel(&mut self, scope: &Scope, place: &'static Location<'static>) {
+        let at = self.tree.turn_time();
+        // SAFETY: [LOCKED].
+        scope.links.with_mut(|links| unsafe {
+            (*links).cause.get_or_insert(Cause { source: Source::Soft, place, at });
+        });
+    }
+
     /// Brings the effective state of a scope and of all below it up to date (R2), and aborts what waits where it became
     /// cancelled (R15, R22, R33).
     pub(crate) fn refresh(&mut self, top: &Scope) {
@@ -593,16 +610,27 @@ impl Locked<'_> {
             let scope = unsafe { &*node };
             let parent = scope.parent.load(Ordering::Relaxed);
             self.notice_deadline(scope);
+            let flags = scope.flags();
             // SAFETY: [LOCKED].
-            let from_above = !scope.has(SHIELD) && !parent.is_null() && unsafe { &*parent }.is_cancelled();
-            let effective = scope.has(CANCEL_CALLED) || from_above;
-            let changed = effective != scope.is_cancelled();
-            if changed && effective {
+            let above = if flags & SHIELD != 0 { 0 } else { unsafe { parent.as_ref() }.map_or(0, Scope::flags) };
+            let soft = flags & SOFT_CALLED != 0 || above & SOFT != 0;
+            let effective = flags & CANCEL_CALLED != 0 || above & EFFECTIVE != 0 || (soft && flags & POLITE != 0);
+            let soft_changed = soft != (flags & SOFT != 0);
+            if soft_changed {
+                if soft {
+                    scope.set(SOFT)
+                } else {
+                    scope.clear(SOFT)
+                };
+            }
+            let effective_changed = effective != (flags & EFFECTIVE != 0);
+            if effective_changed && effective {
                 scope.set(EFFECTIVE);
                 self.deliver(scope);
-            } else if changed {
+            } else if effective_changed {
                 scope.clear(EFFECTIVE);
             }
+            let changed = soft_changed || effective_changed;
             node = self.after(node, top, changed);
         }
     }
@@ -669,15 +697,21 @@ impl Locked<'_> {
         }
     }
 
-    /// Why a scope is effectively cancelled: its own cause, or that of the scope it inherits from (R5).
+    /// Why a scope is effectively cancelled: its own cause, or that of the scope it inherits from (R5). A soft cancel is the cause
+    /// where no hard one is.
     pub(crate) fn cause(&self, scope: &Scope) -> Option<Cause> {
-        let mut node = scope;
+        let (mut node, mut soft) = (scope, None);
         loop {
             // SAFETY: [LOCKED].
             let own = node.links.with(|links| unsafe { (*links).cause });
             let parent = node.parent.load(Ordering::Relaxed);
-            if own.is_some() || node.has(SHIELD) || parent.is_null() {
-                return own;
+            match own {
+                Some(cause) if cause.source == Source::Soft => soft = soft.or(own),
+                Some(_) => return own,
+                None => {}
+            }
+            if node.has(SHIELD) || parent.is_null() {
+                return soft;
             }
             // SAFETY: [LOCKED].
             node = unsafe { &*parent };

@@ -1,5 +1,6 @@
 //! Random trees of scopes and nurseries, with operations on them from tasks all over the tree, against a plain sequential model of the
-//! rules: R2, R3, R6, R14, R15, R18–R20, R24–R26, R32, R33, R43–R48, R55, R56.
+//! rules: R2, R3, R6, R14, R15, R18–R20, R24–R26, R32, R33, R43–R48, R55, R56; and of soft cancels, which cancel the polite scopes below
+//! them now, and the rest later.
 //!
 //! A program is a tree of *flows* (main, the bodies of nurseries, their children), each a list of items: sleep; sleep and then operate
 //! on scopes; enter a scope; open a nursery; look at the effective deadline. The model predicts what each flow sees and when, to the
@@ -24,7 +25,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use trefoil_nursery::{
     CancelScope, Cancelled, EffectiveDeadline, Local, Nursery, effective_deadline, local_nursery, now, sleep_until,
-    yield_now,
+    soft_cancelled, until_soft_cancelled, yield_now,
 };
 use trefoil_tests::run_virtual;
 
@@ -43,6 +44,8 @@ enum Op {
     /// Relative to now, in units; `None` takes it away.
     Deadline(usize, Option<(i64, Time)>),
     Shield(usize, bool),
+    /// With a grace of so long.
+    Soft(usize, (i64, Time)),
     /// Lowers the shield and raises it again, at once (R20).
     Blink(usize),
     /// Cancels one and raises the shield of the other, at once (R20).
@@ -60,15 +63,36 @@ struct Settings {
     deadline: Option<(i64, Time)>,
     shield: bool,
     cancelled: bool,
+    soft: Option<(i64, Time)>,
 }
 
 #[derive(Clone, Debug)]
 enum Item {
-    Sleep { units: Time, shift: Time, swallow: bool },
-    Operate { ops: Vec<Op>, swallow: bool },
+    Sleep {
+        units: Time,
+        shift: Time,
+        swallow: bool,
+    },
+    Operate {
+        ops: Vec<Op>,
+        swallow: bool,
+    },
     Look,
-    Scope { node: usize, settings: Settings, items: Vec<Item> },
-    Nursery { node: usize, settings: Settings, flows: Vec<(usize, Vec<Item>)> },
+    Scope {
+        node: usize,
+        settings: Settings,
+        items: Vec<Item>,
+    },
+    /// `until_soft_cancelled`, which nobody has a handle of.
+    Polite {
+        node: usize,
+        items: Vec<Item>,
+    },
+    Nursery {
+        node: usize,
+        settings: Settings,
+        flows: Vec<(usize, Vec<Item>)>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +110,11 @@ fn time_of(now: Time, (units, shift): (i64, Time)) -> Time {
     if units <= 0 { now.saturating_sub(1) } else { unit as Time * UNIT + SHARED + shift }
 }
 
+/// What is left until then; a moment ago is no time.
+fn grace_of(now: Time, when: (i64, Time)) -> Time {
+    time_of(now, when).saturating_sub(now)
+}
+
 fn next_turn(now: Time, flow: usize) -> Time {
     let at = now / UNIT * UNIT + flow as Time;
     if at > now { at } else { at + UNIT }
@@ -100,8 +129,9 @@ fn settings() -> impl Strategy<Value = Settings> {
         prop_oneof![2 => Just(None), 3 => (1..12i64, 0..2u64).prop_map(Some)],
         prop::bool::weighted(0.25),
         prop::bool::weighted(0.06),
+        prop_oneof![8 => Just(None), 1 => (0..12i64, 0..2u64).prop_map(Some)],
     )
-        .prop_map(|(deadline, shield, cancelled)| Settings { deadline, shield, cancelled })
+        .prop_map(|(deadline, shield, cancelled, soft)| Settings { deadline, shield, cancelled, soft })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -110,6 +140,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<usize>().prop_map(Op::Cancel),
         4 => (any::<usize>(), when()).prop_map(|(target, when)| Op::Deadline(target, when)),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(target, up)| Op::Shield(target, up)),
+        4 => (any::<usize>(), (0..8i64, 0..2u64)).prop_map(|(target, grace)| Op::Soft(target, grace)),
         2 => any::<usize>().prop_map(Op::Blink),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(cancel, shield)| Op::CancelAndShield(cancel, shield)),
         2 => (any::<usize>(), any::<usize>(), any::<bool>()).prop_map(|(late, shield, up)| Op::Stale(late, shield, up)),
@@ -130,6 +161,7 @@ fn item() -> impl Strategy<Value = Item> {
         let items = || prop::collection::vec(item.clone(), 1..5);
         prop_oneof![
             3 => (settings(), items()).prop_map(|(settings, items)| Item::Scope { node: 0, settings, items }),
+            2 => items().prop_map(|items| Item::Polite { node: 0, items }),
             2 => (settings(), prop::collection::vec(items(), 1..4)).prop_map(|(settings, flows)| {
                 Item::Nursery { node: 0, settings, flows: flows.into_iter().map(|items| (0, items)).collect() }
             }),
@@ -157,6 +189,11 @@ fn number(items: &mut [Item], program: &mut Program) {
                 program.scopes.insert(*node, settings.clone());
                 number(items, program);
             }
+            Item::Polite { node, items } => {
+                *node = program.nodes;
+                program.nodes += 1;
+                number(items, program);
+            }
             Item::Nursery { node, flows, .. } => {
                 *node = program.nodes;
                 program.nodes += 1;
@@ -182,9 +219,8 @@ fn aim(items: &mut [Item], scopes: &[usize], nurseries: &mut Vec<usize>, around:
                 }
                 for op in ops {
                     match op {
-                        Op::Cancel(t) | Op::Deadline(t, _) | Op::Shield(t, _) | Op::Blink(t) | Op::Read(t) => {
-                            *t = targets[*t % targets.len()]
-                        }
+                        Op::Cancel(t) | Op::Deadline(t, _) | Op::Shield(t, _) => *t = targets[*t % targets.len()],
+                        Op::Soft(t, _) | Op::Blink(t) | Op::Read(t) => *t = targets[*t % targets.len()],
                         Op::CancelAndShield(cancel, shield) => {
                             *cancel = targets[*cancel % targets.len()];
                             *shield = targets[*shield % targets.len()];
@@ -203,6 +239,7 @@ fn aim(items: &mut [Item], scopes: &[usize], nurseries: &mut Vec<usize>, around:
                 aim(items, scopes, nurseries, around);
                 around.pop();
             }
+            Item::Polite { items, .. } => aim(items, scopes, nurseries, around),
             Item::Nursery { node, flows, .. } => {
                 nurseries.push(*node);
                 around.push(*node);
@@ -229,7 +266,8 @@ enum Event {
     Slept,
     Told,
     Operated(Vec<bool>),
-    Looked(Deadline),
+    /// What `effective_deadline` and `soft_cancelled` say.
+    Looked(Deadline, bool),
     /// A scope was left: its body had completed, or it absorbed a cancellation, or that went on outward.
     Completed(usize),
     Absorbed(usize),
@@ -242,8 +280,8 @@ enum Event {
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     flows: BTreeMap<usize, Vec<(Time, Event)>>,
-    /// `(cancel_called, cancelled_caught)` of each scope.
-    flags: BTreeMap<usize, (bool, bool)>,
+    /// `(cancel_called, cancelled_caught, soft_cancel_called)` of each scope.
+    flags: BTreeMap<usize, (bool, bool, bool)>,
     end: Time,
 }
 
@@ -285,6 +323,18 @@ enum Mutant {
     FirstDeadlineStays,
     /// R6: what was set before the entry is forgotten.
     ForgetsBeforeEntry,
+    /// Shields do nothing against a soft cancel.
+    SoftPassesShields,
+    /// The last grace counts.
+    SoftLengthens,
+    /// A soft cancel is one of the scope alone.
+    SoftIsNotInherited,
+    /// A polite scope entered later is not told.
+    SoftForgetsLatecomers,
+    /// A soft cancel is as good as a hard one.
+    SoftIsHard,
+    /// It never becomes one.
+    SoftStaysSoft,
 }
 
 #[derive(Clone, Debug)]
@@ -296,8 +346,10 @@ struct Node {
     shield: bool,
     deadline: Option<Time>,
     caught: bool,
-    /// The effective state that the last traversal left.
-    was: bool,
+    soft: bool,
+    polite: bool,
+    /// The effective state, hard and soft, that the last traversal left.
+    was: (bool, bool),
 }
 
 /// What a flow goes on with.
@@ -350,7 +402,9 @@ impl<'p> Model<'p> {
             shield: false,
             deadline: None,
             caught: false,
-            was: false,
+            soft: false,
+            polite: false,
+            was: (false, false),
         };
         let mut nodes = vec![fresh; program.nodes];
         for (&node, settings) in &program.scopes {
@@ -362,6 +416,13 @@ impl<'p> Model<'p> {
         }
         let mut model =
             Model { now: 0, nodes, flows: Vec::new(), running: BTreeMap::new(), seen: Seen::default(), mutant };
+        for (&node, settings) in &program.scopes {
+            if mutant != Mutant::ForgetsBeforeEntry
+                && let Some(grace) = settings.soft
+            {
+                model.cancel_softly(node, grace);
+            }
+        }
         model.start(0, &program.main, None);
         while model.flows[0].state != State::Done {
             model.pass();
@@ -373,7 +434,7 @@ impl<'p> Model<'p> {
                 Mutant::CaughtWheneverCancelled => model.nodes[node].caught || called,
                 _ => model.nodes[node].caught,
             };
-            model.seen.flags.insert(node, (called, caught));
+            model.seen.flags.insert(node, (called, caught, model.nodes[node].soft));
         }
         model.seen
     }
@@ -391,7 +452,14 @@ impl<'p> Model<'p> {
         if self.mutant == Mutant::ShieldsAgainstItself && shield {
             return false;
         }
-        n.called || (!shield && self.effective(n.parent))
+        n.called || (n.polite && self.soft(node)) || (!shield && self.effective(n.parent))
+    }
+
+    fn soft(&self, node: Option<usize>) -> bool {
+        let Some(n) = node.map(|n| &self.nodes[n]) else { return false };
+        let shield = n.shield && self.mutant != Mutant::SoftPassesShields;
+        let above = n.parent.filter(|&parent| self.mutant != Mutant::SoftIsNotInherited || self.nodes[parent].soft);
+        n.soft || (!shield && self.soft(above))
     }
 
     // R47.
@@ -446,6 +514,22 @@ impl<'p> Model<'p> {
         }
     }
 
+    fn cancel_softly(&mut self, node: usize, grace: (i64, Time)) {
+        let grace = grace_of(self.now, grace);
+        let n = &mut self.nodes[node];
+        n.soft = true;
+        if grace == 0 || self.mutant == Mutant::SoftIsHard {
+            return self.cancel(node);
+        }
+        let at = self.now + grace;
+        n.deadline = match n.deadline {
+            before if self.mutant == Mutant::SoftStaysSoft => before,
+            Some(before) if self.mutant != Mutant::SoftLengthens => Some(before.min(at)),
+            _ => Some(at),
+        };
+        self.recalculate(node);
+    }
+
     /// R2: brings a scope up to date and, where its state has changed, what is below it. To know the state of a scope it reads
     /// `cancel_called`, which notices the clock (R14), as Trio's `recalculate` does.
     fn recalculate(&mut self, top: usize) {
@@ -457,8 +541,8 @@ impl<'p> Model<'p> {
             if n.deadline.is_some_and(|at| at <= now) && self.mutant != Mutant::TraversalDoesNotNotice {
                 n.called = true;
             }
-            let effective = self.effective(Some(node));
-            if effective != std::mem::replace(&mut self.nodes[node].was, effective) {
+            let state = (self.effective(Some(node)), self.soft(Some(node)));
+            if state != std::mem::replace(&mut self.nodes[node].was, state) {
                 let below = |&child: &usize| live(&self.nodes[child]) && self.nodes[child].parent == Some(node);
                 todo.extend((0..self.nodes.len()).filter(below));
             }
@@ -472,7 +556,7 @@ impl<'p> Model<'p> {
         (n.parent, n.entered) = (parent, true);
         // R44.
         if self.mutant == Mutant::LateAtEntry {
-            self.nodes[node].was = self.effective(Some(node));
+            self.nodes[node].was = (self.effective(Some(node)), self.soft(Some(node)));
             return;
         }
         if n.deadline.is_some_and(|at| at <= now) {
@@ -587,11 +671,12 @@ impl<'p> Model<'p> {
                     self.flows[i].state = State::Asleep(until, None);
                 }
             }
-            Item::Look => {
-                let seen = self.look(scope);
-                self.note(i, Event::Looked(seen));
-            }
-            Item::Scope { node, items, .. } => {
+            Item::Look => self.look_around(i),
+            Item::Scope { node, items, .. } | Item::Polite { node, items } => {
+                if matches!(item, Item::Polite { .. }) {
+                    let told = self.soft(scope) && self.mutant == Mutant::SoftForgetsLatecomers;
+                    self.nodes[*node].polite = !told;
+                }
                 self.enter(*node, scope);
                 self.flows[i].scope = Some(*node);
                 self.flows[i].frames.push(Frame::Leave(*node));
@@ -672,11 +757,16 @@ impl<'p> Model<'p> {
                 }
             }
             Op::Read(node) => reads.push(self.read(node)),
-            Op::Look => {
-                let seen = self.look(self.flows[i].scope);
-                self.note(i, Event::Looked(seen));
-            }
+            Op::Soft(node, grace) => self.cancel_softly(node, grace),
+            Op::Look => self.look_around(i),
         }
+    }
+
+    fn look_around(&mut self, i: usize) {
+        let scope = self.flows[i].scope;
+        let soft = self.soft(scope) || self.effective(scope);
+        let seen = Event::Looked(self.look(scope), soft);
+        self.note(i, seen);
     }
 
     fn leave(&mut self, i: usize, node: usize, event: Event) {
@@ -724,6 +814,7 @@ impl<'p> Model<'p> {
 
 trait Control {
     fn cancel(&self);
+    fn cancel_softly(&self, grace: Duration);
     fn set_deadline(&self, at: Option<Instant>);
     fn set_shield(&self, up: bool);
     fn cancel_called(&self) -> bool;
@@ -732,6 +823,9 @@ trait Control {
 impl Control for CancelScope {
     fn cancel(&self) {
         self.cancel()
+    }
+    fn cancel_softly(&self, grace: Duration) {
+        self.cancel_softly(grace)
     }
     fn set_deadline(&self, at: Option<Instant>) {
         self.set_deadline(at)
@@ -749,6 +843,9 @@ struct InNursery<'s, 'env>(Nursery<'s, 'env, Cancelled, Local>);
 impl Control for InNursery<'_, '_> {
     fn cancel(&self) {
         self.0.cancel()
+    }
+    fn cancel_softly(&self, grace: Duration) {
+        self.0.cancel_softly(grace)
     }
     fn set_deadline(&self, at: Option<Instant>) {
         self.0.set_deadline(at)
@@ -784,12 +881,13 @@ impl Real {
         self.seen.borrow_mut().flows.entry(flow).or_default().push((at, event));
     }
 
-    fn look(&self) -> Deadline {
-        match effective_deadline() {
+    fn look(&self) -> Event {
+        let deadline = match effective_deadline() {
             EffectiveDeadline::Cancelled => Deadline::Cancelled,
             EffectiveDeadline::Never => Deadline::Never,
             EffectiveDeadline::At(at) => Deadline::At((at - self.begin).as_nanos() as Time),
-        }
+        };
+        Event::Looked(deadline, soft_cancelled())
     }
 
     fn operate(&self, flow: usize, ops: &[Op], nurseries: &Nurseries<'_>) {
@@ -807,6 +905,9 @@ impl Real {
                     control(node).set_deadline(when.map(|when| self.instant(time_of(self.time(), when))));
                 }
                 Op::Shield(node, up) => control(node).set_shield(up),
+                Op::Soft(node, grace) => {
+                    control(node).cancel_softly(Duration::from_nanos(grace_of(self.time(), grace)));
+                }
                 Op::Blink(node) => {
                     control(node).set_shield(false);
                     control(node).set_shield(true);
@@ -818,10 +919,10 @@ impl Real {
                 Op::Stale(late, shield, up) => {
                     control(late).set_deadline(Some(self.instant(time_of(self.time(), (0, 0)))));
                     control(shield).set_shield(up);
-                    self.note(flow, Event::Looked(self.look()));
+                    self.note(flow, self.look());
                 }
                 Op::Read(node) => reads.push(control(node).cancel_called()),
-                Op::Look => self.note(flow, Event::Looked(self.look())),
+                Op::Look => self.note(flow, self.look()),
             }
         }
         self.note(flow, Event::Operated(reads));
@@ -856,9 +957,13 @@ impl Real {
                             yield_now().await;
                         }
                     }
-                    Item::Look => self.note(flow, Event::Looked(self.look())),
-                    Item::Scope { node, items, .. } => {
-                        let left = self.scopes[node].run(self.items(flow, items, nurseries.clone())).await;
+                    Item::Look => self.note(flow, self.look()),
+                    Item::Scope { node, items, .. } | Item::Polite { node, items } => {
+                        let body = self.items(flow, items, nurseries.clone());
+                        let left = match item {
+                            Item::Polite { .. } => until_soft_cancelled(body).await,
+                            _ => self.scopes[node].run(body).await,
+                        };
                         let event = match &left {
                             Ok(Some(())) => Event::Completed(*node),
                             Ok(None) => Event::Absorbed(*node),
@@ -910,6 +1015,9 @@ impl Real {
                 let scope = CancelScope::new();
                 scope.set_deadline(settings.deadline.map(|d| begin + Duration::from_nanos(time_of(0, d))));
                 scope.set_shield(settings.shield);
+                if let Some(grace) = settings.soft {
+                    scope.cancel_softly(Duration::from_nanos(grace_of(0, grace)));
+                }
                 if settings.cancelled {
                     scope.cancel();
                 }
@@ -919,7 +1027,9 @@ impl Real {
             real.flow(0, &program.main, Vec::new()).await;
             let end = real.time();
             let Real { scopes, seen, .. } = real;
-            let flags = scopes.iter().map(|(&node, s)| (node, (s.cancel_called(), s.cancelled_caught())));
+            let flags = scopes
+                .iter()
+                .map(|(&node, s)| (node, (s.cancel_called(), s.cancelled_caught(), s.soft_cancel_called())));
             Seen { flags: flags.collect(), end, ..seen.into_inner() }
         })
     }
@@ -961,6 +1071,12 @@ fn mutants_are_found() {
         LateAtEntry,
         FirstDeadlineStays,
         ForgetsBeforeEntry,
+        SoftPassesShields,
+        SoftLengthens,
+        SoftIsNotInherited,
+        SoftForgetsLatecomers,
+        SoftIsHard,
+        SoftStaysSoft,
     ];
     let mut runner = TestRunner::deterministic();
     let (mut found, mut caught, mut went_on, mut flows) = (vec![0; mutants.len()], 0, 0, 0);
