@@ -18,5 +18,8 @@ pub mod cancellation {}
 #[doc = include_str!("src/deadlines.md")]
 pub mod deadlines {}
 
+#[doc = include_str!("src/task_locals.md")]
+pub mod task_locals {}
+
 #[doc = include_str!("src/how_it_works.md")]
 pub mod how_it_works {}

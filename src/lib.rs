@@ -34,6 +34,7 @@
 //! - [`nursery`] and [`local_nursery`]: where tasks come from, and where every one of them ends
 //! - [`move_on_after`], [`fail_after`], [`shield`], [`CancelScope`]: deadlines and cancellation; [`until_soft_cancelled`]: to stop politely
 //! - [`sleep`], [`checkpoint`], [`Event`], [`channel`]: what tasks wait for
+//! - [`task_local!`]: values that tasks inherit
 //! - the module [`net`]: TCP
 //! - [`tree`] and [`metrics`]: what a program is doing
 //!

@@ -266,6 +266,31 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
     where
         B: Future<Output = Result<T, E>> + 's,
     {
+        // SAFETY: [BRAND].
+        if runtime::locals_differ(unsafe { (*self.state).ready }) {
+            return self.spawn_inheriting(child, place);
+        }
+        self.spawn_here(child, place)
+    }
+
+    /// R62. In a box: there is one kind of such children for each type of result, and not a second one of each child.
+    #[cold]
+    fn spawn_inheriting<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + 's,
+        T: 's,
+    {
+        let child: Pin<Box<dyn Future<Output = Result<T, E>> + 's>> = Box::pin(child);
+        self.spawn_here(runtime::Inheriting::new(child), place)
+    }
+
+    /// The child is one that lives as long as 's, as those of `spawn_any` do. (What is in a box there does, and cannot say so: the bound
+    /// would be one on `E`.)
+    fn spawn_here<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>>,
+        T: 's,
+    {
         // SAFETY: [BRAND]: the queue is there. Child and value live as long as the nursery ('s), and its owner polls and drops them on
         // its thread; where that may be another thread than this, the caller has asked for `Send`.
         Join::new(unsafe { Ready::spawn((*self.state).ready, child, ToNursery { state: self.state, place }, place) })

@@ -11,6 +11,7 @@ use crate::cancelled::Cancelled;
 use crate::ready::{Header, Ready};
 use crate::scope::Scope;
 use crate::scoped::Unopened;
+use crate::task_local::Node;
 use crate::tree::Tree;
 use crate::worker::Worker;
 use std::cell::Cell;
@@ -48,15 +49,28 @@ pub(crate) const OUTSIDE: Frame = Frame {
 struct Slots {
     frame: Cell<Frame>,
     budget: Cell<u32>,
+    locals: Cell<Locals>,
 }
+
+/// The task-locals in force.
+#[derive(Clone, Copy)]
+struct Locals {
+    list: *const Node,
+    /// The queue that was current when they were put in force.
+    ready: *const Ready,
+}
+
+const NO_LOCALS: Locals = Locals { list: ptr::null(), ready: ptr::null() };
 
 #[cfg(not(trefoil_loom))]
 thread_local! {
-    static SLOTS: Slots = const { Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET) } };
+    static SLOTS: Slots =
+        const { Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET), locals: Cell::new(NO_LOCALS) } };
 }
 #[cfg(trefoil_loom)]
 loom::thread_local! {
-    static SLOTS: Slots = Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET) };
+    static SLOTS: Slots =
+        Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET), locals: Cell::new(NO_LOCALS) };
 }
 
 /// The current frame. [`OUTSIDE`] also while the thread is being torn down.
@@ -132,6 +146,45 @@ impl Drop for Entered {
             (before.scope, before.unopened) = (scope, ptr::null());
         }
         SLOTS.with(|s| s.frame.set(before));
+    }
+}
+
+/// The list of task-locals in force; null where there are none.
+#[inline]
+pub(crate) fn locals() -> *const Node {
+    #[cfg(not(trefoil_loom))]
+    return SLOTS.try_with(|s| s.locals.get().list).unwrap_or(ptr::null());
+    #[cfg(trefoil_loom)]
+    return SLOTS.with(|s| s.locals.get().list);
+}
+
+/// Whether a child that is spawned here into a queue might find other task-locals where it is polled than there are here. One load
+/// where there are none here.
+#[inline]
+pub fn locals_differ(ready: *const Ready) -> bool {
+    let Locals { list, ready: set_in } = SLOTS.with(|s| s.locals.get());
+    // Without task-locals of its own, as on a thread without a run, the spawner adds nothing to those of the nursery. With some, they are
+    // those of the nursery if they were set before its children are polled, just now, by us.
+    !list.is_null() && (ptr::eq(set_in, ready) || !ptr::eq(frame().ready, ready))
+}
+
+/// Puts a list of task-locals in force until the guard is dropped.
+pub(crate) struct InForce {
+    before: Locals,
+}
+
+impl InForce {
+    /// # Safety
+    /// The list, if it is not null, is from an `Arc`, and stays as long as this.
+    pub unsafe fn new(list: *const Node) -> Self {
+        let locals = Locals { list, ready: frame().ready };
+        Self { before: SLOTS.with(|s| s.locals.replace(locals)) }
+    }
+}
+
+impl Drop for InForce {
+    fn drop(&mut self) {
+        SLOTS.with(|s| s.locals.set(self.before));
     }
 }
 

@@ -10,6 +10,7 @@
 //! 5. `park`: the one blocking primitive, with the one race between completing and cancelling
 //! 6. `wait`: queues of waiting operations, from which primitives are made
 //! 7. `scoped`: a future that runs in a scope
+//! 8. `task_local`: values that tasks inherit
 //!
 //! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` (sleeping), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
@@ -30,6 +31,7 @@ mod scope;
 mod scoped;
 mod snapshot;
 pub mod sync;
+mod task_local;
 mod time;
 mod tree;
 mod wait;
@@ -40,7 +42,7 @@ mod worker;
 
 pub use cancelled::{CancelAware, Cancelled, CancelledOrTimedOut, DeadlineAware, ECANCELED, TimedOut};
 pub use clock::{NEVER, after, instant, nanos};
-pub use context::{BUDGET, STRIKES, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
+pub use context::{BUDGET, STRIKES, locals_differ, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
 pub use driver::{Driver, ThreadDriver, Unpark};
 pub use group::ErrorGroup;
 pub use park::{Abort, Completed, Park, Reason, Wait};
@@ -49,6 +51,7 @@ pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox, discard};
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Held, Scoped};
 pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};
+pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
 pub use worker::{Options, in_run, run, with_driver};
