@@ -37,6 +37,7 @@
 //! - [`task_local!`]: values that tasks inherit
 //! - the module [`net`]: TCP
 //! - [`tree`] and [`metrics`]: what a program is doing
+//! - the module [`testing`]: virtual time, schedules by seed, cancel sweeps
 //!
 //! # The rules in five lines
 //!
@@ -47,3 +48,4 @@
 pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
 pub use trefoil_nursery::*;
 pub use trefoil_runtime::{Metrics, Reason, ScopeView, TaskView, WaitView, metrics, tree};
+pub use trefoil_testing as testing;

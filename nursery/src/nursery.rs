@@ -278,7 +278,6 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
     fn spawn_inheriting<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
     where
         B: Future<Output = Result<T, E>> + 's,
-        T: 's,
     {
         let child: Pin<Box<dyn Future<Output = Result<T, E>> + 's>> = Box::pin(child);
         self.spawn_here(runtime::Inheriting::new(child), place)
@@ -289,7 +288,6 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
     fn spawn_here<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
     where
         B: Future<Output = Result<T, E>>,
-        T: 's,
     {
         // SAFETY: [BRAND]: the queue is there. Child and value live as long as the nursery ('s), and its owner polls and drops them on
         // its thread; where that may be another thread than this, the caller has asked for `Send`.

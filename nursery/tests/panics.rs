@@ -669,7 +669,7 @@ fn drivers_panic() {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 trefoil_runtime::run(
                     Rc::new(Broken(ThreadDriver::new(), place)),
-                    Options { virtual_time },
+                    Options { virtual_time, ..Options::default() },
                     std::panic::Location::caller(),
                     async {
                         let _probe = drops.probe();

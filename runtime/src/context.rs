@@ -13,7 +13,7 @@ use crate::scope::Scope;
 use crate::scoped::Unopened;
 use crate::task_local::Node;
 use crate::tree::Tree;
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
@@ -190,8 +190,8 @@ impl Drop for InForce {
 
 /// Gives the task that is about to be polled its budget.
 #[inline]
-pub(crate) fn refill() {
-    SLOTS.with(|s| s.budget.set(BUDGET));
+pub(crate) fn refill(budget: u32) {
+    SLOTS.with(|s| s.budget.set(budget));
 }
 
 /// Spends one unit of the task's budget for an operation that need not wait: pending, with the task woken again, when none
@@ -254,6 +254,7 @@ fn scope<'a>(who: &str) -> &'a Scope {
 /// Delivers a cancellation to the current task, and counts it. See [`poll_checkpoint_if_cancelled`].
 #[cold]
 pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
+    worker::with(|worker| worker.told.set(worker.told.get().or(Some(place))));
     let task = frame().task;
     if !task.is_null() {
         // SAFETY: [CURRENT].

@@ -14,7 +14,7 @@
 //!
 //! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` (sleeping), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
-//! polled right now), `sync` (the switch between `std` and loom).
+//! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `sync` (the switch between `std` and loom).
 
 mod cancelled;
 mod clock;
@@ -26,7 +26,11 @@ mod inbox;
 mod park;
 mod parker;
 mod placed;
+#[doc(hidden)]
+pub mod probe;
+mod quiet;
 mod ready;
+mod schedule;
 mod scope;
 mod scoped;
 mod snapshot;
@@ -47,7 +51,9 @@ pub use driver::{Driver, ThreadDriver, Unpark};
 pub use group::ErrorGroup;
 pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
+pub use quiet::wait_all_tasks_blocked;
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox, discard};
+pub use schedule::Order;
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Held, Scoped};
 pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};

@@ -34,6 +34,7 @@
 use crate::context::{self, Entered, Frame};
 use crate::inbox::{Inbox, Linked, Pushed};
 use crate::park::{Park, Reason, Wait};
+use crate::schedule::Schedule;
 use crate::scope::Scope;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crate::tree::Tree;
@@ -595,11 +596,21 @@ impl ReadyBox {
             slot.register(cx.waker());
         }
         // Not `scope` as it is: one that nobody has entered would not be taken out of what is linked below it before it goes away.
-        let _entered = Entered::new(Frame { ready: this, ..context::frame_in(scope) });
+        let frame = context::frame_in(scope);
+        let _entered = Entered::new(Frame { ready: this, ..frame });
+        // SAFETY: [CURRENT] of the context module.
+        let schedule = unsafe { frame.worker.as_ref() }.and_then(|worker| worker.schedule.as_ref());
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
             (*this).drain_inbox();
             let count = (*this).owner.with(|owner| (*owner).queued).min(SLICE);
+            let budget = match schedule {
+                None => context::BUDGET,
+                Some(schedule) => {
+                    (*this).arrange(count, schedule);
+                    schedule.budget()
+                }
+            };
             for _ in 0..count {
                 let Some(task) = (*this).pop_local() else { break };
                 // Transition 2: not scheduled any more; the queue's reference is given up. The owner's remains while it is not done.
@@ -613,7 +624,7 @@ impl ReadyBox {
                 let waker = borrowed_waker(task);
                 let mut task_cx = Context::from_waker(&waker);
                 let _entered = Entered::new(Frame { task, ..context::frame() });
-                context::refill();
+                context::refill(budget);
                 (*task).begin_poll();
                 if ptr::eq(task, self.body()) {
                     poll_body(&mut task_cx);
@@ -757,6 +768,19 @@ impl Ready {
             owner.queued -= 1;
             Some(task)
         })
+    }
+
+    /// Puts the batch that is about to be polled in the order that a test asked for.
+    #[cold]
+    unsafe fn arrange(&self, count: usize, schedule: &Schedule) {
+        // SAFETY: [OWNER].
+        unsafe {
+            let mut all: Vec<_> = std::iter::from_fn(|| self.pop_local()).collect();
+            schedule.arrange(&mut all[..count]);
+            for task in all {
+                self.push_local(task);
+            }
+        }
     }
 
     /// Takes in what other threads (and other queues) have pushed.

@@ -4,20 +4,28 @@
 use crate::clock::{self, NEVER};
 use crate::context::{self, Entered, Frame};
 use crate::driver::Driver;
+use crate::quiet::{Next, Quiet};
 use crate::ready::{Above, Payload, ReadyBox, discard};
+use crate::schedule::{Order, Schedule};
 use crate::scope::{Kind, Scope};
 use crate::tree::Tree;
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the thread that runs a loop knows, beside the tree.
 pub(crate) struct Worker {
     pub driver: Rc<dyn Driver>,
+    /// What is to be polled in another order than the ordinary one, for tests.
+    pub schedule: Option<Schedule>,
+    pub quiet: Quiet,
+    /// Which operation was the first to be told of a cancellation since somebody looked. For tests.
+    pub told: Cell<Option<&'static Location<'static>>>,
 }
 
 /// In how many turns of a busy loop without deadlines the clock is read once.
@@ -28,6 +36,14 @@ const CLOCK_EVERY: u32 = 32;
 pub struct Options {
     /// Time stands still while anything can run, and then jumps to the next deadline.
     pub virtual_time: bool,
+    /// After how much real time in which nothing could run virtual time jumps (R51): at once by default, and by hand alone with
+    /// [`Duration::MAX`].
+    pub autojump: Duration,
+    /// In which order tasks are polled (N4).
+    pub order: Order,
+    /// After how much real time in which nothing could run, while no deadline is set and the driver has nothing in flight, the run ends
+    /// with a panic that shows the task tree (N10). Another thread may still be about to wake it: give it time to. `None`: never.
+    pub deadlock_after: Option<Duration>,
 }
 
 /// Runs a future to its end on the calling thread, over `driver`.
@@ -48,7 +64,8 @@ pub fn run<F: Future>(
     tree.clock.reset(options.virtual_time);
     tree.parker.attach(driver.unparker());
     tree.set_turn_time(tree.clock.now());
-    let worker = Worker { driver };
+    let worker =
+        Worker { driver, schedule: Schedule::new(options.order), quiet: Quiet::new(&options), told: Cell::new(None) };
     let root = pin!(Scope::new(Kind::Run, place));
     // SAFETY: pinned here, unlinked below, in `Run::drop`, before it goes away.
     drop(unsafe { root.link(tree, ptr::null(), ptr::null(), || tree.clock.now()) });
@@ -156,8 +173,9 @@ impl<F: Future> Run<'_, F> {
         let alarm = locked.next_deadline();
         locked.set_alarm(alarm);
         drop(locked);
-        if self.tree.clock.is_virtual() && alarm != NEVER {
-            self.jump(alarm);
+        if let Some((next, after)) = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), || driver.in_flight())
+        {
+            self.quiet(next, after, alarm);
         } else if self.tree.parker.prepare() {
             let timeout = (alarm != NEVER).then(|| Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now())));
             let parked = driver.park(timeout);
@@ -167,19 +185,57 @@ impl<F: Future> Run<'_, F> {
         true
     }
 
-    /// Virtual time: what is due in the real world comes first, then time moves exactly to the next deadline (R51, R52).
-    fn jump(&mut self, alarm: u64) {
+    /// Lets real time pass in which nothing can run, and then does what comes next. Returns early if something can run, or a real
+    /// deadline is due.
+    #[cold]
+    fn quiet(&mut self, next: Next, after: Duration, alarm: u64) {
         let driver = &*self.worker.driver;
+        let virtual_time = self.tree.clock.is_virtual();
+        // What is due in the real world comes first, and the kernel may need a moment for what it has in hand.
+        let after = match next {
+            Next::Jump if driver.in_flight() > 0 => after.max(Duration::from_millis(1)),
+            _ => after,
+        };
+        let begin = Instant::now();
         check(driver, driver.poll());
-        if !self.ready.has_work() && driver.in_flight() > 0 && self.tree.parker.prepare() {
-            let parked = driver.park(Some(Duration::from_millis(1)));
+        if alarm <= self.tree.clock.now() {
+            // It is due, since somebody has moved the time by hand.
+            return;
+        }
+        loop {
+            if self.ready.has_work() {
+                return;
+            }
+            let mut left = after.saturating_sub(begin.elapsed());
+            if !virtual_time && alarm != NEVER {
+                // Looked at first: a machine that was busy elsewhere may have let both pass.
+                match alarm.saturating_sub(self.tree.clock.now()) {
+                    0 => return,
+                    sooner => left = left.min(Duration::from_nanos(sooner)),
+                }
+            }
+            if left.is_zero() {
+                break;
+            }
+            if !self.tree.parker.prepare() {
+                return;
+            }
+            let parked = driver.park(Some(left));
             self.tree.parker.awake();
             check(driver, parked);
         }
-        if !self.ready.has_work() {
-            self.tree.clock.jump(alarm);
+        match next {
+            Next::Watchers(cushion) => self.worker.quiet.release(cushion),
+            Next::Jump => self.tree.clock.jump(alarm),
+            Next::Deadlock => deadlock(self.tree.clock.is_virtual() && alarm != NEVER),
         }
     }
+}
+
+#[cold]
+fn deadlock(time_stands_still: bool) -> ! {
+    let why = if time_stands_still { "time is moved by hand, and nobody moves it" } else { "no deadline is set" };
+    panic!("deadlock (N10): every task waits, {why}, and nothing is in flight that could wake one\n{}", crate::tree())
 }
 
 #[track_caller]
@@ -232,6 +288,12 @@ pub fn with_driver<D: Driver, R>(f: impl FnOnce(&D) -> R) -> Option<R> {
     // SAFETY: [CURRENT] of the context module.
     let driver: &dyn std::any::Any = unsafe { &*(*worker).driver };
     driver.downcast_ref::<D>().map(f)
+}
+
+/// Calls `f` with the worker of the run on this thread, if there is one.
+pub(crate) fn with<R>(f: impl FnOnce(&Worker) -> R) -> Option<R> {
+    // SAFETY: [CURRENT] of the context module.
+    unsafe { context::frame().worker.as_ref() }.map(f)
 }
 
 /// The name of the driver of the run on this thread, and how much it has in flight.

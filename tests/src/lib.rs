@@ -89,7 +89,7 @@ pub fn run<T>(options: Options, mut main: impl AsyncFnMut() -> T) -> T {
 /// Runs a test under a virtual clock, which jumps when nothing can run.
 #[track_caller]
 pub fn run_virtual<T>(main: impl AsyncFnMut() -> T) -> T {
-    run(Options { virtual_time: true }, main)
+    run(Options { virtual_time: true, ..Options::default() }, main)
 }
 
 /// Runs a test under the machine's clock.

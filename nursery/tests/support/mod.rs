@@ -27,7 +27,12 @@ pub fn run<F: Future>(main: F) -> F::Output {
 /// A run in virtual time.
 #[track_caller]
 pub fn run_virtual<F: Future>(main: F) -> F::Output {
-    trefoil_runtime::run(Rc::new(ThreadDriver::new()), Options { virtual_time: true }, Location::caller(), main)
+    trefoil_runtime::run(
+        Rc::new(ThreadDriver::new()),
+        Options { virtual_time: true, ..Options::default() },
+        Location::caller(),
+        main,
+    )
 }
 
 /// Counts the drops of its probes.

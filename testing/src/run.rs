@@ -1,0 +1,218 @@
+//! Runs for tests: virtual time, an order by seed, a report instead of a hang.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+use trefoil_runtime::{Options, Order, ThreadDriver};
+
+/// The environment variable whose seed is used instead of any other.
+const VARIABLE: &str = "TREFOIL_SEED";
+
+/// Runs a future to its end under a virtual clock, in an order that follows from the seed.
+///
+/// Time stands still while anything can run, and jumps to the next deadline when nothing can (R51, R52). The same seed gives the same
+/// order, always (R87). Seed 0 is the ordinary one: first in, first out (N4). Under any other, each batch of tasks that can run, in the
+/// run and in each nursery, is shuffled, and operations that need not wait give up their turn at random, as they may (N11).
+///
+/// If the future panics, the seed is printed, with how to see it again: `TREFOIL_SEED=7` in the environment overrides every seed.
+///
+/// There is no I/O in it. Threads may wake it, but time does not wait for
+/// them.
+///
+/// # Panics
+/// With the panic of the future. If every task waits and nothing can come, with the task tree: who waits for what, and where (N10).
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use trefoil_nursery::sleep;
+///
+/// let slept = trefoil_testing::run(7, async {
+///     sleep(Duration::from_secs(86_400)).await.is_ok()
+/// });
+/// assert!(slept);
+/// ```
+/// A deadlock is no hang:
+/// ```should_panic
+/// let never = trefoil_nursery::Event::new();
+/// trefoil_testing::run(0, never.wait()).unwrap(); // deadlock (N10): … waits for an event at …
+/// ```
+#[track_caller]
+pub fn run<F: Future>(seed: u64, future: F) -> F::Output {
+    Builder::new().seed(seed).run(future)
+}
+
+/// Runs a test once under each of several seeds; see [`run`]. `0..100` has the ordinary order in it, and 99 others.
+///
+/// # Panics
+/// As [`run`], and if the test returns an error.
+///
+/// # Examples
+/// ```
+/// use trefoil_nursery::{Cancelled, checkpoint};
+///
+/// trefoil_testing::seeds(0..10, async || -> Result<(), Cancelled> {
+///     checkpoint().await?;
+///     Ok(())
+/// });
+/// ```
+#[track_caller]
+pub fn seeds<T: Verdict>(seeds: impl IntoIterator<Item = u64>, mut test: impl AsyncFnMut() -> T) {
+    let seeds: Vec<u64> = match from_environment() {
+        Some(seed) => vec![seed],
+        None => seeds.into_iter().collect(),
+    };
+    for seed in seeds {
+        Builder::new().seed(seed).run(async { pass(test().await) });
+    }
+}
+
+/// What a test returns: nothing, or a result.
+#[diagnostic::on_unimplemented(
+    message = "a test returns `()` or `Result<(), E>` with `E: Debug`, and not `{Self}`",
+    label = "this is no verdict on a test"
+)]
+pub trait Verdict {
+    /// Why it failed, if it did.
+    fn failure(self) -> Option<String>;
+}
+
+impl Verdict for () {
+    fn failure(self) -> Option<String> {
+        None
+    }
+}
+
+impl<E: fmt::Debug> Verdict for Result<(), E> {
+    fn failure(self) -> Option<String> {
+        self.err().map(|error| format!("the test returned an error: {error:?}"))
+    }
+}
+
+/// Panics if the test failed.
+#[track_caller]
+pub(crate) fn pass(verdict: impl Verdict) {
+    if let Some(failure) = verdict.failure() {
+        panic!("{failure}");
+    }
+}
+
+/// How a run for a test is set up.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use trefoil_nursery::{Cancelled, nursery, now, sleep};
+/// use trefoil_testing::{Builder, Clock};
+///
+/// // Time that is moved by hand alone.
+/// Builder::new().autojump(None).run(async {
+///     let begin = now();
+///     nursery(async |n| -> Result<(), Cancelled> {
+///         n.spawn(sleep(Duration::from_secs(60)));
+///         Clock::current().advance(Duration::from_secs(61)).await
+///     })
+///     .await
+///     .unwrap();
+///     assert_eq!(now() - begin, Duration::from_secs(61));
+/// });
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it runs something"]
+pub struct Builder {
+    options: Options,
+    seed: Option<u64>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// The ordinary order, virtual time that jumps at once, and a deadlock reported after a second.
+    pub fn new() -> Self {
+        let deadlock_after = Some(Duration::from_secs(1));
+        Self { options: Options { virtual_time: true, deadlock_after, ..Options::default() }, seed: Some(0) }
+    }
+
+    /// The order in which tasks are polled; see [`run`]. `TREFOIL_SEED` overrides it.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// First in, first out; and an operation that need not wait gives up its turn if its task has done one before in this turn. So each
+    /// operation is an await that a sweep can stop. There is no seed then.
+    pub(crate) fn each_turn(mut self) -> Self {
+        self.options.order = Order::EachTurn;
+        self.seed = None;
+        self
+    }
+
+    /// After how much real time in which nothing could run virtual time jumps; `None`: it is moved by [`Clock`](crate::Clock) alone.
+    ///
+    /// Give it some where threads of your own have a part in the test.
+    pub fn autojump(mut self, after: Option<Duration>) -> Self {
+        self.options.autojump = after.unwrap_or(Duration::MAX);
+        self
+    }
+
+    /// After how much real time in which nothing could run, and nothing was going to come, the run is ended as a deadlock; `None`: never.
+    ///
+    /// It is real time since another thread may still be at work on what will wake the run. A test without threads needs none.
+    pub fn deadlock_after(mut self, after: Option<Duration>) -> Self {
+        self.options.deadlock_after = after;
+        self
+    }
+
+    /// Runs a future to its end on the calling thread; see [`run`].
+    ///
+    /// # Panics
+    /// As [`run`](crate::run).
+    #[track_caller]
+    pub fn run<F: Future>(mut self, future: F) -> F::Output {
+        let seed = self.seed.map(|seed| from_environment().unwrap_or(seed));
+        match seed {
+            None => {}
+            Some(0) => self.options.order = Order::Fifo,
+            Some(seed) => self.options.order = Order::Shuffled(seed),
+        }
+        let _again = Again { seed, before: std::thread::panicking() };
+        trefoil_runtime::run(Rc::new(ThreadDriver::new()), self.options, Location::caller(), future)
+    }
+}
+
+/// Says how to see a failure again.
+struct Again {
+    seed: Option<u64>,
+    before: bool,
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        if let Some(seed) = self.seed
+            && std::thread::panicking()
+            && !self.before
+        {
+            let thread = std::thread::current();
+            let test = thread.name().filter(|name| *name != "main").unwrap_or("");
+            eprintln!("trefoil: it failed under the seed {seed}. To see it again: {VARIABLE}={seed} cargo test {test}");
+        }
+    }
+}
+
+/// The seed that the environment asks for.
+///
+/// # Panics
+/// If it is no number: a seed that is not used would be worse.
+fn from_environment() -> Option<u64> {
+    let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?;
+    match text.parse() {
+        Ok(seed) => Some(seed),
+        Err(_) => panic!("{VARIABLE}={text}: a seed is a number from 0 to {}", u64::MAX),
+    }
+}
