@@ -30,14 +30,14 @@
 //!
 //! # Where to start
 //!
-//! - [`run`] and [`Builder`]: from a program to its first future
+//! - [`run`] and [`Builder`], or [`main`]: from a program to its first future
 //! - [`nursery`] and [`local_nursery`]: where tasks come from, and where every one of them ends
 //! - [`move_on_after`], [`fail_after`], [`shield`], [`CancelScope`]: deadlines and cancellation; [`until_soft_cancelled`]: to stop politely
 //! - [`sleep`], [`checkpoint`], [`Event`], [`channel`]: what tasks wait for
 //! - [`task_local!`]: values that tasks inherit
 //! - the module [`net`]: TCP
 //! - [`tree`] and [`metrics`]: what a program is doing
-//! - the module [`testing`]: virtual time, schedules by seed, cancel sweeps
+//! - [`test`] and the module [`testing`]: virtual time, schedules by seed, cancel sweeps
 //!
 //! # The rules in five lines
 //!
@@ -49,3 +49,101 @@ pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunEr
 pub use trefoil_nursery::*;
 pub use trefoil_runtime::{Metrics, Reason, ScopeView, TaskView, WaitView, metrics, tree};
 pub use trefoil_testing as testing;
+
+/// Runs an `async fn main` to its end, with everything: tasks, scopes, timers, I/O. It stands for [`Builder::run`].
+///
+/// | option | |
+/// | --- | --- |
+/// | `driver = "epoll"`, `driver = "io_uring"` | that one, or an error; see [`Builder::driver`] |
+/// | `ring_entries = 64` | see [`Builder::ring_entries`] |
+///
+/// ```
+/// use std::{io, time::Duration};
+///
+/// #[trefoil::main]
+/// async fn main() -> io::Result<()> {
+///     trefoil::sleep(Duration::from_millis(1)).await?;
+///     Ok(())
+/// }
+/// ```
+/// The function is `async`, and has no arguments:
+/// ```compile_fail
+/// #[trefoil::main]
+/// fn main() {}
+/// ```
+/// ```compile_fail
+/// #[trefoil::main]
+/// async fn main(clover: u8) {}
+/// ```
+/// A driver is one that there is:
+/// ```compile_fail
+/// #[trefoil::main(driver = "kqueue")]
+/// async fn main() {}
+/// ```
+#[cfg(feature = "macros")]
+pub use trefoil_macros::main;
+
+/// Makes an `async fn` a test: under a virtual clock, in an order that follows from a seed, without I/O; see [`testing::run`]. Or, with
+/// `real`, as [`run`] does.
+///
+/// It returns `()` or `Result<(), E>` with `E: Debug`. Other attributes (`#[ignore]`, `#[should_panic]`) go with it.
+///
+/// | option | |
+/// | --- | --- |
+/// | (none) | the ordinary order, first in, first out |
+/// | `seeds = 100` | once in the ordinary order, and in 99 others: see [`testing::seeds`] |
+/// | `seed = 7` | in this order |
+/// | `real` | with I/O and the machine's clock, on the best driver or that of `TREFOIL_DRIVER` |
+/// | `driver = "epoll"`, `driver = "io_uring"` | the same, on that one |
+///
+/// When a test fails, its seed is printed; `TREFOIL_SEED=7 cargo test` runs all tests in that order.
+///
+/// ```
+/// use std::{io, time::Duration};
+/// use trefoil::net::{TcpListener, TcpStream};
+/// use trefoil::{fail_after, sleep_forever};
+///
+/// #[trefoil::test(seeds = 100)]
+/// async fn a_minute_is_over_at_once() {
+///     let late: io::Result<()> = fail_after(Duration::from_secs(60), async { Ok(sleep_forever().await?) }).await;
+///     assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+/// }
+///
+/// #[trefoil::test(real)]
+/// async fn connects() -> io::Result<()> {
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
+///     TcpStream::connect(listener.local_addr()?).await?;
+///     Ok(())
+/// }
+/// ```
+/// An order by seed comes with virtual time:
+/// ```compile_fail
+/// #[trefoil::test(real, seeds = 100)]
+/// async fn connects() {}
+/// ```
+/// It is a test already:
+/// ```compile_fail
+/// #[trefoil::test]
+/// #[test]
+/// async fn twice() {}
+/// ```
+#[cfg(feature = "macros")]
+pub use trefoil_macros::test;
+
+/// What the attributes stand for.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __private {
+    use crate::testing::Verdict;
+    use crate::{Builder, DriverKind};
+
+    /// A test with I/O and the machine's clock.
+    #[track_caller]
+    pub fn real_test<T: Verdict>(driver: Option<DriverKind>, test: impl AsyncFnOnce() -> T) {
+        let builder = Builder::new();
+        let builder = if let Some(kind) = driver { builder.driver(kind) } else { builder };
+        if let Some(failure) = builder.run(test()).failure() {
+            panic!("{failure}");
+        }
+    }
+}

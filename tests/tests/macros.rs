@@ -1,0 +1,91 @@
+//! `#[trefoil::test]` and `#[trefoil::main]`, as users write them. What they refuse is tested in `macros/`, and as `compile_fail`
+//! doc-tests of `trefoil`.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use trefoil::net::{TcpListener, TcpStream};
+use trefoil::{Cancelled, sleep, testing::Clock};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[trefoil::test]
+async fn time_is_virtual() {
+    let begin = trefoil::now();
+    sleep(HOUR).await.unwrap();
+    assert_eq!(trefoil::now() - begin, HOUR);
+    let _ = Clock::current();
+}
+
+#[trefoil::test]
+async fn a_test_may_return_a_result() -> Result<(), Cancelled> {
+    sleep(HOUR).await
+}
+
+#[trefoil::test]
+#[should_panic(expected = "the test returned an error: Custom { kind: Other, error: \"no clover\" }")]
+async fn an_error_fails_the_test() -> io::Result<()> {
+    Err(io::Error::other("no clover"))
+}
+
+#[trefoil::test]
+#[should_panic(expected = "deadlock (N10)")]
+async fn a_deadlock_fails_the_test() {
+    let _ = trefoil::sleep_forever().await;
+}
+
+#[trefoil::test(seed = 7)]
+async fn with_a_seed() {
+    sleep(HOUR).await.unwrap();
+}
+
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+#[trefoil::test(seeds = 10)]
+#[should_panic(expected = "the tenth")]
+async fn with_several_seeds() {
+    assert!(RUNS.fetch_add(1, Ordering::Relaxed) < 9, "the tenth");
+}
+
+async fn connects() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    TcpStream::connect(listener.local_addr()?).await?;
+    Ok(())
+}
+
+#[trefoil::test(real)]
+async fn with_io() -> io::Result<()> {
+    connects().await
+}
+
+#[trefoil::test(driver = "epoll")]
+async fn with_a_driver() -> io::Result<()> {
+    assert_eq!(trefoil::metrics().driver, "epoll");
+    connects().await
+}
+
+#[trefoil::test(driver = "epoll")]
+#[should_panic(expected = "no clover")]
+async fn with_io_an_error_fails_the_test_too() -> Result<(), &'static str> {
+    Err("no clover")
+}
+
+mod program {
+    use super::connects;
+
+    #[trefoil::main]
+    pub async fn main() -> std::io::Result<()> {
+        connects().await
+    }
+
+    #[trefoil::main(driver = "epoll", ring_entries = 8)]
+    pub async fn on_epoll() -> &'static str {
+        trefoil::metrics().driver
+    }
+}
+
+#[test]
+fn a_main_function_runs() {
+    program::main().unwrap();
+    assert_eq!(program::on_epoll(), "epoll");
+}
