@@ -198,7 +198,7 @@ where
 
 /// Runs a future for a length of time at most: `Ok(None)` if the time was over first.
 ///
-/// The length counts from the first poll (R43); the clock is read when the body first waits. A body that is done returns its value, even if the time is over by then (R29).
+/// The length counts from the first poll (R43). A body that is done returns its value, even if the time is over by then (R29).
 ///
 /// # Errors
 /// Those of the body. [`Cancelled`](crate::Cancelled) only if a scope further out is cancelled.

@@ -10,13 +10,58 @@ use std::time::{Duration, Instant};
 /// "Never", as a time.
 pub const NEVER: u64 = u64::MAX;
 
-fn epoch() -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    // A day before, where the machine has been up so long: instants somewhat in the past keep their order.
-    *EPOCH.get_or_init(|| {
-        let now = Instant::now();
-        now.checked_sub(Duration::from_secs(86_400)).unwrap_or(now)
+/// When the process first asked.
+struct Start {
+    /// Time 0: a day before, where the machine has been up so long, so that instants somewhat in the past keep their order.
+    epoch: Instant,
+    at: Instant,
+    ticks: u64,
+}
+
+fn start() -> &'static Start {
+    static START: OnceLock<Start> = OnceLock::new();
+    START.get_or_init(|| {
+        // The clock and the counter at one moment: of a few looks, the one in which least came between.
+        let look = || {
+            let (before, at) = (ticks().unwrap_or(0), Instant::now());
+            (ticks().unwrap_or(0).saturating_sub(before), before, at)
+        };
+        let (_, ticks, at) = (0..4).map(|_| look()).min().expect("there are four");
+        Start { epoch: at.checked_sub(Duration::from_secs(86_400)).unwrap_or(at), at, ticks }
     })
+}
+
+fn epoch() -> Instant {
+    start().epoch
+}
+
+/// The processor's counter, which costs a third of a look at the clock; `None` where there is none that counts at one rate.
+#[inline]
+fn ticks() -> Option<u64> {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(trefoil_loom)))]
+    // SAFETY: every x86-64 has the instruction.
+    return Some(unsafe { std::arch::x86_64::_rdtsc() });
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(trefoil_loom))))]
+    None
+}
+
+/// So few ticks are no time worth working out: some ten microseconds.
+const FEW_TICKS: u64 = 1 << 15;
+
+/// How long so many ticks are, given how many there were in how many nanoseconds.
+fn elapsed(ticks: u64, run: (u64, u64)) -> u64 {
+    if ticks < FEW_TICKS {
+        return 0;
+    }
+    let nanos = u128::from(ticks) * u128::from(run.1) / u128::from(run.0.max(1));
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
+/// A moment, noted for less than it costs to look at the clock; when it was is worked out if somebody asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moment {
+    At(u64),
+    Ticks(u64),
 }
 
 /// An instant as nanoseconds. Before the epoch: 0.
@@ -61,8 +106,64 @@ impl Clock {
         }
     }
 
+    /// Now.
+    #[inline]
+    pub fn moment(&self) -> Moment {
+        if self.is_virtual() {
+            return Moment::At(self.now());
+        }
+        ticks().map_or_else(|| Moment::At(self.now()), Moment::Ticks)
+    }
+
+    /// When a moment was, and what time it is. Not before `least`, whatever became of the counter meanwhile (a machine that was moved, a
+    /// processor on which it stops); and rather too late than too early.
+    pub fn time_of(&self, moment: Moment, least: u64) -> (u64, u64) {
+        // The counter first: if the thread has to wait in between, it is the clock that is late.
+        let since = ticks();
+        let now = self.now();
+        match (moment, since) {
+            (Moment::At(at), _) => (at, now),
+            (Moment::Ticks(_), None) => (now, now),
+            (Moment::Ticks(then), Some(since)) => {
+                let start = start();
+                let run = (since.saturating_sub(start.ticks), now.saturating_sub(nanos(start.at)));
+                (now.saturating_sub(elapsed(since.saturating_sub(then), run)).clamp(least.min(now), now), now)
+            }
+        }
+    }
+
     /// Moves virtual time forward.
     pub fn jump(&self, to: u64) {
         self.virtual_now.fetch_max(to, Ordering::AcqRel);
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_turned_into_time_by_the_rate_so_far() {
+        // Three ticks a nanosecond, for ten seconds.
+        let run = (30_000_000_000, 10_000_000_000);
+        assert_eq!(elapsed(3_000_000, run), 1_000_000);
+        assert_eq!(elapsed(30_000_000_000, run), 10_000_000_000);
+        // Not worth it.
+        assert_eq!(elapsed(FEW_TICKS - 1, run), 0);
+        // Just begun.
+        assert_eq!(elapsed(FEW_TICKS, (0, 0)), 0);
+        assert_eq!(elapsed(u64::MAX, (1, u64::MAX)), u64::MAX);
+    }
+
+    #[test]
+    fn a_moment_is_between_the_turn_and_now_whatever_the_counter_says() {
+        let clock = Clock::new();
+        let turn = clock.now();
+        let moment = clock.moment();
+        for moment in [moment, Moment::Ticks(0), Moment::Ticks(1), Moment::Ticks(u64::MAX)] {
+            let (at, now) = clock.time_of(moment, turn);
+            assert!((turn..=now).contains(&at), "{moment:?}");
+        }
+        assert_eq!(clock.time_of(Moment::At(3), turn).0, 3);
     }
 }

@@ -2,9 +2,11 @@
 //! end whether the scope absorbs a cancellation (R24, R25).
 
 use crate::cancelled::CancelAware;
+use crate::clock::{self, Moment};
 use crate::context::{self, Entered, Frame};
 use crate::ready::{self, Header};
 use crate::scope::{CAUGHT, ENTERED, Kind, Scope, WAKER_SET};
+use crate::tree::Tree;
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::ops::Deref;
@@ -58,13 +60,6 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// The scope.
     pub fn scope(&self) -> &Scope {
         &self.scope
-    }
-
-    /// Gives a scope that is about to be entered a deadline relative to now (R43).
-    pub fn set_deadline_after(&mut self, length: std::time::Duration) {
-        let now = crate::worker::now();
-        self.now = Some(now);
-        self.scope.set_deadline(crate::clock::after(now, length));
     }
 
     /// Whether it was entered and not yet left.
@@ -201,15 +196,22 @@ struct Plan {
 impl Plan {
     fn make(&self) -> Entry<Held> {
         // SAFETY: the scope is in a box.
-        let mut entry = unsafe { Entry::new(Held::Own(Box::new(Scope::new(self.kind, self.place)))) };
+        unsafe { Entry::new(Held::Own(Box::new(Scope::new(self.kind, self.place)))) }
+    }
+
+    /// A scope that is entered at `then`, or was, seen from `now`.
+    fn make_at(&self, then: u64, now: u64) -> Entry<Held> {
+        let mut entry = self.make();
         if self.after != Duration::MAX {
-            entry.set_deadline_after(self.after);
+            entry.scope.set_deadline(clock::after(then, self.after));
+            entry.now = Some(now);
         }
         entry
     }
 
-    fn make_in(&self, entry: &mut Option<Entry<Held>>) {
-        *entry = Some(self.make());
+    fn make_now(&self, entry: &mut Option<Entry<Held>>) {
+        let now = crate::worker::now();
+        *entry = Some(self.make_at(now, now));
     }
 }
 
@@ -222,6 +224,9 @@ pub(crate) struct Unopened {
     plan: Plan,
     /// The frame around it.
     around: Frame,
+    tree: &'static Tree,
+    /// From when on its deadline counts (R43).
+    entered: Moment,
     /// Who polls it. For the length of the poll.
     waker: *const Waker,
     strikes: u32,
@@ -233,7 +238,9 @@ pub(crate) struct Unopened {
 impl Unopened {
     fn new(plan: Plan, waker: &Waker) -> Self {
         let (around, strikes) = (context::frame(), context::strikes());
-        Self { plan, around, waker, strikes, inner: Cell::new(ptr::null()), entry: OnceCell::new() }
+        let Some(tree) = around.tree else { context::outside("a scope") };
+        let (inner, entered) = (Cell::new(ptr::null()), tree.clock.moment());
+        Self { plan, around, tree, entered, waker, strikes, inner, entry: OnceCell::new() }
     }
 
     /// The scope, if it was opened.
@@ -270,6 +277,7 @@ impl Unopened {
         }
         // SAFETY: this is on the stack of a poll, to which the waker was given.
         let waker = unsafe { &*self.waker }.clone();
+        let tree = self.tree;
         // The clone of a foreign executor may do anything: the scope may be open now.
         self.entry.get_or_init(|| {
             let mut frame = self.around;
@@ -278,7 +286,8 @@ impl Unopened {
                 frame.scope = scope;
             }
             frame.unopened = ptr::null();
-            let mut entry = self.plan.make();
+            let (then, now) = tree.clock.time_of(self.entered, tree.turn_time());
+            let mut entry = self.plan.make_at(then, now);
             entry.link_in(frame, waker);
             entry.strikes = self.strikes;
             entry
@@ -325,12 +334,8 @@ fn poll_first<F: Future>(
     entry: &mut Option<Entry<Held>>,
 ) -> Poll<F::Output> {
     let first = First { unopened: Unopened::new(plan, cx.waker()), entry };
-    let around = first.unopened.around;
-    if around.tree.is_none() {
-        context::outside("a scope");
-    }
     let polled = {
-        let _entered = Entered::new(Frame { unopened: &first.unopened, ..around });
+        let _entered = Entered::new(Frame { unopened: &first.unopened, ..first.unopened.around });
         future.poll(cx)
     };
     if polled.is_pending() {
@@ -417,7 +422,7 @@ impl<F> Scoped<F> {
         let future = body.as_mut().as_pin_mut().expect("polled after it was ready");
         // A shield has to be there to hold anything off; and a deadline that is due has to be noticed (R44).
         if this.entry.is_none() && (this.plan.kind == Kind::Shield || this.plan.after.is_zero()) {
-            this.plan.make_in(&mut this.entry);
+            this.plan.make_now(&mut this.entry);
         }
         let polled = match &mut this.entry {
             Some(entry) => {

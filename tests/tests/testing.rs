@@ -597,8 +597,16 @@ fn r38_no_checkpoints() {
         // R13: under a shield, it does nothing.
         assert_no_checkpoints(shield(checkpoint_if_cancelled())).await.unwrap();
     });
-    let told = panic_of(|| run_virtual(async || assert_no_checkpoints(checkpoint_if_cancelled()).await.unwrap()));
+    let told = panic_of(|| {
+        run_virtual(async || {
+            let (tx, _rx) = channel(1);
+            assert_no_checkpoints(tx.send(1)).await.unwrap();
+        });
+    });
     assert!(told.starts_with("a cancel point at tests/tests/testing.rs"), "{told}");
+    // R12: it gives up the turn first.
+    let turns = panic_of(|| run_virtual(async || assert_no_checkpoints(checkpoint_if_cancelled()).await.unwrap()));
+    assert!(turns.starts_with("it waits, or gives up its turn, at tests/tests/testing.rs"), "{turns}");
     let waits = panic_of(|| run_virtual(async || assert_no_checkpoints(yield_now()).await));
     assert!(waits.starts_with("it waits, or gives up its turn, at tests/tests/testing.rs"), "{waits}");
 }
