@@ -174,6 +174,14 @@ impl Inbound {
         self.polled
     }
 
+    /// The error that is to be read when all else was.
+    pub fn failed(&self) -> Option<Errno> {
+        match self.end? {
+            End::Failed(error) => Some(error),
+            End::Eof => None,
+        }
+    }
+
     /// Nothing comes after what is here.
     pub fn ended(&mut self, end: End) {
         self.end = Some(end);

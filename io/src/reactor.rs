@@ -10,6 +10,7 @@
 //! | `attach` | before the first wait of a source, and before the first in a direction that `registration.interest` lacks | set `registration` (under the table's lock and the source's), so that waits in that direction are reported; do nothing if the source was registered elsewhere meanwhile |
 //! | `order` | at each wait, under the lock of the source | say what has to be done for it, beyond being registered. It is sent when the lock was released and the wait can be found |
 //! | `abandon` | when a wait to read is given up, under the lock of the source | say what has to be done about it; sent likewise |
+//! | `quiesce` | before a source is to leave the runtime | end what brings something unasked |
 //! | `detach` | when the source is dropped, by then in no wait | forget the source: after this nothing of the driver uses its descriptor, but for what the kernel has not let go of |
 //! | `waits_began`, `waits_ended` | with each change of `State::waiting` that the driver does not make itself | keep count, for `in_flight` |
 //!
@@ -227,6 +228,14 @@ impl Home {
         match self {
             Home::IoUring(home) => home.detach(key),
             Home::Epoll(home) => home.detach(source, key),
+        }
+    }
+
+    /// Sees to it that nothing more is received for a source, if its home is the run on this thread; another is asked to.
+    pub fn quiesce(&self, key: u64) {
+        match self {
+            Home::IoUring(home) => home.quiesce(key),
+            Home::Epoll(_) => {}
         }
     }
 

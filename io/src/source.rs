@@ -304,31 +304,47 @@ impl Source {
     /// Takes the descriptor out of the runtime.
     ///
     /// # Errors
-    /// If something was received that nobody has read, or if a run on another thread still receives: it would be lost.
-    pub fn into_fd(mut self) -> io::Result<OwnedFd> {
-        // First this: until then the driver may receive.
+    /// If something was received that nobody has read, or if a run on another thread still receives: it would be lost. The source comes back,
+    /// and is as good as before.
+    pub fn into_fd(mut self) -> Result<OwnedFd, (Self, io::Error)> {
+        self.end_waits();
+        // Until then the driver may receive.
+        let home =
+            self.shared.lock().registration.as_ref().map(|registration| (registration.home.clone(), registration.key));
+        if let Some((home, key)) = home {
+            home.quiesce(key);
+        }
+        if let Some(why) = self.holds() {
+            return Err((self, io::Error::other(why)));
+        }
+        // Nobody is there who could begin anything from here on.
         self.close();
-        let state = self.shared.lock();
-        let (ahead, streaming) =
-            state.inbound.as_ref().map_or((0, false), |inbound| (inbound.len(), inbound.is_streaming()));
-        drop(state);
-        if ahead > 0 {
-            return Err(io::Error::other(format!(
-                "{ahead} bytes or connections were received ahead and would be lost: read them first"
-            )));
-        }
-        if streaming {
-            // Its home is another thread's run, which was asked to stop and has not done so yet; or the kernel takes its time.
-            return Err(io::Error::other(
-                "a run on another thread still receives for this socket, and what it receives would be lost: take it out there",
-            ));
-        }
         match Arc::get_mut(&mut self.shared) {
             // The parks stay where they are: [PINNED].
             Some(shared) => Ok(shared.fd.take().expect("taken once")),
             // The kernel still has an operation on it, that only looks.
-            None => self.fd().try_clone_to_owned(),
+            None => self.fd().try_clone_to_owned().map_err(|error| (self, error)),
         }
+    }
+
+    /// What would be lost without this source.
+    fn holds(&self) -> Option<String> {
+        let state = self.shared.lock();
+        let inbound = state.inbound.as_ref()?;
+        if inbound.len() > 0 {
+            let ahead = inbound.len();
+            return Some(format!(
+                "{ahead} bytes or connections were received ahead and would be lost: read them first"
+            ));
+        }
+        if let Some(error) = inbound.failed() {
+            return Some(format!("an error was received ahead and would be lost, read it first: {error}"));
+        }
+        // Its home is another thread's run, which was asked to stop and has not done so yet; or the kernel takes its time.
+        inbound.is_streaming().then(|| {
+            "a run on another thread still receives for this socket, and what it receives would be lost: it was asked to stop, try again"
+                .to_owned()
+        })
     }
 
     /// Whether a wait of this direction was begun and not yet ended, perhaps by somebody who is gone.
@@ -444,14 +460,19 @@ impl Source {
         Some(Claim { source: self, direction })
     }
 
-    /// Out of every wait, and out of the driver.
-    fn close(&mut self) {
+    /// Out of every wait.
+    fn end_waits(&mut self) {
         for direction in [Direction::Read, Direction::Write] {
             if self.is_waiting(direction) {
                 // SAFETY: [OWNER]: `&mut self`; who waited is gone, since it borrowed the source.
                 unsafe { self.end(direction) };
             }
         }
+    }
+
+    /// Out of every wait, and out of the driver.
+    fn close(&mut self) {
+        self.end_waits();
         let registration = self.shared.lock().registration.take();
         if let Some(Registration { home, key, .. }) = registration {
             home.detach(&self.shared, key);

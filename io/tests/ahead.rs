@@ -289,9 +289,31 @@ fn no_byte_is_left_behind_when_a_socket_leaves_the_runtime() {
                         stream.read_exact(&mut all).unwrap();
                         assert_eq!(&all, b"abc");
                     }
-                    Err(error) => assert!(written && error.to_string().contains("received ahead"), "{error}"),
+                    Err(error) => {
+                        assert!(written && error.to_string().contains("received ahead"), "{error}");
+                        // And it is still in there.
+                        let mut stream = error.into_inner();
+                        let mut all = [0; 3];
+                        TcpStream::read_exact(&mut stream, &mut all).await.unwrap();
+                        assert_eq!(&all, b"abc");
+                        drop(stream.into_std().unwrap());
+                    }
                 }
             }
+            // An error is also something to be lost.
+            let (mut stream, other) = pair_with_std().await;
+            arm(&mut stream).await;
+            rustix::net::sockopt::set_socket_linger(&other, Some(Duration::ZERO)).unwrap();
+            drop(other); // a reset
+            settle().await;
+            let error = match stream.into_std() {
+                Ok(mut stream) => stream.read(&mut [0; 1]).unwrap_err(),
+                Err(error) => {
+                    assert!(error.to_string().contains("an error was received ahead"), "{error}");
+                    TcpStream::read(&mut error.into_inner(), &mut [0; 1]).await.unwrap_err()
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         });
     });
 }

@@ -461,6 +461,7 @@ fn bytes_that_were_put_back_come_first() {
             assert_eq!(result.unwrap(), None);
             let error = stream.into_std().unwrap_err();
             assert!(error.to_string().contains("received ahead"), "{error}");
+            drop(error);
             let mut gone = Vec::new();
             let _ = other.read_to_end(&mut gone);
         });

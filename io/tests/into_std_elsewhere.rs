@@ -33,10 +33,26 @@ fn into_std_on_another_thread_loses_nothing_in_silence() {
             })
             .await;
             let std = std::thread::spawn(move || stream.into_std()).join().unwrap();
-            if let Ok(mut std) = std {
-                std.set_nonblocking(false).unwrap();
-                std.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-                assert_eq!(std.read(&mut [0; 8]).unwrap_or(0), 1, "into_std said Ok, and the byte is gone");
+            match std {
+                Ok(mut std) => {
+                    std.set_nonblocking(false).unwrap();
+                    std.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                    assert_eq!(std.read(&mut [0; 8]).unwrap_or(0), 1, "into_std said Ok, and the byte is gone");
+                }
+                Err(back) => {
+                    // It is as good as before, and its run has been asked to stop receiving.
+                    drop(reads);
+                    let mut stream = back.into_inner();
+                    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 1);
+                    settle().await;
+                    let mut std = std::thread::spawn(move || stream.into_std()).join().unwrap().unwrap();
+                    other.write_all(b"yz").unwrap();
+                    std.set_nonblocking(false).unwrap();
+                    std.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                    let mut two = [0; 2];
+                    std.read_exact(&mut two).unwrap();
+                    assert_eq!(&two, b"yz");
+                }
             }
         });
     });

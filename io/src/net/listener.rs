@@ -1,6 +1,6 @@
 //! A socket that listens.
 
-use super::{TcpOptions, TcpStream, ToSocketAddr, socket};
+use super::{IntoStdError, TcpOptions, TcpStream, ToSocketAddr, into_std, socket};
 use crate::error::{busy, during};
 use crate::operation::Operation;
 use crate::source::{Direction, Source, Want};
@@ -146,9 +146,9 @@ impl TcpListener {
     /// Takes the socket out of the runtime. It stays non-blocking.
     ///
     /// # Errors
-    /// If the driver has accepted connections ahead, which would be lost.
-    pub fn into_std(self) -> io::Result<std::net::TcpListener> {
-        self.source.into_fd().map(Into::into)
+    /// If the driver has accepted connections ahead, which would be lost, or accepts on another thread. The listener comes back in the error.
+    pub fn into_std(self) -> Result<std::net::TcpListener, IntoStdError<Self>> {
+        into_std::into_std(self.source, |source| Self { source })
     }
 }
 

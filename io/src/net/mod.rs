@@ -17,6 +17,7 @@
 
 mod addr;
 mod halves;
+mod into_std;
 mod listener;
 mod options;
 mod socket;
@@ -25,6 +26,7 @@ mod transfer;
 
 pub use addr::ToSocketAddr;
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+pub use into_std::IntoStdError;
 pub use listener::TcpListener;
 pub use options::{Connect, TcpOptions};
 pub use std::net::Shutdown;

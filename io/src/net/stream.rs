@@ -2,7 +2,7 @@
 
 use super::halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use super::transfer::{Reading, Writing};
-use super::{Connect, Shutdown, TcpOptions, ToSocketAddr, socket};
+use super::{Connect, IntoStdError, Shutdown, TcpOptions, ToSocketAddr, into_std, socket};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::during;
 use crate::source::Source;
@@ -466,9 +466,11 @@ impl TcpStream {
     /// Takes the socket out of the runtime. It stays non-blocking.
     ///
     /// # Errors
-    /// If the driver has received bytes ahead, or a [`read_exact`](Self::read_exact) was cancelled: they would be lost.
-    pub fn into_std(self) -> io::Result<std::net::TcpStream> {
-        self.source.into_fd().map(Into::into)
+    /// If the driver has received bytes or an error ahead, or a [`read_exact`](Self::read_exact) was cancelled: they would be lost. Or if it
+    /// receives on another thread. The stream comes back in the error.
+    pub fn into_std(self) -> Result<std::net::TcpStream, IntoStdError<Self>> {
+        let Self { source, peer } = self;
+        into_std::into_std(source, move |source| Self { source, peer })
     }
 }
 

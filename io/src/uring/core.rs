@@ -350,11 +350,18 @@ impl Core {
         let Some(entry) = self.sources.get_mut(key).filter(|entry| !entry.detached) else { return Ok(()) };
         entry.detached = true;
         self.leaving += 1;
-        self.stop_all(key)?;
         // An operation holds the open file: the peer would see the end of the connection only when it is over.
+        self.quiesce(key)?;
+        self.retire(key);
+        Ok(())
+    }
+
+    /// Cancels all that is under way for a source, and sees it to its end if the kernel is quick.
+    pub fn quiesce(&mut self, key: Key) -> io::Result<()> {
+        self.stop_all(key)?;
         for _ in 0..3 {
-            if !self.retire(key) {
-                return Ok(());
+            if self.sources.get_mut(key).is_none_or(|entry| entry.is_idle()) {
+                break;
             }
             self.out.enter(0, None)?;
             self.dispatch()?;
@@ -362,18 +369,13 @@ impl Core {
         Ok(())
     }
 
-    /// Forgets a source that is detached and idle. Whether it is still there.
-    fn retire(&mut self, key: Key) -> bool {
-        match self.sources.get_mut(key) {
-            Some(entry) if entry.detached && entry.is_idle() => {
-                if let Some(entry) = self.sources.remove(key) {
-                    self.leaving -= 1;
-                    self.gone.push(entry.source);
-                }
-                false
-            }
-            Some(_) => true,
-            None => false,
+    /// Forgets a source if it is detached and idle.
+    fn retire(&mut self, key: Key) {
+        if self.sources.get_mut(key).is_some_and(|entry| entry.detached && entry.is_idle())
+            && let Some(entry) = self.sources.remove(key)
+        {
+            self.leaving -= 1;
+            self.gone.push(entry.source);
         }
     }
 

@@ -95,7 +95,7 @@ impl Driver for Uring {
     }
 
     fn poll(&self) -> io::Result<()> {
-        let news = self.with_core(|core| core.has_news() || !core.wake.is_empty());
+        let news = self.with_core(|core| core.has_news() || !core.wake.is_empty() || !core.gone.is_empty());
         if news == Some(true) || self.home.is_asked() { self.look(0, None) } else { Ok(()) }
     }
 

@@ -129,6 +129,14 @@ impl Home {
         }
     }
 
+    /// On the driver's thread, what the kernel has received until now is in the source's queue when this returns, and (but in the rare case
+    /// that the kernel needs longer) no more will be.
+    pub fn quiesce(self: &Arc<Self>, key: Key) {
+        if self.here(|core| core.quiesce(key)).is_none() {
+            self.request(Request::StopReading(key));
+        }
+    }
+
     /// What has to begin for a wait, if nothing is under way: as if it were, from here on.
     pub fn order(state: &mut State, readiness: &Readiness, want: Want) -> Option<Order> {
         let registration = state.registration.as_mut()?;
