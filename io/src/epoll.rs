@@ -11,7 +11,7 @@
 //! - [`Bell`] wakes it.
 //!
 //! **\[TABLE\]** A source is in the table exactly as long as it has a registration that names this home; both change under the table's
-//! lock, or (at the end of the run) after the table was closed.
+//! lock, or (at the end of the run, or of the source) one after the other.
 
 use crate::bell::Bell;
 use crate::readiness::{READ, SHORT_READ_LIES, WRITE};
@@ -282,15 +282,37 @@ impl Home {
 
     /// Takes a source out.
     pub fn detach(&self, source: &Shared, key: u64) {
-        let mut table = self.table.lock();
-        let removed = table.remove(key);
-        if removed.is_some() {
-            // Closing would not do: a duplicate of the descriptor, in a forked child perhaps, would go on waking us. An error means that it was
-            // closed behind our back.
-            let _ = epoll::delete(&self.epoll, source.fd());
-        }
-        drop(table);
+        let removed = self.remove(&mut self.table.lock(), source, key);
         drop(removed);
+    }
+
+    fn remove(&self, table: &mut Table, source: &Shared, key: u64) -> Option<Arc<Shared>> {
+        let removed = table.remove(key)?;
+        // Closing would not do: a duplicate of the descriptor, in a forked child perhaps, would go on waking us. An error means that it was
+        // closed behind our back.
+        let _ = epoll::delete(&self.epoll, source.fd());
+        Some(removed)
+    }
+
+    /// Lets a source go that is idle: it moves to another run.
+    pub fn leave(self: &Arc<Self>, source: &Shared, key: u64) {
+        let mut table = self.table.lock();
+        let mut state = source.lock();
+        let left = if state.waiting == 0 {
+            state.registration.take_if(|registration| self.is_home(registration, key))
+        } else {
+            None
+        };
+        // If it is no longer in the table, the run is over, and whoever ends it leaves alone what is not registered here.
+        let removed = if left.is_some() { self.remove(&mut table, source, key) } else { None };
+        drop(state);
+        drop(table);
+        drop((left, removed));
+    }
+
+    fn is_home(self: &Arc<Self>, registration: &Registration, key: u64) -> bool {
+        registration.key == key
+            && matches!(&registration.home, crate::reactor::Home::Epoll(home) if Arc::ptr_eq(home, self))
     }
 
     pub fn waits_began(&self, n: usize) {
@@ -316,14 +338,17 @@ impl Home {
     }
 
     /// The run is over: its sources lose their home.
-    fn close(&self) {
+    fn close(self: &Arc<Self>) {
         let mut table = self.table.lock();
         table.closed = true;
         let slots = std::mem::take(&mut table.slots);
         drop(table);
         let mut wake = WakeList::default();
-        for source in slots.into_iter().filter_map(|slot| slot.source) {
-            source.orphan(&mut wake);
+        for (at, slot) in slots.into_iter().enumerate() {
+            if let Some(source) = slot.source {
+                let key = key(at as u32, slot.generation);
+                source.orphan(|registration| self.is_home(registration, key), &mut wake);
+            }
         }
     }
 }

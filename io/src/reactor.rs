@@ -10,6 +10,7 @@
 //! | `attach` | before the first wait of a source, and before the first in a direction that `registration.interest` lacks | set `registration` (under the table's lock and the source's), so that waits in that direction are reported; do nothing if the source was registered elsewhere meanwhile |
 //! | `order` | at each wait, under the lock of the source | say what has to be done for it, beyond being registered. It is sent when the lock was released and the wait can be found |
 //! | `abandon` | when a wait to read is given up, under the lock of the source | say what has to be done about it; sent likewise |
+//! | `leave` | when a source that is idle is waited for in another run | unset `registration` if it is idle still (under both locks), and forget the source |
 //! | `quiesce` | before a source is to leave the runtime | end what brings something unasked |
 //! | `detach` | when the source is dropped, by then in no wait | forget the source: after this nothing of the driver uses its descriptor, but for what the kernel has not let go of |
 //! | `waits_began`, `waits_ended` | with each change of `State::waiting` that the driver does not make itself | keep count, for `in_flight` |
@@ -228,6 +229,24 @@ impl Home {
         match self {
             Home::IoUring(home) => home.detach(key),
             Home::Epoll(home) => home.detach(source, key),
+        }
+    }
+
+    /// Whether the run on this thread has a reactor, and it is another one.
+    pub fn is_elsewhere(&self) -> bool {
+        with_driver::<Reactor, _>(|reactor| match (reactor, self) {
+            (Reactor::IoUring(uring), Home::IoUring(home)) => !Arc::ptr_eq(uring.home(), home),
+            (Reactor::Epoll(epoll), Home::Epoll(home)) => !Arc::ptr_eq(epoll.home(), home),
+            _ => true,
+        })
+        .unwrap_or(false)
+    }
+
+    /// Lets a source go that is idle, so that it finds another home. It may do nothing, if something happened meanwhile.
+    pub fn leave(&self, source: &Arc<Shared>, key: u64) {
+        match self {
+            Home::IoUring(home) => home.leave(source, key),
+            Home::Epoll(home) => home.leave(source, key),
         }
     }
 

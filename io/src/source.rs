@@ -3,7 +3,8 @@
 //!
 //! A [`Source`] owns the descriptor. Dropping it takes it out of its driver first and closes it then. The part that the driver
 //! also holds is [`Shared`]. Both may be used from any thread: a source belongs to the run where it first had to wait,
-//! its *home*, whose driver reports its events for as long as that run lives; then it moves to whichever run waits on it next.
+//! its *home*, whose driver reports its events. It moves to another run with who waits there, when it is idle (nobody waits, and nothing
+//! is under way for it), and when its home run is over.
 //!
 //! # How a wait comes about
 //!
@@ -207,10 +208,12 @@ impl Shared {
         self.readiness.set(INBOUND);
     }
 
-    /// The home run is over: who waits finds a new one. How many waits ended.
-    pub fn orphan(&self, wake: &mut WakeList) -> usize {
+    /// The home run is over: who waits finds a new one. How many waits ended. `is_ours` says of a registration whether it is that of the
+    /// caller.
+    pub fn orphan(&self, is_ours: impl FnOnce(&Registration) -> bool, wake: &mut WakeList) -> usize {
         let mut state = self.lock();
-        let registration = state.registration.take();
+        // It may have moved, with word of that still on its way.
+        let Some(registration) = state.registration.take_if(|registration| is_ours(registration)) else { return 0 };
         state.disarm(Direction::Read);
         self.readiness.set(READ | WRITE);
         let ended = self.complete(&mut state, READ | WRITE, wake);
@@ -406,6 +409,18 @@ impl Source {
         }
         let mut state = shared.lock();
         if !shared.readiness.look().has(flag) {
+            if let Some(registration) = &state.registration
+                && state.waiting == 0
+                && registration.armed == 0
+                && registration.home.is_elsewhere()
+            {
+                let (home, key) = (registration.home.clone(), registration.key);
+                drop(state);
+                // SAFETY: the caller's promise; nobody was told of the wait, so nobody finds it: [FOUND].
+                unsafe { park.end() };
+                home.leave(shared, key);
+                return Ok(Begun::AskAgain);
+            }
             if let Some(registration) = &state.registration
                 && registration.interest & flag != 0
             {

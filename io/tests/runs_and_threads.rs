@@ -1,17 +1,17 @@
-//! Sources between runs and between threads: a source belongs to the run where it first waited, as long as that one lives.
+//! Sources between runs and between threads: a source belongs to the run where it first waited, until that one is over or the source idle.
 
 mod common;
 
 use common::*;
 use futures_util::future::join;
 use futures_util::{AsyncReadExt, FutureExt, poll};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::pin::pin;
 use std::sync::mpsc;
 use std::time::Duration;
 use trefoil_io::Builder;
 use trefoil_io::net::{TcpListener, TcpStream};
-use trefoil_nursery::sleep;
+use trefoil_nursery::{move_on_after, sleep};
 
 #[test]
 fn a_listener_outlives_its_run_and_serves_in_the_next() {
@@ -366,5 +366,111 @@ fn virtual_time_waits_for_the_real_world() {
             assert_eq!(read.unwrap(), Some(1));
             let _unused: Option<TcpListener> = None;
         });
+    });
+}
+
+/// A socket that nobody waits for goes with who uses it: where it came from may be blocked.
+#[test]
+fn an_idle_socket_moves_to_the_run_that_waits_for_it() {
+    for_each_driver(|builder| {
+        builder.clone().run(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            // Connecting is the first wait.
+            let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut other, _) = listener.accept().unwrap();
+            let builder = builder.clone();
+            // Blocks this run.
+            let (read, written) = std::thread::spawn(move || {
+                builder.run(async {
+                    let mut buf = [0; 5];
+                    let mut writer = other.try_clone().unwrap();
+                    let late = std::thread::spawn(move || {
+                        std::thread::sleep(Duration::from_millis(20));
+                        writer.write_all(b"hello").unwrap();
+                    });
+                    let read = move_on_after(Duration::from_secs(5), stream.read_exact(&mut buf)).await.unwrap();
+                    late.join().unwrap();
+                    let drain = std::thread::spawn(move || {
+                        std::thread::sleep(Duration::from_millis(20));
+                        let _ = Read::read_to_end(&mut other, &mut Vec::new());
+                    });
+                    let written =
+                        move_on_after(Duration::from_secs(5), stream.write_all(&[0; 10_000_000])).await.unwrap();
+                    drop(stream);
+                    drain.join().unwrap();
+                    (read.map(|()| buf), written)
+                })
+            })
+            .join()
+            .unwrap();
+            assert_eq!(read, Some(*b"hello"));
+            assert!(written.is_some(), "nobody has said that there is room");
+        });
+    });
+}
+
+/// One that is still received for is heard of from its first run.
+#[test]
+fn a_socket_that_is_received_for_is_heard_of_from_its_first_run() {
+    for_each_driver(|builder| {
+        builder.clone().run(async {
+            let (mut stream, mut other) = pair_with_std().await;
+            assert!(AsyncReadExt::read(&mut stream, &mut [0; 1]).now_or_never().is_none());
+            settle().await;
+            let elsewhere = on_thread(builder.clone(), move || async move {
+                let mut buf = [0; 5];
+                let late = std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(20));
+                    other.write_all(b"hello").unwrap();
+                });
+                stream.read_exact(&mut buf).await.unwrap();
+                late.join().unwrap();
+                buf
+            });
+            while !elsewhere.is_finished() {
+                settle().await;
+            }
+            assert_eq!(elsewhere.join().unwrap(), *b"hello");
+        });
+    });
+}
+
+/// Two halves, each in a run of its own: who waits where does not matter, and neither does which run ends first.
+#[test]
+fn halves_of_one_socket_in_two_runs_do_not_lose_each_other() {
+    for_each_driver(|builder| {
+        const BYTES: usize = 2_000_000;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let (mut reader, mut writer) = TcpStream::from_std(stream).unwrap().into_split();
+        let echo = std::thread::spawn(move || {
+            let (mut from, mut to) = (other.try_clone().unwrap(), other);
+            let mut buf = vec![0; 30_000];
+            loop {
+                match Read::read(&mut from, &mut buf).unwrap() {
+                    0 => return,
+                    n => to.write_all(&buf[..n]).unwrap(),
+                }
+            }
+        });
+        let write = {
+            let builder = builder.clone();
+            std::thread::spawn(move || {
+                // Many runs, one after the other.
+                for at in (0..BYTES).step_by(BYTES / 40) {
+                    builder.clone().run(async { writer.write_all(&pattern(at, BYTES / 40)).await.unwrap() });
+                }
+                drop(writer);
+            })
+        };
+        let mut all = vec![0; BYTES];
+        for piece in all.chunks_mut(BYTES / 25) {
+            builder.clone().run(async { reader.read_exact(piece).await.unwrap() });
+        }
+        assert!(all == pattern(0, BYTES));
+        write.join().unwrap();
+        drop(reader);
+        echo.join().unwrap();
     });
 }

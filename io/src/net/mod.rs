@@ -14,6 +14,11 @@
 //! cancelled.
 //!
 //! Sockets and futures are `Send`. A socket may be used in another run, on another thread, than the one where it was made.
+//!
+//! A socket that has waited belongs to the run where it did: that run's driver hears of its events, and whoever waits for it elsewhere is
+//! woken from there, so that it must not be blocked. The socket moves to the run where it is waited for next when that run is over, or when
+//! it is idle: nobody waits for it, and the driver does nothing for it. On epoll that is all it takes. On io_uring the driver goes
+//! on receiving for a socket that has waited to read (to accept): hand such a socket on only to where its first run can go on, too.
 
 mod addr;
 mod halves;

@@ -539,8 +539,8 @@ impl Core {
     /// All sources lose their home. After [`drain`](Self::drain).
     pub fn orphan_all(&mut self) {
         self.closing = true;
-        for entry in self.sources.drain() {
-            let ended = entry.source.orphan(&mut self.wake);
+        for (key, entry) in self.sources.drain() {
+            let ended = entry.source.orphan(|registration| self.home.is_home(registration, key), &mut self.wake);
             self.home.waits_ended(ended);
             self.gone.push(entry.source);
         }

@@ -9,7 +9,7 @@ use super::sys::Sqe;
 use crate::bell::Bell;
 use crate::reactor;
 use crate::readiness::{INBOUND, Readiness};
-use crate::source::{Shared, State, Want};
+use crate::source::{Registration, Shared, State, Want};
 use rustix::event::PollFlags;
 use std::fmt;
 use std::io;
@@ -127,6 +127,25 @@ impl Home {
         if gone.is_none() {
             self.request(Request::Detach(key));
         }
+    }
+
+    /// Lets a source go that is idle: it moves to another run. What is left of it here is a poll for its end, perhaps.
+    pub fn leave(self: &Arc<Self>, source: &Shared, key: Key) {
+        let mut state = source.lock();
+        if state.waiting != 0 {
+            return;
+        }
+        let left =
+            state.registration.take_if(|registration| registration.armed == 0 && self.is_home(registration, key));
+        drop(state);
+        if left.is_some() {
+            self.detach(key);
+        }
+    }
+
+    /// Whether this is what a source is registered with here.
+    pub fn is_home(self: &Arc<Self>, registration: &Registration, key: Key) -> bool {
+        registration.key == key && matches!(&registration.home, reactor::Home::IoUring(home) if Arc::ptr_eq(home, self))
     }
 
     /// On the driver's thread, what the kernel has received until now is in the source's queue when this returns, and (but in the rare case

@@ -71,9 +71,12 @@ impl<T> Slots<T> {
     }
 
     /// Takes all out.
-    pub fn drain(&mut self) -> impl Iterator<Item = T> {
+    pub fn drain(&mut self) -> impl Iterator<Item = (Key, T)> {
         self.free.clear();
-        std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.value)
+        std::mem::take(&mut self.slots).into_iter().enumerate().filter_map(|(index, slot)| {
+            let key = u64::from(slot.generation) << 32 | index as u64;
+            slot.value.map(|value| (key, value))
+        })
     }
 }
 
@@ -94,7 +97,7 @@ mod tests {
         assert_eq!(slots.get_mut(b).copied(), Some("b"));
         assert_eq!(slots.get_mut(c).copied(), Some("c"));
         assert_eq!(slots.iter_mut().map(|(key, _)| key).collect::<Vec<_>>(), [c, b]);
-        assert_eq!(slots.drain().collect::<Vec<_>>(), ["c", "b"]);
+        assert_eq!(slots.drain().collect::<Vec<_>>(), [(c, "c"), (b, "b")]);
         assert_eq!(slots.get_mut(b), None);
     }
 }
