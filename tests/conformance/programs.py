@@ -14,10 +14,10 @@ LEAF = {
 }  # fmt: skip
 BLOCK = {
     "nursery": 5, "scope": 8, "fail_after": 3, "try": 4, "finally": 3, "lock": 3, "semaphore": 3, "limiter": 3, "condition": 3,
-    "spawn": 8, "start": 4, "guarded": 2, "victims": 3, "ladder": 2, "cleanup": 3, "starting": 3, "monitor": 3, "collide": 3,
+    "spawn": 8, "start": 4, "guarded": 2, "victims": 3, "ladder": 2, "cleanup": 3, "starting": 3, "monitor": 3, "collide": 3, "due": 2,
 }  # fmt: skip
 # These are made of other statements.
-SCENES = {"burst", "guarded", "victims", "ladder", "cleanup", "starting", "monitor", "collide"}
+SCENES = {"burst", "guarded", "victims", "ladder", "cleanup", "starting", "monitor", "collide", "due"}
 
 THEMES = {
     "mixed": {},
@@ -101,10 +101,13 @@ class Generator:
     def time(self):
         return self.rng.choice(self.times) * self.unit
 
-    def child(self, c, make):
-        """The body of a new task."""
+    def child(self, c, make, into=None):
+        """The body of a new task. It may outlive the nurseries further in than its own, and so knows none of them."""
         before, self.unit = self.unit, next(self.units)
-        out = make(c.task())
+        inner = c.task()
+        if into is not None:
+            inner.nurseries = c.nurseries[: c.nurseries.index(into) + 1]
+        out = make(inner)
         self.unit = before
         return out
 
@@ -328,10 +331,10 @@ class Generator:
         if not c.nurseries:
             return None
         into = c.nurseries[-1] if self.chance(0.75) else self.rng.choice(c.nurseries)
-        return [{"spawn": {"in": into, "name": self.fresh("t"), "body": self.child(c, self.body)}}]
+        return [{"spawn": {"in": into, "name": self.fresh("t"), "body": self.child(c, self.body, into)}}]
 
     def start(self, c, into, make):
-        return {"start": {"in": into, "name": self.fresh("t"), "body": self.child(c, make)}}
+        return {"start": {"in": into, "name": self.fresh("t"), "body": self.child(c, make, into)}}
 
     def do_start(self, c):
         if not c.nurseries:
@@ -401,6 +404,19 @@ class Generator:
             return make
 
         return [self.new_scope(c, rung(self.rng.randint(1, 3)), after=after)]
+
+    def do_due(self, c):
+        """A sleep, and a deadline that is set meanwhile and falls due about when it ends (R46)."""
+        scope, length = f"s{self.count['s'] + 1}", self.rng.randint(2, 6) * self.unit
+
+        def make(id):
+            inner = c.within(nurseries=c.nurseries + (id,))
+            sleeper = lambda task: [self.new_scope(task, lambda _: [{"sleep": length}, self.log()], after=None, shield=False), self.log()]
+            out = [{"spawn": {"in": id, "name": self.fresh("t"), "body": self.child(inner, sleeper)}}, {"sleep": self.unit}]
+            after = length - self.unit + self.rng.choice([0, 0, 0, -1, 1]) * self.unit
+            return out + [{"set_deadline": {"scope": scope, "after": after}}] + self.body(inner, 2)
+
+        return [self.new_nursery(make)]
 
     def do_cleanup(self, c):
         """Clean-up that waits, shielded or not, while what is around it is cancelled."""
