@@ -246,10 +246,7 @@ where
         let (output, panicked) = attempt(shield_for_at(limit, clean_up, place), place).await;
         match output {
             Some(Ok(Some(()))) | None => {}
-            Some(Ok(None)) => {
-                tracing::warn!(clean_up = %place, "a clean-up took longer than {limit:?}, and was cancelled");
-                errors.push(TimedOut::new().into());
-            }
+            Some(Ok(None)) => errors.push(TimedOut::new().into()),
             Some(Err(error)) => errors.push(error),
         }
         keep(&mut payload, panicked, place);

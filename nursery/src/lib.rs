@@ -8,6 +8,7 @@ mod branches;
 mod channel;
 mod cleanup;
 mod event;
+mod generator;
 mod join;
 mod join_all;
 mod nursery;
@@ -23,6 +24,7 @@ pub use channel::{
 };
 pub use cleanup::{Cleanup, local_with_cleanup, with_cleanup};
 pub use event::{Event, WaitEvent};
+pub use generator::{Items, Yielder, generator};
 pub use join::Join;
 pub use join_all::{join, until};
 pub use nursery::{Local, Nursery, Open, OrCancelled, Shared, local_nursery, nursery};

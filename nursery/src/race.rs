@@ -1,10 +1,10 @@
 //! [`race`] and [`first_success`]: of several futures, one is enough (N7).
 
 use crate::branches::{Alternatives, cancelled_here, into_inner, lock, run};
-use std::future::{Future, pending};
+use std::future::Future;
 use std::panic::Location;
 use std::sync::Mutex;
-use trefoil_runtime::{self as runtime, CancelAware, ErrorGroup, Source};
+use trefoil_runtime::{CancelAware, ErrorGroup, Source};
 
 /// Runs futures side by side; the first to finish wins. The others are cancelled *and awaited* before this returns (N7).
 ///
@@ -182,11 +182,6 @@ async fn first_success_at<A: Alternatives>(
         // One is enough to travel on.
         let mut seen = false;
         errors.retain(|error| !error.is_cancelled() || !std::mem::replace(&mut seen, true));
-        // The alternatives were told, each in a task of its own; that the code around is, too, has to count, or else a loop of these would
-        // never end (N13 b).
-        if seen && runtime::poll_cancelled(place).is_pending() {
-            pending::<()>().await;
-        }
     }
     Err(ErrorGroup::new(errors).expect("all have ended, and none has succeeded"))
 }
