@@ -14,6 +14,7 @@ mod join_all;
 mod nursery;
 mod race;
 mod scope;
+mod service;
 mod start;
 pub mod sync;
 

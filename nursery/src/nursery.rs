@@ -10,6 +10,7 @@
 //!   [`Outcome`] from inside of their own poll or drop, which is the nursery's.
 
 use crate::join::Join;
+use crate::service::Services;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
@@ -50,6 +51,7 @@ struct State<E> {
     /// The place in `errors` of one with a cancellation in it that came out of a task while nothing was cancelled: an ordinary error
     /// (N14). There is one at most, since it cancels the nursery.
     made_up: Cell<Option<usize>>,
+    services: Services,
 }
 
 impl<E: CancelAware> State<E> {
@@ -79,8 +81,12 @@ impl<E: CancelAware> State<E> {
     }
 
     fn cancel(&self, place: &'static Location<'static>) {
+        self.cancel_scope(&self.scope, place);
+    }
+
+    fn cancel_scope(&self, scope: &Scope, place: &'static Location<'static>) {
         // What waits in the scope is woken, perhaps by way of a foreign executor's waker, which panics.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.scope.cancel(Source::Nursery, place))) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| scope.cancel(Source::Nursery, place))) {
             self.keep(payload, place);
         }
     }
@@ -162,6 +168,11 @@ impl<E, M> Nursery<'_, '_, E, M> {
     pub(crate) fn scope(&self) -> &Scope {
         // SAFETY: [BRAND].
         unsafe { &(*self.state).scope }
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        // SAFETY: [BRAND]; the list is `Sync`.
+        unsafe { &(*self.state).services }
     }
 
     /// Cancels everything in the nursery, body and children: each operation in it returns [`Cancelled`]. Returns at once; the
@@ -508,6 +519,7 @@ where
             payload: RefCell::new(None),
             cut: Cell::new(false),
             made_up: Cell::new(None),
+            services: Services::new(),
         });
         // SAFETY: a box is not null.
         let state = StateBox(unsafe { NonNull::new_unchecked(Box::into_raw(state)) });
@@ -593,6 +605,14 @@ where
                 this.cut_body();
             }
             if !(this.ready.body_done() && this.ready.live() == 0) {
+                if this.ready.body_done() && state.services.any() {
+                    if let Some(scope) = state.services.stop_next(this.ready.live_now()) {
+                        state.cancel_scope(&scope, place);
+                    }
+                    if this.ready.has_work() {
+                        cx.waker().wake_by_ref();
+                    }
+                }
                 return Poll::Pending;
             }
             if !this.ready.has_work() {

@@ -53,7 +53,17 @@ impl CancelScope {
     /// A scope that nothing runs in yet, without a deadline or a shield.
     #[track_caller]
     pub fn new() -> Self {
-        Self { scope: Arc::new(Scope::new(Kind::Scope, Location::caller())) }
+        Self::at(Location::caller())
+    }
+
+    /// One that code at another place opens.
+    pub(crate) fn at(place: &'static Location<'static>) -> Self {
+        Self { scope: Arc::new(Scope::new(Kind::Scope, place)) }
+    }
+
+    /// The scope itself.
+    pub(crate) fn shared(&self) -> Arc<Scope> {
+        self.scope.clone()
     }
 
     /// Cancels the scope: every operation in it returns [`Cancelled`](crate::Cancelled) from now on, and those that wait are

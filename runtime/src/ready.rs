@@ -561,6 +561,13 @@ impl ReadyBox {
         self.get().live()
     }
 
+    /// The same, and those that were spawned from elsewhere and have not been taken in yet.
+    pub fn live_now(&mut self) -> usize {
+        // SAFETY: [OWNER]. Who pushed the first of them has woken the task above, which polls them.
+        unsafe { self.get().drain_inbox() };
+        self.live()
+    }
+
     /// Whether the body is done.
     pub fn body_done(&self) -> bool {
         self.get().body.is_done()
