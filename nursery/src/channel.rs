@@ -4,6 +4,7 @@
 //! hands its item to the oldest receiver; a receive that makes room takes the item of the oldest sender in. So nobody barges
 //! (R92), and an item is in one place always: with a sender, in the buffer, or with a receiver.
 
+use crate::blocking;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::error::Error;
@@ -14,7 +15,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
+use std::time::Duration;
+use trefoil_runtime::{Cancelled, Guard, Handed, Reason, TimedOut, Turn, Wait, WaitQueue, Waiter};
 
 const RECEIVERS: usize = 0;
 const SENDERS: usize = 1;
@@ -365,6 +367,37 @@ impl<T> Sender<T> {
         offer(&self.handle, &mut self.handle.queue.lock(), item)
     }
 
+    /// Sends an item by blocking the thread while there is no room, for a thread that runs no loop.
+    ///
+    /// # Errors
+    /// [`SendError`], with the item in it, if all receivers are gone; it is not cancelled, since no scope is around it.
+    ///
+    /// # Panics
+    /// Inside of a run; await [`send`](Self::send) there.
+    ///
+    /// # Examples
+    /// ```
+    /// use trefoil_nursery::channel;
+    /// let (sender, receiver) = channel(1);
+    /// let thread = std::thread::spawn(move || (0..3).try_for_each(|i| sender.send_blocking(i)));
+    /// trefoil_nursery::doc_run(async {
+    ///     for i in 0..3 {
+    ///         assert_eq!(receiver.recv().await, Ok(Some(i)));
+    ///     }
+    /// });
+    /// thread.join().unwrap().unwrap();
+    /// ```
+    #[track_caller]
+    pub fn send_blocking(&self, item: T) -> Result<(), SendError<T>> {
+        blocking::check("Sender::send_blocking", "Sender::send");
+        match self.try_send(item) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(item)) => blocking::wait(self.send(item)),
+            Err(TrySendError::Closed(item)) => Err(SendError::Closed(item)),
+            Err(TrySendError::HandleClosed(item)) => Err(SendError::HandleClosed(item)),
+        }
+    }
+
     /// How many items are in the buffer.
     pub fn len(&self) -> usize {
         self.handle.queue.lock().buffer.len()
@@ -420,6 +453,51 @@ impl<T> Receiver<T> {
     /// [`TryRecvError`].
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         take(&self.handle, &mut self.handle.queue.lock())
+    }
+
+    /// Receives the next item by blocking the thread while there is none, for a thread that runs no loop. `None` when all senders are
+    /// gone and every item was received (R94): also when a run ends that had them.
+    ///
+    /// # Panics
+    /// Inside of a run; await [`recv`](Self::recv) there.
+    ///
+    /// # Examples
+    /// ```
+    /// use trefoil_nursery::channel;
+    /// let (sender, receiver) = channel(10);
+    /// let thread = std::thread::spawn(move || std::iter::from_fn(|| receiver.recv_blocking()).sum::<i32>());
+    /// trefoil_nursery::doc_run(async move {
+    ///     for i in 1..=3 {
+    ///         sender.send(i).await.unwrap();
+    ///     }
+    /// });
+    /// assert_eq!(thread.join().unwrap(), 6);
+    /// ```
+    #[track_caller]
+    pub fn recv_blocking(&self) -> Option<T> {
+        blocking::check("Receiver::recv_blocking", "Receiver::recv");
+        match self.try_recv() {
+            Ok(item) => Some(item),
+            Err(TryRecvError::Closed | TryRecvError::HandleClosed) => None,
+            Err(TryRecvError::Empty) => blocking::uncancelled(blocking::wait(self.recv())),
+        }
+    }
+
+    /// Receives the next item by blocking the thread, for a length of time at most. Otherwise as [`recv_blocking`](Self::recv_blocking).
+    ///
+    /// # Errors
+    /// [`TimedOut`] if there was none by then.
+    ///
+    /// # Panics
+    /// Inside of a run; await [`recv`](Self::recv) there.
+    #[track_caller]
+    pub fn recv_blocking_timeout(&self, limit: Duration) -> Result<Option<T>, TimedOut> {
+        blocking::check("Receiver::recv_blocking_timeout", "Receiver::recv");
+        match self.try_recv() {
+            Ok(item) => Ok(Some(item)),
+            Err(TryRecvError::Closed | TryRecvError::HandleClosed) => Ok(None),
+            Err(TryRecvError::Empty) => blocking::wait_for(limit, self.recv()),
+        }
     }
 
     /// How many items are in the buffer.

@@ -1,10 +1,12 @@
 //! [`Event`]: something that happens once, and that any number of tasks wait for.
 
+use crate::blocking;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Cancelled, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
+use std::time::Duration;
+use trefoil_runtime::{Cancelled, Handed, Reason, TimedOut, Turn, Wait, WaitQueue, Waiter};
 
 /// Something that happens once, and that any number of tasks wait for (R75). There is no way back: make a new one instead.
 ///
@@ -67,6 +69,43 @@ impl Event {
     #[track_caller]
     pub fn wait(&self) -> WaitEvent<'_> {
         WaitEvent { waiter: self.queue.waiter(), wait: Wait::new(Reason::Event) }
+    }
+}
+
+impl Event {
+    /// Waits by blocking the thread, for one that runs no loop.
+    ///
+    /// # Panics
+    /// Inside of a run; await [`wait`](Self::wait) there.
+    ///
+    /// # Examples
+    /// ```
+    /// use trefoil_nursery::Event;
+    /// let ready = Event::new();
+    /// std::thread::scope(|threads| {
+    ///     threads.spawn(|| ready.set());
+    ///     ready.wait_blocking();
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn wait_blocking(&self) {
+        blocking::check("Event::wait_blocking", "Event::wait");
+        if !self.is_set() {
+            blocking::uncancelled(blocking::wait(self.wait()));
+        }
+    }
+
+    /// Waits by blocking the thread, for a length of time at most.
+    ///
+    /// # Errors
+    /// [`TimedOut`] if it has not happened by then.
+    ///
+    /// # Panics
+    /// Inside of a run; await [`wait`](Self::wait) there.
+    #[track_caller]
+    pub fn wait_blocking_timeout(&self, limit: Duration) -> Result<(), TimedOut> {
+        blocking::check("Event::wait_blocking_timeout", "Event::wait");
+        if self.is_set() { Ok(()) } else { blocking::wait_for(limit, self.wait()) }
     }
 }
 

@@ -286,6 +286,7 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
 
     /// R62. In a box: there is one kind of such children for each type of result, and not a second one of each child.
     #[cold]
+    #[inline(never)]
     fn spawn_inheriting<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
     where
         B: Future<Output = Result<T, E>> + 's,
@@ -296,6 +297,7 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
 
     /// The child is one that lives as long as 's, as those of `spawn_any` do. (What is in a box there does, and cannot say so: the bound
     /// would be one on `E`.)
+    #[inline]
     fn spawn_here<B, T>(self, child: B, place: &'static Location<'static>) -> Join<'s, T>
     where
         B: Future<Output = Result<T, E>>,

@@ -1,10 +1,12 @@
 //! [`oneshot`].
 
+use crate::blocking;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use trefoil_runtime::{Cancelled, Handed, Reason, Turn, Wait, WaitQueue};
+use std::time::Duration;
+use trefoil_runtime::{Cancelled, Handed, Reason, TimedOut, Turn, Wait, WaitQueue};
 
 struct State<T> {
     value: Option<T>,
@@ -99,6 +101,50 @@ impl<T> OneshotReceiver<T> {
             })
             .await
         }
+    }
+
+    /// Receives the value by blocking the thread, for one that runs no loop. `None` as for [`recv`](Self::recv).
+    ///
+    /// # Panics
+    /// Inside of a run; await [`recv`](Self::recv) there.
+    ///
+    /// # Examples
+    /// ```
+    /// use trefoil_nursery::sync::oneshot;
+    /// let (sender, mut receiver) = oneshot();
+    /// let thread = std::thread::spawn(move || receiver.recv_blocking());
+    /// trefoil_nursery::doc_run(async { sender.send(1).unwrap() });
+    /// assert_eq!(thread.join().unwrap(), Some(1));
+    /// ```
+    #[track_caller]
+    pub fn recv_blocking(&mut self) -> Option<T> {
+        blocking::check("OneshotReceiver::recv_blocking", "OneshotReceiver::recv");
+        match self.received() {
+            Some(value) => value,
+            None => blocking::uncancelled(blocking::wait(self.recv())),
+        }
+    }
+
+    /// Receives the value by blocking the thread, for a length of time at most.
+    ///
+    /// # Errors
+    /// [`TimedOut`] if it was not there by then. It can be received later.
+    ///
+    /// # Panics
+    /// Inside of a run; await [`recv`](Self::recv) there.
+    #[track_caller]
+    pub fn recv_blocking_timeout(&mut self, limit: Duration) -> Result<Option<T>, TimedOut> {
+        blocking::check("OneshotReceiver::recv_blocking_timeout", "OneshotReceiver::recv");
+        match self.received() {
+            Some(value) => Ok(value),
+            None => blocking::wait_for(limit, self.recv()),
+        }
+    }
+
+    /// What `recv` returns, if that is decided.
+    fn received(&mut self) -> Option<Option<T>> {
+        let mut state = self.queue.lock();
+        (state.value.is_some() || !state.sender).then(|| state.value.take())
     }
 
     /// The value, if it is there.
