@@ -144,14 +144,33 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
     ///
     /// # Errors
     /// Gives back what nobody took.
-    pub fn hand(&mut self, list: usize, mut give: Option<T>) -> Result<Option<T>, Option<T>> {
+    pub fn hand(&mut self, list: usize, give: Option<T>) -> Result<Option<T>, Option<T>> {
+        self.hand_if(list, |_| true, give)
+    }
+
+    /// The same if `of` holds with what the oldest waiter brought. To look with [`peek`](Self::peek) and then [`hand`](Self::hand) does
+    /// not do: the one that was looked at may be cancelled in between, by who has another lock, and the next one is served.
+    ///
+    /// # Errors
+    /// Gives back what nobody took.
+    pub fn hand_if(
+        &mut self,
+        list: usize,
+        mut of: impl FnMut(Option<&T>) -> bool,
+        mut give: Option<T>,
+    ) -> Result<Option<T>, Option<T>> {
         loop {
             let node = self.inner.lists[list].first;
             if node.is_null() {
                 return Err(give);
             }
             // SAFETY: [LISTED]: it is in a list, and we have the lock.
-            unsafe { self.remove(&*node) };
+            unsafe {
+                if !(*node).slot.with(|slot| of((*slot).as_ref())) && (*node).park.is_waiting() {
+                    return Err(give);
+                }
+                self.remove(&*node);
+            }
             // The slot is written before the wait is completed, which is what its owner waits for; an owner whose wait was cancelled
             // takes the lock before it looks, or goes away.
             // SAFETY: as above.

@@ -65,12 +65,12 @@ unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 
 fn serve(state: &mut Locked<'_>) {
-    while let Some(&access) = state.peek(0) {
-        if !state.allows(access) {
-            return;
-        }
-        if state.hand(0, None).is_ok() {
-            state.grant(access);
+    loop {
+        let (read, write) = (state.allows(Access::Read), state.allows(Access::Write));
+        let allowed = |access: Option<&Access>| access.is_some_and(|&a| if a == Access::Read { read } else { write });
+        match state.hand_if(0, allowed, None) {
+            Ok(access) => state.grant(access.expect("who waits has said what for")),
+            Err(_) => return,
         }
     }
 }

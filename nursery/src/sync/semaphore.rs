@@ -51,12 +51,11 @@ impl fmt::Debug for Semaphore {
 
 /// Serves who waits, in order, as long as there is enough.
 fn serve(permits: &mut Locked<'_>) {
-    while let Some(&wanted) = permits.peek(0) {
-        if wanted > **permits {
-            return;
-        }
-        if permits.hand(0, None).is_ok() {
-            **permits -= wanted;
+    loop {
+        let there = **permits;
+        match permits.hand_if(0, |wanted| wanted.is_some_and(|&wanted| wanted <= there), None) {
+            Ok(wanted) => **permits -= wanted.expect("who waits has said how many for"),
+            Err(_) => return,
         }
     }
 }
