@@ -7,6 +7,8 @@
 //! - [`Clock`] and [`wait_all_tasks_blocked`]: time moved by hand, step by step
 //! - [`assert_checkpoints`], [`assert_no_checkpoints`]: whether an operation hears a cancel, and lets others run
 //! - [`cancel_sweep`] and [`drop_sweep`]: stop an operation at each of its awaits, and look whether anything was lost
+//! - [`memory_stream_pair`], [`lockstep_stream_pair`]: connected streams without a kernel; [`check_stream`]: whether a stream of your own
+//!   does what streams have to
 //!
 //! A run of this module has no I/O, so that nothing in it depends on the kernel or on how busy the machine is.
 //!
@@ -33,11 +35,15 @@
 
 mod checkpoints;
 mod clock;
+mod memory;
 mod run;
+mod streams;
 mod sweep;
 
 pub use checkpoints::{assert_checkpoints, assert_no_checkpoints};
 pub use clock::Clock;
+pub use memory::{MemoryStream, lockstep_stream_pair, memory_stream_pair};
 pub use run::{Builder, Verdict, run, seeds};
+pub use streams::check_stream;
 pub use sweep::{Await, Cut, Moment, Point, cancel_sweep, drop_sweep};
 pub use trefoil_runtime::wait_all_tasks_blocked;

@@ -18,7 +18,7 @@ const VARIABLE: &str = "TREFOIL_SEED";
 ///
 /// If the future panics, the seed is printed, with how to see it again: `TREFOIL_SEED=7` in the environment overrides every seed.
 ///
-/// There is no I/O in it. Threads may wake it, but time does not wait for
+/// There is no I/O in it; see [`memory_stream_pair`](crate::memory_stream_pair) instead. Threads may wake it, but time does not wait for
 /// them.
 ///
 /// # Panics
