@@ -13,12 +13,15 @@ use crate::nursery::{Local, Nursery, Shared};
 use crate::scope::CancelScope;
 use std::future::Future;
 use std::panic::Location;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use trefoil_runtime::{CancelAware, Scope};
 
 /// The services of a nursery that run, in the order of their start.
 pub(crate) struct Services {
     list: Mutex<Vec<Service>>,
+    /// Whether there are some, for every poll of a nursery that has none.
+    any: AtomicBool,
 }
 
 struct Service {
@@ -29,11 +32,12 @@ struct Service {
 
 impl Services {
     pub const fn new() -> Self {
-        Self { list: Mutex::new(Vec::new()) }
+        Self { list: Mutex::new(Vec::new()), any: AtomicBool::new(false) }
     }
 
+    /// Whether the nursery ever had one. They join the list on the thread that polls the nursery, which asks.
     pub fn any(&self) -> bool {
-        !lock(&self.list).is_empty()
+        self.any.load(Ordering::Relaxed)
     }
 
     /// The scope of the service to be cancelled now. There is one if services are all that is left of `live` children, and none of
@@ -50,6 +54,7 @@ impl Services {
 
     fn list(&self, scope: Arc<Scope>) -> Listed<'_> {
         lock(&self.list).push(Service { scope: scope.clone(), stopping: false });
+        self.any.store(true, Ordering::Relaxed);
         Listed { services: self, scope }
     }
 }
