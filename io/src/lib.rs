@@ -47,9 +47,5 @@ pub use builder::{Builder, RunError, run};
 pub use error::OperationError;
 pub use reactor::{DriverKind, UnknownDriver};
 
-/// What the models need to see.
 #[cfg(trefoil_loom)]
-pub mod model {
-    pub use crate::uring::queue::{Cells, Completions, Offer, Offers, Submissions, Word};
-    pub use crate::uring::{Cqe, Full, Sqe};
-}
+pub mod model;

@@ -195,7 +195,7 @@ impl Shared {
     }
 
     /// The same, with something for the reader: `deliver` puts it in the queue.
-    #[cfg(test)]
+    #[cfg(any(test, trefoil_loom))]
     pub fn deliver(&self, deliver: impl FnOnce(&mut Inbound), wake: &mut WakeList) -> usize {
         self.report(READ | INBOUND, |state| deliver(state.inbound.get_or_insert_default()), wake)
     }
@@ -299,7 +299,7 @@ impl Source {
     }
 
     /// The part that a driver holds.
-    #[cfg(test)]
+    #[cfg(any(test, trefoil_loom))]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -405,6 +405,9 @@ impl Source {
         let wait = trefoil_runtime::Wait::new(want.reason(shared.fd().as_raw_fd())).at(place);
         // SAFETY: the caller's promise.
         if unsafe { park.begin(cx, wait) }.is_err() {
+            // It has kept the waker: a source that idles would hold on to a task.
+            // SAFETY: the caller's promise; [FOUND].
+            unsafe { park.end() };
             return Ok(Begun::Cancelled);
         }
         let mut state = shared.lock();

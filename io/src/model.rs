@@ -1,0 +1,107 @@
+//! What the models need to see: a [`Source`] over a kernel that the model plays.
+
+use crate::epoll;
+use crate::inbound::Next;
+use crate::operation::Operation;
+use crate::readiness::READ;
+use crate::source::{self, Want};
+use crate::wake::WakeList;
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use trefoil_runtime::Driver;
+
+pub use crate::uring::queue::{Cells, Completions, Offer, Offers, Submissions, Word};
+pub use crate::uring::{Cqe, Full, Sqe};
+
+/// A source that is registered. Its driver sees no events: the model reports them.
+#[derive(Debug)]
+pub struct Source {
+    source: source::Source,
+    epoll: epoll::Epoll,
+}
+
+/// An operation that reads.
+#[derive(Debug)]
+pub struct Reading<'a>(Operation<'a>);
+
+impl Source {
+    /// One that nobody has asked yet.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let source = source::Source::new(rustix::event::eventfd(0, flags).expect("a descriptor"));
+        let epoll = epoll::Epoll::new().expect("an epoll");
+        epoll.home().attach(source.shared(), Want::Bytes).expect("a registration");
+        Self { source, epoll }
+    }
+
+    /// An operation that reads.
+    ///
+    /// # Safety
+    /// There is one at a time, on one thread.
+    pub unsafe fn reading(&self) -> Reading<'_> {
+        // SAFETY: the caller's promise.
+        Reading(unsafe { Operation::new(&self.source, Want::Bytes, Location::caller()) })
+    }
+
+    /// The driver's side.
+    pub fn driver(&self) -> Reporter {
+        Reporter { shared: self.source.shared().clone(), home: self.epoll.home().clone() }
+    }
+
+    /// How many waits the driver believes in.
+    pub fn in_flight(&self) -> usize {
+        self.epoll.in_flight()
+    }
+}
+
+impl Reading<'_> {
+    /// Looks into the queue, then asks `kernel`: whether there was something.
+    pub fn poll(&mut self, cx: &mut Context<'_>, mut kernel: impl FnMut() -> bool) -> Poll<io::Result<u8>> {
+        self.0.poll(cx, |ready| {
+            let mut byte = 0;
+            match ready.inbound(|inbound| inbound.read(1, |bytes| byte = bytes[0])) {
+                Some(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(Ok(_)) => return Ok(byte),
+                Some(Err(error)) => return Err(error),
+                None => {}
+            }
+            if kernel() { Ok(b'k') } else { Err(io::ErrorKind::WouldBlock.into()) }
+        })
+    }
+}
+
+/// What a driver does.
+#[derive(Debug)]
+pub struct Reporter {
+    shared: Arc<source::Shared>,
+    home: Arc<epoll::Home>,
+}
+
+impl Reporter {
+    /// An edge: something is there.
+    pub fn notify(&self) {
+        let mut wake = WakeList::default();
+        self.home.waits_ended(self.shared.notify(READ, &mut wake));
+        wake.wake();
+    }
+
+    /// A byte was received ahead.
+    pub fn deliver(&self, byte: u8) {
+        let mut wake = WakeList::default();
+        self.home.waits_ended(self.shared.deliver(|inbound| inbound.received(&[byte]), &mut wake));
+        wake.wake();
+    }
+
+    /// What is in the queue.
+    pub fn queued(&self) -> Option<u8> {
+        let mut byte = 0;
+        let mut state = self.shared.lock();
+        match state.inbound.as_mut()?.read(1, |bytes| byte = bytes[0]) {
+            Next::Item(Ok(1)) => Some(byte),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A descriptor that an operation waits on (`io/src/source.rs`, through `io/src/operation.rs`): what a driver reports on one thread, a cancel
+//! and the end of the source on others. No report is lost, a cancelled read has read nothing, and nobody is counted as waiting in the end.
+
+#![cfg(trefoil_loom)]
+
+use std::cell::RefCell;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use trefoil_io::model::{Reading, Source};
+use trefoil_model_checks::{Run, Woken, model};
+use trefoil_runtime::model::{link, unlink};
+use trefoil_runtime::sync::{AtomicBool, Ordering};
+use trefoil_runtime::{Kind, Scope};
+
+/// What the kernel has: one byte, or none.
+struct Kernel(AtomicBool);
+
+impl Kernel {
+    fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    fn arrive(&self) {
+        self.0.swap(true, Ordering::AcqRel);
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// A task that reads in a scope.
+struct Reader {
+    run: Run,
+    scope: Pin<Box<Scope>>,
+    woken: Woken,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let run = Run::new();
+        let scope = Box::pin(Scope::new(Kind::Scope, Location::caller()));
+        // SAFETY: it is pinned, and unlinked in `end`.
+        unsafe { link(&scope, run.tree, None) };
+        Self { run, scope, woken: Woken::new() }
+    }
+
+    fn poll(&self, reading: &mut Reading<'_>, cx: &mut Context<'_>, kernel: &Kernel) -> Poll<Result<u8, i32>> {
+        let polled = self.run.within(&self.scope, || reading.poll(cx, || kernel.take()));
+        polled.map_err(|error| error.raw_os_error().expect("a cancellation"))
+    }
+
+    /// Polls once, and then as often as it is woken.
+    fn read(&self, reading: &RefCell<Reading<'_>>, kernel: &Kernel, first: Poll<Result<u8, i32>>) -> Result<u8, i32> {
+        let mut polled = first;
+        self.woken.settle(|cx| {
+            if polled.is_pending() {
+                polled = self.poll(&mut reading.borrow_mut(), cx, kernel);
+            }
+        });
+        match polled {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("the wake-up was lost"),
+        }
+    }
+
+    fn end(self) {
+        unlink(&self.scope);
+        assert_eq!(self.woken.wakers(), 0, "a waker was kept");
+    }
+}
+
+const ECANCELED: i32 = 125;
+
+/// A byte arrives at the kernel and is reported, while a read begins. Seen: whether the first poll was the last.
+#[test]
+fn an_edge_while_a_read_begins() {
+    model("source: notify ‖ read").check([false, true], |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let driver = source.driver();
+        // SAFETY: one, on one thread.
+        let reading = RefCell::new(unsafe { source.reading() });
+        let ((), first) = order.race2(
+            || {
+                kernel.arrive();
+                driver.notify();
+            },
+            || reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel)),
+        );
+        let at_once = first.is_ready();
+        assert_eq!(reader.read(&reading, &kernel, first), Ok(b'k'));
+        drop(reading);
+        assert_eq!(source.in_flight(), 0);
+        reader.end();
+        at_once
+    });
+}
+
+/// The same, received ahead by the driver. Seen: whether the first poll was the last.
+#[test]
+fn a_delivery_while_a_read_begins() {
+    model("source: deliver ‖ read").check([false, true], |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let driver = source.driver();
+        // SAFETY: one, on one thread.
+        let reading = RefCell::new(unsafe { source.reading() });
+        let ((), first) = order.race2(
+            || driver.deliver(b'd'),
+            || reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel)),
+        );
+        let at_once = first.is_ready();
+        assert_eq!(reader.read(&reading, &kernel, first), Ok(b'd'));
+        drop(reading);
+        assert_eq!((source.in_flight(), driver.queued()), (0, None));
+        reader.end();
+        at_once
+    });
+}
+
+/// A read that waits is cancelled while a byte arrives. Seen: what it returned; if that was a cancellation, the byte is there.
+#[test]
+fn a_delivery_while_a_read_is_cancelled() {
+    model("source: deliver ‖ cancel, then the reader").check([Ok(b'd'), Err(ECANCELED)], |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let driver = source.driver();
+        // SAFETY: one, on one thread.
+        let reading = RefCell::new(unsafe { source.reading() });
+        let first = reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel));
+        assert!(first.is_pending());
+        order.race2(
+            || driver.deliver(b'd'),
+            || reader.scope.cancel(trefoil_runtime::Source::Explicit, Location::caller()),
+        );
+        let result = reader.read(&reading, &kernel, Poll::Pending);
+        drop(reading);
+        assert_eq!(source.in_flight(), 0);
+        assert_eq!(driver.queued(), if result.is_ok() { None } else { Some(b'd') });
+        reader.end();
+        result
+    });
+}
+
+/// All three at once: a read that begins, a byte, and a cancel. Seen: what the read returned, and whether at once.
+#[test]
+fn a_read_a_byte_and_a_cancel() {
+    let expected = [(Ok(b'd'), false), (Ok(b'd'), true), (Err(ECANCELED), false), (Err(ECANCELED), true)];
+    model("source: deliver ‖ cancel ‖ read").three().bound(2).check(expected, |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let driver = source.driver();
+        // SAFETY: one, on one thread.
+        let reading = RefCell::new(unsafe { source.reading() });
+        let ((), (), first) = order.race3(
+            || driver.deliver(b'd'),
+            || reader.scope.cancel(trefoil_runtime::Source::Explicit, Location::caller()),
+            || reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel)),
+        );
+        let at_once = first.is_ready();
+        let result = reader.read(&reading, &kernel, first);
+        drop(reading);
+        assert_eq!(source.in_flight(), 0);
+        assert_eq!(driver.queued(), if result.is_ok() { None } else { Some(b'd') });
+        reader.end();
+        (result, at_once)
+    });
+}
+
+/// A read is given up, and its source closed, while the driver reports. Seen: whether it was woken.
+#[test]
+fn an_edge_while_the_source_is_closed() {
+    model("source: notify ‖ drop").check([false, true], |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let driver = source.driver();
+        order.race2(|| driver.notify(), {
+            let (reader, kernel) = (&reader, &kernel);
+            move || {
+                // SAFETY: one, on one thread.
+                let mut reading = unsafe { source.reading() };
+                let _ = reader.woken.poll(|cx| reader.poll(&mut reading, cx, kernel));
+                drop(reading);
+                assert_eq!(source.in_flight(), 0);
+                drop(source);
+            }
+        });
+        drop(driver);
+        let woken = reader.woken.take();
+        reader.end();
+        woken
+    });
+}
