@@ -337,8 +337,14 @@ impl Home {
         self.waits_ended(ended);
     }
 
+    /// What an edge to read does.
+    #[cfg(trefoil_loom)]
+    pub fn dispatch_edge(&self, key: u64, wake: &mut WakeList) {
+        self.dispatch(&[Event { flags: EventFlags::IN, data: EventData::new_u64(key) }], wake);
+    }
+
     /// The run is over: its sources lose their home.
-    fn close(self: &Arc<Self>) {
+    pub fn close(self: &Arc<Self>) {
         let mut table = self.table.lock();
         table.closed = true;
         let slots = std::mem::take(&mut table.slots);

@@ -3,6 +3,7 @@
 use crate::epoll;
 use crate::inbound::Next;
 use crate::operation::Operation;
+use crate::reactor::Home;
 use crate::readiness::READ;
 use crate::source::{self, Want};
 use crate::wake::WakeList;
@@ -55,6 +56,19 @@ impl Source {
     pub fn in_flight(&self) -> usize {
         self.epoll.in_flight()
     }
+
+    /// The driver's side of where it is registered now.
+    pub fn home(&self) -> At {
+        let state = self.source.shared().lock();
+        let registration = state.registration.as_ref().expect("registered");
+        At { home: registration.home.clone(), key: registration.key }
+    }
+
+    /// What a wait in the run of `to` does first, while nobody waits here.
+    pub fn move_from(&self, from: &At, to: &Elsewhere) {
+        from.home.leave(self.source.shared(), from.key);
+        to.0.home().attach(self.source.shared(), Want::Bytes).expect("a registration");
+    }
 }
 
 impl Reading<'_> {
@@ -70,6 +84,51 @@ impl Reading<'_> {
             }
             if kernel() { Ok(b'k') } else { Err(io::ErrorKind::WouldBlock.into()) }
         })
+    }
+}
+
+/// The driver of another run.
+#[derive(Debug)]
+pub struct Elsewhere(epoll::Epoll);
+
+impl Elsewhere {
+    /// One that has no sources.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self(epoll::Epoll::new().expect("an epoll"))
+    }
+
+    /// How many waits it believes in.
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+
+    /// Whether a source is registered there.
+    pub fn is(&self, at: &At) -> bool {
+        matches!(&at.home, Home::Epoll(home) if Arc::ptr_eq(home, self.0.home()))
+    }
+}
+
+/// Where a source is registered, as its driver knows it.
+#[derive(Clone, Debug)]
+pub struct At {
+    home: Home,
+    key: u64,
+}
+
+impl At {
+    /// The kernel reports an edge, under the key of then.
+    pub fn dispatch(&self) {
+        let Home::Epoll(home) = &self.home else { return };
+        let mut wake = WakeList::default();
+        home.dispatch_edge(self.key, &mut wake);
+        wake.wake();
+    }
+
+    /// The run is over.
+    pub fn close(&self) {
+        let Home::Epoll(home) = &self.home else { return };
+        home.close();
     }
 }
 

@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use trefoil_io::model::{Reading, Source};
+use trefoil_io::model::{Elsewhere, Reading, Source};
 use trefoil_model_checks::{Run, Woken, model};
 use trefoil_runtime::model::{link, unlink};
 use trefoil_runtime::sync::{AtomicBool, Ordering};
@@ -187,5 +187,65 @@ fn an_edge_while_the_source_is_closed() {
         let woken = reader.woken.take();
         reader.end();
         woken
+    });
+}
+
+/// A source moves to the run where it is waited for next, while the run where it was reports an edge. Seen: whether the first poll was the last.
+#[test]
+fn an_edge_where_the_source_was_while_it_moves() {
+    model("source: edge there ‖ move, read here").check([false, true], |order| {
+        let (reader, source, kernel, here) = (Reader::new(), Source::new(), Kernel::new(), Elsewhere::new());
+        let there = source.home();
+        // SAFETY: one, on one thread.
+        let reading = RefCell::new(unsafe { source.reading() });
+        let ((), first) = order.race2(
+            || {
+                kernel.arrive();
+                there.dispatch();
+            },
+            || {
+                source.move_from(&there, &here);
+                reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel))
+            },
+        );
+        let at_once = first.is_ready();
+        assert!(here.is(&source.home()));
+        if !at_once {
+            // What was there already is an edge for who begins to watch.
+            source.home().dispatch();
+        }
+        assert_eq!(reader.read(&reading, &kernel, first), Ok(b'k'));
+        drop(reading);
+        assert_eq!((source.in_flight(), here.in_flight()), (0, 0), "a wait is counted where it began");
+        reader.end();
+        at_once
+    });
+}
+
+/// It moves while the run where it was ends: the end of that run leaves it alone. Seen: whether the read waits here.
+#[test]
+fn the_end_of_the_run_where_the_source_was_while_it_moves() {
+    model("source: end of the run there ‖ move, read here").check([true], |order| {
+        let (reader, source, kernel, here) = (Reader::new(), Source::new(), Kernel::new(), Elsewhere::new());
+        let there = source.home();
+        // SAFETY: one, on one thread.
+        let reading = RefCell::new(unsafe { source.reading() });
+        let ((), first) = order.race2(
+            || there.close(),
+            || {
+                source.move_from(&there, &here);
+                reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel))
+            },
+        );
+        assert!(here.is(&source.home()), "it belongs to the run that goes on");
+        let waits = first.is_pending();
+        assert_eq!(here.in_flight(), 1);
+        kernel.arrive();
+        source.home().dispatch();
+        assert_eq!(reader.read(&reading, &kernel, first), Ok(b'k'));
+        drop(reading);
+        assert_eq!((source.in_flight(), here.in_flight()), (0, 0));
+        reader.end();
+        waits
     });
 }
