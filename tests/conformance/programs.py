@@ -272,13 +272,13 @@ class Generator:
 
         return [self.new_nursery(make)]
 
-    def new_scope(self, c, make, after=0, shield=None):
+    def new_scope(self, c, make, after="any", shield=None):
         id = self.fresh("s")
         self.known_scopes.append(id)
         arg = {"id": id, "body": make(c.within(scopes=c.scopes + (id,)))}
-        if after == 0 and self.chance(0.5):
-            after = self.time()
-        if after:
+        if after == "any":
+            after = self.time() if self.chance(0.5) else self.rng.choice([None] * 9 + [0])
+        if after is not None:
             arg["after"] = after
         if shield if shield is not None else self.chance(0.2):
             arg["shield"] = True
@@ -366,7 +366,7 @@ class Generator:
 
     def victim(self, c):
         """A task that waits in a scope of its own, and says what became of it."""
-        out = [self.new_scope(c, lambda inner: self.operation(inner) + [self.log()], after=self.rng.choice([0, None]))]
+        out = [self.new_scope(c, lambda inner: self.operation(inner) + [self.log()], after=self.rng.choice(["any", None]))]
         if self.chance(0.3):
             out = [{"finally": {"body": out, "finally": self.body(c, 2)}}]
         return out + [self.log()]
@@ -480,7 +480,7 @@ class Generator:
             inner = c.within(nurseries=c.nurseries + (nursery,))
             out = []
             for _ in range(self.rng.randint(1, 4)):
-                wait = lambda m: [self.new_scope(m, lambda s: [{"condition_wait": id}], after=self.rng.choice([0, None, None])), self.log()]
+                wait = lambda m: [self.new_scope(m, lambda s: [{"condition_wait": id}], after=self.rng.choice(["any", None, None])), self.log()]
                 hold = lambda m: wait(m) + ([{"sleep": self.time()}] if self.chance(0.3) else [])
                 body = lambda task: [self.monitor(task, id, hold), self.log()]
                 out.append({"spawn": {"in": nursery, "name": self.fresh("t"), "body": self.child(inner, body)}})
