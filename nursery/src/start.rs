@@ -250,8 +250,12 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
         waited?;
         caller.waits = false;
         let result = result.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let mut state = queue.lock();
-        match (state.handed_over, state.value.take(), result) {
+        // Out of the lock: the value of a child that failed after it was ready (R72) is dropped here, which is user code.
+        let (handed_over, value) = {
+            let mut state = queue.lock();
+            (state.handed_over, state.value.take())
+        };
+        match (handed_over, value, result) {
             (true, Some(value), _) | (false, Some(value), Some(Ok(()))) => Ok(value),
             (_, _, Some(Err(error))) => Err(error),
             (_, None, Some(Ok(()))) => Err(NotStarted(()).into()),

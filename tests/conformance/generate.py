@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Generate random conformance programs, and keep those whose trace does not depend on scheduling.
 
-Usage:  generate.py --seed S --count N --out FOLDER [--jobs J]   N accepted cases, the same ones for the same S
+Usage:  generate.py --seed S --count N --out FOLDER [--jobs J]   N programs that are kept, with what is expected of them
         generate.py --check CASE.json [..] [--runs R]            is the trace really the same under R adversarial schedules?
         generate.py --shrink CASE.json --runner EXE              a smaller program that still differs on this library
 
 Needs trio, as trio_oracle.py does; compare.sh installs it.
 
 Program number i of seed S is drawn from Random(f"{S}/{i}"), once: so a case is named by theme, seed and number, and can be made again.
+(Whether it is kept may change from run to run, for a few: Trio goes through sets of tasks, whose order is that of addresses.)
 A program is kept if these all agree:
 - 16 shuffled schedules of trio_oracle.py, which also record `expected`;
 - an adversary that runs, in each pass, any non-empty part of what could run, in any order. Programs whose trace depends on how many
