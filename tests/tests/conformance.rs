@@ -5,6 +5,8 @@
 //! the language; this is an interpreter of it on the public API. Cases named in `cases/known.txt` show a difference on purpose: they
 //! have to differ, and in the way that the case has under "here".
 //!
+//! `TREFOIL_GOT` names a folder for what happened here, a file for each case, of the same name.
+//!
 //! Names each case that fails, with its first difference; the last line counts them.
 
 #[path = "conformance/case.rs"]
@@ -530,6 +532,10 @@ fn run(path: &Path, known: bool) -> Result<(), String> {
     })?;
     if all.is_empty() {
         return Err("it did not run".into());
+    }
+    if let Some(folder) = std::env::var_os("TREFOIL_GOT") {
+        let got = Path::new(&folder).join(path.file_name().expect("a file"));
+        std::fs::write(got, all[0].to_string()).map_err(|error| format!("TREFOIL_GOT: {error}"))?;
     }
     let differs = |with: &Value| all.iter().find_map(|got| difference(got, with));
     match (known, &case.here) {
