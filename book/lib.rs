@@ -21,5 +21,8 @@ pub mod deadlines {}
 #[doc = include_str!("src/task_locals.md")]
 pub mod task_locals {}
 
+#[doc = include_str!("src/testing.md")]
+pub mod testing {}
+
 #[doc = include_str!("src/how_it_works.md")]
 pub mod how_it_works {}

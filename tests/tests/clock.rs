@@ -1,8 +1,4 @@
-//! The virtual clock: R51, R52.
-//!
-//! | rule | here |
-//! | --- | --- |
-//! | R51 (`threshold`, `wait_all_tasks_blocked`), R53, R54 | there is no such API yet |
+//! The virtual clock: R51, R52. Its threshold, time by hand, and `wait_all_tasks_blocked` (R53, R54) are in `testing.rs`.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};

@@ -47,6 +47,29 @@ async fn with_several_seeds() {
     assert!(RUNS.fetch_add(1, Ordering::Relaxed) < 9, "the tenth");
 }
 
+/// The examples of the documentation, which doc-tests do not run.
+mod documented {
+    use std::{io, time::Duration};
+    use trefoil::{Cancelled, CancelledOrTimedOut, fail_after, sleep, sleep_forever};
+
+    #[trefoil::test] // virtual time
+    async fn a_day_is_over_at_once() -> Result<(), Cancelled> {
+        sleep(Duration::from_secs(86_400)).await
+    }
+
+    #[trefoil::test(seeds = 100)] // and in a hundred orders
+    async fn it_times_out() {
+        let late = fail_after(Duration::from_secs(60), sleep_forever()).await;
+        assert!(matches!(late, Err(CancelledOrTimedOut::TimedOut(_))));
+    }
+
+    #[trefoil::test(real)] // as `trefoil::run`: I/O, and the machine's clock
+    async fn it_binds() -> io::Result<()> {
+        trefoil::net::TcpListener::bind("127.0.0.1:0")?;
+        Ok(())
+    }
+}
+
 async fn connects() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     TcpStream::connect(listener.local_addr()?).await?;
