@@ -11,6 +11,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -351,12 +352,13 @@ impl<T> Sender<T> {
     /// The item was not sent (R98). One that a receiver took first was: then the send has succeeded.
     #[track_caller]
     pub fn send(&self, item: T) -> SendFuture<'_, T> {
-        SendFuture {
-            handle: &self.handle,
-            waiter: self.handle.queue.waiter(),
-            item: Some(item),
-            wait: Wait::new(Reason::Send),
-        }
+        self.send_at(item, Location::caller())
+    }
+
+    /// [`send`](Self::send) on behalf of code at another place.
+    pub(crate) fn send_at(&self, item: T, place: &'static Location<'static>) -> SendFuture<'_, T> {
+        let wait = Wait::new(Reason::Send).at(place);
+        SendFuture { handle: &self.handle, waiter: self.handle.queue.waiter(), item: Some(item), wait }
     }
 
     /// Sends an item if there is room now.
@@ -444,7 +446,13 @@ impl<T> Receiver<T> {
     /// the next receiver, or back to the front (N5).
     #[track_caller]
     pub fn recv(&self) -> RecvFuture<'_, T> {
-        RecvFuture { handle: &self.handle, waiter: self.handle.queue.waiter(), wait: Wait::new(Reason::Receive) }
+        self.recv_at(Location::caller())
+    }
+
+    /// [`recv`](Self::recv) on behalf of code at another place.
+    pub(crate) fn recv_at(&self, place: &'static Location<'static>) -> RecvFuture<'_, T> {
+        let wait = Wait::new(Reason::Receive).at(place);
+        RecvFuture { handle: &self.handle, waiter: self.handle.queue.waiter(), wait }
     }
 
     /// Receives an item if there is one now.

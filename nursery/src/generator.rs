@@ -126,27 +126,29 @@ impl<T> Items<T> {
     #[allow(clippy::should_implement_trait, reason = "it is named as that of streams")]
     #[track_caller]
     pub fn next(&mut self) -> impl Future<Output = Result<Option<T>, Cancelled>> + use<'_, T> {
-        let place = Location::caller();
-        async move {
-            let mut waiter = pin!(self.queue.waiter());
-            let waited = poll_fn(|cx| {
-                waiter.as_mut().poll(cx, Wait::new(Reason::Receive).at(place), |state| {
-                    if state.item.is_some() || state.producer != Producer::Running {
-                        return Turn::Ready(());
-                    }
-                    state.demanded = true;
-                    let _ = state.hand(PRODUCER, None);
-                    Turn::Wait(CONSUMER, None)
-                })
+        self.next_at(Location::caller())
+    }
+
+    /// [`next`](Self::next) on behalf of code at another place.
+    pub(crate) async fn next_at(&mut self, place: &'static Location<'static>) -> Result<Option<T>, Cancelled> {
+        let mut waiter = pin!(self.queue.waiter());
+        let waited = poll_fn(|cx| {
+            waiter.as_mut().poll(cx, Wait::new(Reason::Receive).at(place), |state| {
+                if state.item.is_some() || state.producer != Producer::Running {
+                    return Turn::Ready(());
+                }
+                state.demanded = true;
+                let _ = state.hand(PRODUCER, None);
+                Turn::Wait(CONSUMER, None)
             })
-            .await;
-            waited.map_err(|(cancelled, _)| cancelled)?;
-            let mut state = self.queue.lock();
-            match (state.item.take(), state.producer) {
-                (Some(item), _) => Ok(Some(item)),
-                (None, Producer::Ended) => Ok(None),
-                (None, _) => Err(Cancelled::delivered()),
-            }
+        })
+        .await;
+        waited.map_err(|(cancelled, _)| cancelled)?;
+        let mut state = self.queue.lock();
+        match (state.item.take(), state.producer) {
+            (Some(item), _) => Ok(Some(item)),
+            (None, Producer::Ended) => Ok(None),
+            (None, _) => Err(Cancelled::delivered()),
         }
     }
 }

@@ -17,6 +17,8 @@ mod race;
 mod scope;
 mod service;
 mod start;
+#[cfg(feature = "futures")]
+mod streams;
 pub mod sync;
 
 pub use branches::{Alternatives, Branches};
