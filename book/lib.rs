@@ -21,6 +21,12 @@ pub mod deadlines {}
 #[doc = include_str!("src/task_locals.md")]
 pub mod task_locals {}
 
+#[doc = include_str!("src/races.md")]
+pub mod races {}
+
+#[doc = include_str!("src/services.md")]
+pub mod services {}
+
 #[doc = include_str!("src/testing.md")]
 pub mod testing {}
 

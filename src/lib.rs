@@ -33,6 +33,8 @@
 //! - [`run`] and [`Builder`], or [`main`]: from a program to its first future
 //! - [`nursery`] and [`local_nursery`]: where tasks come from, and where every one of them ends
 //! - [`move_on_after`], [`fail_after`], [`shield`], [`CancelScope`]: deadlines and cancellation; [`until_soft_cancelled`]: to stop politely
+//! - [`race`], [`first_success`], [`join()`], [`until`]: several futures side by side; [`generator`]: items on demand
+//! - [`with_cleanup`], [`Nursery::service`]: what ends last
 //! - [`sleep`], [`checkpoint`], [`Event`], [`channel`]: what tasks wait for
 //! - [`task_local!`]: values that tasks inherit
 //! - the module [`net`]: TCP
