@@ -14,9 +14,9 @@ use std::io;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use trefoil_runtime::sync::{AtomicBool, Ordering};
 use trefoil_runtime::{Cancelled, Guard, Handed, Reason, TimedOut, Turn, Wait, WaitQueue, Waiter};
 
 const RECEIVERS: usize = 0;
