@@ -3,7 +3,6 @@
 
 #![cfg(trefoil_loom)]
 
-use std::cell::RefCell;
 use std::task::Poll;
 
 use trefoil_model_checks::{Drops, Run, Task, model};
@@ -120,24 +119,21 @@ fn r36_send_and_cancel_and_poll() {
     let expected = [("received", false), ("received", true), ("cancelled", false), ("cancelled", true)];
     model("one-shot: send ‖ cancel ‖ poll").three().bound(2).check(expected, |order| {
         let (run, drops) = (Run::new(), Drops::new());
-        let (sender, receiver) = oneshot();
-        let receiver = RefCell::new(receiver);
-        let receives = Task::waiting(&run, async { receiver.borrow_mut().recv().await });
+        let (sender, mut receiver) = oneshot();
+        let receives = Task::waiting(&run, async move { (receiver.recv().await, receiver) });
         let item = drops.token();
         let (sent, _, polled) = order.race3(|| sender.send(item), || receives.cancel(), || receives.poll());
         assert!(sent.is_ok());
         let at_once = polled.is_ready();
-        let how = match receives.end_of(polled) {
-            Ok(item) => {
-                assert!(item.is_some());
-                "received"
-            }
-            Err(_) => {
-                assert!(receiver.borrow_mut().try_recv().is_some());
-                "cancelled"
-            }
+        let (received, mut receiver) = receives.end_of(polled);
+        let how = if let Ok(item) = received {
+            assert!(item.is_some());
+            "received"
+        } else {
+            assert!(receiver.try_recv().is_some());
+            "cancelled"
         };
-        assert!(drops.all() && receiver.borrow_mut().try_recv().is_none());
+        assert!(drops.all() && receiver.try_recv().is_none());
         receives.end();
         (how, at_once)
     });
