@@ -68,12 +68,9 @@ impl<V> Started<'_, V> {
     pub fn ready(self, value: V) {
         let mut state = self.queue.lock();
         state.value = Some(value);
-        if self.child.is_cancelled() {
-            return;
-        }
-        state.handed_over = true;
         // SAFETY: [BRAND] of the nursery module: the child is there, so the nursery is.
-        let moved = self.child.move_under(unsafe { &*self.nursery });
+        let Some(moved) = self.child.hand_over(unsafe { &*self.nursery }) else { return };
+        state.handed_over = true;
         let _ = state.hand(0, None);
         drop(state);
         drop(moved);

@@ -50,6 +50,19 @@ impl Placed {
             locked.unlock()
         }))
     }
+
+    /// Moves it so, unless it is cancelled (R72). Both under the lock: what a cancel has told of the child stays with who is cancelled, and
+    /// what was moved is not told.
+    pub fn hand_over(&self, parent: &Scope) -> Option<Moved> {
+        let locked = self.scope.lock();
+        if self.scope.is_cancelled() {
+            return None;
+        }
+        Some(Moved(locked.map(|mut locked| {
+            locked.reparent(&self.scope, parent);
+            locked.unlock()
+        })))
+    }
 }
 
 /// Who is to be woken after a [move](Placed::move_under).
