@@ -571,6 +571,14 @@ fn main() {
             }
         }
     }
+    if std::env::var_os("TREFOIL_CASES").is_none() {
+        for path in cases(&home.join("malformed")) {
+            if Case::read(&path).is_ok() {
+                failed += 1;
+                println!("{}: it is malformed, and was not refused", path.display());
+            }
+        }
+    }
     println!("{passed} passed, {failed} failed");
     if failed > 0 || passed == 0 {
         std::process::exit(1);
