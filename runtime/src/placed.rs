@@ -32,11 +32,6 @@ impl Placed {
         PlacedRoot { placed: Placed { scope } }
     }
 
-    /// Whether operations in it are cancelled.
-    pub fn is_cancelled(&self) -> bool {
-        self.scope.is_cancelled()
-    }
-
     /// Cancels it.
     pub fn cancel(&self, place: &'static Location<'static>) {
         self.scope.cancel(Source::Explicit, place);
