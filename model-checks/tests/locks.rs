@@ -1,4 +1,4 @@
-//! Semaphore, mutex, read-write lock and condition (`nursery/src/sync/`), with tasks on several threads: no permit is lost and none is made
+//! Semaphore, mutex, read-write lock, condition and barrier (`nursery/src/sync/`), with tasks on several threads: no permit is lost and none is made
 //! up, nobody is in a lock who should not be, and a notification is passed on (R76, R77, R82, N1, N5).
 //!
 //! A cancel comes under the lock of its tree and not of the queue: whoever serves a queue may find the waiter at its head gone by the time
@@ -9,7 +9,7 @@
 use std::task::Poll;
 
 use trefoil_model_checks::{Run, Task, model};
-use trefoil_nursery::sync::{Condition, Mutex, RwLock, Semaphore};
+use trefoil_nursery::sync::{Barrier, Condition, Mutex, RwLock, Semaphore};
 use trefoil_runtime::sync::UnsafeCell;
 
 /// A value that loom watches: it fails the model where two are at it that must not be.
@@ -355,5 +355,32 @@ fn r82_notify_and_cancel_and_poll() {
         assert_eq!(mutex.try_lock().unwrap().read(), 2);
         task.end();
         (notified, at_once)
+    });
+}
+
+// ---- Barrier -------------------------------------------------------------------------------------------------------
+
+/// The last one comes while the first one is cancelled: all pass, or none of those that are left. Seen: which.
+#[test]
+fn the_last_comes_and_the_first_is_cancelled() {
+    model("barrier: the last of three comes ‖ cancel the first").check([false, true], |order| {
+        let runs = (Run::new(), Run::new());
+        let barrier = Barrier::new(3);
+        let (first, second) = (Task::waiting(&runs.0, barrier.wait()), Task::waiting(&runs.0, barrier.wait()));
+        let (last, late) = (Task::new(&runs.1, barrier.wait()), Task::new(&runs.1, barrier.wait()));
+        let (polled, ()) = order.race2(|| last.poll(), || first.cancel());
+        let passed = first.end_of(Poll::Pending).is_ok();
+        let behind = second.settle(Poll::Pending);
+        assert_eq!((polled.is_ready(), behind.is_ready()), (passed, passed), "it opened for some of them");
+        if !passed {
+            // With one more there are three.
+            assert_eq!(late.end_of(late.poll()), Ok(true));
+            assert!(last.end_of(polled).is_ok() && second.end_of(behind).is_ok());
+        }
+        first.end();
+        second.end();
+        last.end();
+        late.end();
+        passed
     });
 }

@@ -1,10 +1,19 @@
 //! [`Barrier`].
+//!
+//! Who comes last counts those that wait, and then serves them. A cancel comes under another lock, and may take one away in between: then
+//! there were too few after all, and who has been served by then waits again. So each is served with a word that says, once the lock is
+//! free, whether the barrier opened.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use trefoil_runtime::sync::{AtomicBool, Ordering};
 use trefoil_runtime::{Cancelled, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
+
+/// Whether it opened for those that were served together.
+type Opened = Arc<AtomicBool>;
 
 /// Lets tasks wait until so many have come; again and again.
 ///
@@ -28,7 +37,7 @@ use trefoil_runtime::{Cancelled, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
 /// ```
 pub struct Barrier {
     parties: usize,
-    queue: WaitQueue<(), (), 1>,
+    queue: WaitQueue<(), Opened, 1>,
 }
 
 impl fmt::Debug for Barrier {
@@ -64,7 +73,7 @@ impl Barrier {
 #[derive(Debug)]
 pub struct WaitBarrier<'a> {
     parties: usize,
-    waiter: Waiter<'a, (), (), 1>,
+    waiter: Waiter<'a, (), Opened, 1>,
     wait: Wait,
 }
 
@@ -73,21 +82,41 @@ impl Future for WaitBarrier<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this.
-        let (parties, waiter, wait) = unsafe {
+        let (parties, mut waiter, wait) = unsafe {
             let this = self.get_unchecked_mut();
             (this.parties, Pin::new_unchecked(&mut this.waiter), this.wait)
         };
-        let polled = waiter.poll(cx, wait, |queue| {
-            if queue.count(0) + 1 < parties {
-                return Turn::Wait(0, None);
-            }
-            while queue.hand(0, None).is_ok() {}
-            Turn::Ready(())
-        });
-        Poll::Ready(match ready!(polled) {
-            Ok(Handed::Ready(())) => Ok(true),
-            Ok(Handed::Handed(_)) => Ok(false),
-            Err((cancelled, _)) => Err(cancelled),
-        })
+        loop {
+            let polled = waiter.as_mut().poll(cx, wait, |queue| {
+                if queue.count(0) + 1 < parties {
+                    return Turn::Wait(0, None);
+                }
+                let opened = Arc::new(AtomicBool::new(false));
+                let mut come = 1;
+                while queue.hand(0, Some(opened.clone())).is_ok() {
+                    come += 1;
+                }
+                if come < parties {
+                    // One of them was cancelled since they were counted, by who has another lock.
+                    return Turn::Wait(0, None);
+                }
+                opened.store(true, Ordering::Release);
+                Turn::Ready(())
+            });
+            return Poll::Ready(match ready!(polled) {
+                Ok(Handed::Ready(())) => Ok(true),
+                // The others of that time have to wait again.
+                Ok(Handed::Handed(opened)) => {
+                    let opened = opened.expect("who is served is told whether it opened");
+                    // Decided when the lock is free: it is set by who holds it.
+                    drop(waiter.queue().lock());
+                    if !opened.load(Ordering::Acquire) {
+                        continue;
+                    }
+                    Ok(false)
+                }
+                Err((cancelled, _)) => Err(cancelled),
+            });
+        }
     }
 }
