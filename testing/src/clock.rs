@@ -62,6 +62,9 @@ impl Clock {
     ///
     /// # Cancellation
     /// Time stays where it is by then.
+    ///
+    /// # Panics
+    /// Outside of a run, and if the length goes beyond the end of time, which is after some 584 years.
     pub async fn advance(self, length: Duration) -> Result<(), Cancelled> {
         let end = after(now_nanos(), length);
         loop {

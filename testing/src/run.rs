@@ -123,7 +123,7 @@ pub(crate) fn pass(verdict: impl Verdict) {
 #[must_use = "a builder does nothing until it runs something"]
 pub struct Builder {
     options: Options,
-    seed: Option<u64>,
+    seed: u64,
 }
 
 impl Default for Builder {
@@ -136,20 +136,19 @@ impl Builder {
     /// The ordinary order, virtual time that jumps at once, and a deadlock reported after a second.
     pub fn new() -> Self {
         let deadlock_after = Some(Duration::from_secs(1));
-        Self { options: Options { virtual_time: true, deadlock_after, ..Options::default() }, seed: Some(0) }
+        Self { options: Options { virtual_time: true, deadlock_after, ..Options::default() }, seed: 0 }
     }
 
     /// The order in which tasks are polled; see [`run`]. `TREFOIL_SEED` overrides it.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.seed = seed;
         self
     }
 
     /// First in, first out; and an operation that need not wait gives up its turn if its task has done one before in this turn. So each
-    /// operation is an await that a sweep can stop. There is no seed then.
+    /// operation is an await that a sweep can stop. A seed in the environment overrides this too.
     pub(crate) fn each_turn(mut self) -> Self {
         self.options.order = Order::EachTurn;
-        self.seed = None;
         self
     }
 
@@ -175,11 +174,9 @@ impl Builder {
     /// As [`run`](crate::run).
     #[track_caller]
     pub fn run<F: Future>(mut self, future: F) -> F::Output {
-        let seed = self.seed.map(|seed| from_environment().unwrap_or(seed));
-        match seed {
-            None => {}
-            Some(0) => self.options.order = Order::Fifo,
-            Some(seed) => self.options.order = Order::Shuffled(seed),
+        let seed = from_environment().unwrap_or(self.seed);
+        if seed != 0 {
+            self.options.order = Order::Shuffled(seed);
         }
         let _again = Again { seed, before: std::thread::panicking() };
         trefoil_runtime::run(Rc::new(ThreadDriver::new()), self.options, Location::caller(), future)
@@ -188,16 +185,14 @@ impl Builder {
 
 /// Says how to see a failure again.
 struct Again {
-    seed: Option<u64>,
+    seed: u64,
     before: bool,
 }
 
 impl Drop for Again {
     fn drop(&mut self) {
-        if let Some(seed) = self.seed
-            && std::thread::panicking()
-            && !self.before
-        {
+        if std::thread::panicking() && !self.before {
+            let seed = self.seed;
             let thread = std::thread::current();
             let test = thread.name().filter(|name| *name != "main").unwrap_or("");
             eprintln!("trefoil: it failed under the seed {seed}. To see it again: {VARIABLE}={seed} cargo test {test}");

@@ -180,7 +180,7 @@ fn collect(scope: &ScopeView, waits: &mut Vec<Await>) {
 ///
 /// Operations that need not wait give up their turn, all but the first in a turn, so that each is an await that can be stopped. After each
 /// scenario, nothing may be left over: no task, scope, wait or timer. A task that waits for ever for what was lost is a deadlock, and
-/// reported as such.
+/// reported as such. `TREFOIL_SEED` puts all of it in another order; see [`run`](crate::run).
 ///
 /// Returns where it was stopped.
 ///
