@@ -50,6 +50,7 @@
 pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
 pub use trefoil_nursery::*;
 pub use trefoil_runtime::{Metrics, Reason, ScopeView, TaskView, WaitView, metrics, tree};
+#[doc(inline)]
 pub use trefoil_testing as testing;
 
 /// Runs an `async fn main` to its end, with everything: tasks, scopes, timers, I/O. It stands for [`Builder::run`].
