@@ -6,7 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::Duration;
 use trefoil_nursery::{
-    Cancelled, Event, SendError, Started, channel, checkpoint, local_nursery, race_with, sleep, sync, with_cleanup,
+    Cancelled, Event, Items, SendError, Started, channel, checkpoint, generator, local_nursery, race_with, sleep, sync,
+    with_cleanup,
 };
 use trefoil_testing::{Cut, cancel_sweep, drop_sweep};
 use trefoil_tests::ms;
@@ -432,6 +433,67 @@ fn n7_races_for_items() {
         let mut got = got.into_inner();
         got.sort();
         assert_eq!(got, [0, 1, 2, 3, 4, 5]);
+    });
+}
+
+/// R101: what was made and not looked at stays where it is.
+#[test]
+fn r101_items_that_are_made_on_demand() {
+    sweep(2, async |cut| {
+        let (made, got) = (Cell::new(0), RefCell::new(Vec::new()));
+        generator(
+            async |mut out| -> io::Result<()> {
+                for item in 0..4 {
+                    made.set(made.get() + 1);
+                    if item % 2 == 0 {
+                        sleep(ms(1)).await?;
+                    }
+                    out.send(item).await?;
+                }
+                Ok(())
+            },
+            async |mut items| -> io::Result<()> {
+                let take = async |items: &mut Items<u32>| -> Ended {
+                    while let Some(item) = items.next().await? {
+                        got.borrow_mut().push(item);
+                        assert_eq!(made.get(), got.borrow().len(), "nothing is made in advance");
+                    }
+                    Ok(())
+                };
+                cut.run(take(&mut items)).await?;
+                Ok(take(&mut items).await?)
+            },
+        )
+        .await
+        .unwrap();
+        assert_eq!(*got.borrow(), [0, 1, 2, 3]);
+    });
+}
+
+/// A change that was not reported is still one.
+#[test]
+fn r36_changes() {
+    sweep(1, async |cut| {
+        let (tx, mut rx) = sync::watch(0);
+        let seen = Cell::new(0);
+        local_nursery(async |n| -> Ended {
+            n.spawn(async move {
+                sleep(ms(1)).await?;
+                tx.set(7);
+                sleep(ms(1)).await
+            });
+            let watch = async |rx: &mut sync::WatchReceiver<u32>| -> Ended {
+                while seen.get() != 7 && rx.changed().await? {
+                    seen.set(*rx.get());
+                }
+                Ok(())
+            };
+            cut.run(watch(&mut rx)).await?;
+            watch(&mut rx).await
+        })
+        .await
+        .unwrap();
+        assert_eq!(seen.get(), 7);
     });
 }
 
