@@ -46,10 +46,12 @@ enum Stopped {
 async fn demand<T>(queue: &Queue<T>, place: &'static Location<'static>) -> Result<(), Stopped> {
     let mut waiter = pin!(queue.waiter());
     let waited = poll_fn(|cx| {
-        waiter.as_mut().poll(cx, Wait::new(Reason::Send).at(place), |state| match (state.demanded, state.producer) {
-            (_, Producer::Ended | Producer::Failed) => Turn::Ready(Err(Stopped::Closed)),
-            (true, Producer::Running) => Turn::Ready(Ok(())),
-            (false, Producer::Running) => Turn::Wait(PRODUCER, None),
+        waiter.as_mut().poll(cx, Wait::new(Reason::Custom("the next item to be asked for")).at(place), |state| {
+            match (state.demanded, state.producer) {
+                (_, Producer::Ended | Producer::Failed) => Turn::Ready(Err(Stopped::Closed)),
+                (true, Producer::Running) => Turn::Ready(Ok(())),
+                (false, Producer::Running) => Turn::Wait(PRODUCER, None),
+            }
         })
     })
     .await;
@@ -133,7 +135,7 @@ impl<T> Items<T> {
     pub(crate) async fn next_at(&mut self, place: &'static Location<'static>) -> Result<Option<T>, Cancelled> {
         let mut waiter = pin!(self.queue.waiter());
         let waited = poll_fn(|cx| {
-            waiter.as_mut().poll(cx, Wait::new(Reason::Receive).at(place), |state| {
+            waiter.as_mut().poll(cx, Wait::new(Reason::Custom("an item of a generator")).at(place), |state| {
                 if state.item.is_some() || state.producer != Producer::Running {
                     return Turn::Ready(());
                 }

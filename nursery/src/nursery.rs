@@ -176,7 +176,7 @@ impl<E, M> Nursery<'_, '_, E, M> {
     }
 
     /// Cancels everything in the nursery, body and children: each operation in it returns [`Cancelled`]. Returns at once; the
-    /// nursery ends when all have (R8).
+    /// nursery ends when all have (R8). Its [services](Nursery::service) are told when all others have ended.
     ///
     /// A body that returned a value keeps it: the nursery then ends with that (R66).
     #[track_caller]

@@ -706,6 +706,25 @@ proptest! {
 }
 
 #[test]
+fn the_task_tree_says_who_waits_for_whom() {
+    run_virtual(async || {
+        generator(
+            async |mut out| {
+                assert!(trefoil_runtime::tree().to_string().contains("waits for an item of a generator"));
+                Ok(out.send(1).await?)
+            },
+            async |mut items| {
+                items.next().await?;
+                assert!(trefoil_runtime::tree().to_string().contains("waits for the next item to be asked for"));
+                Ok::<_, Fault>(())
+            },
+        )
+        .await
+        .unwrap();
+    });
+}
+
+#[test]
 fn a_producer_may_wait_for_what_the_consumer_does() {
     run_virtual(async || {
         let handled = Event::new();

@@ -431,6 +431,36 @@ fn nested_races_and_races_of_nurseries() {
 }
 
 #[test]
+fn a_race_of_join_handles_ends_the_waits_and_not_the_children() {
+    run_virtual(async || {
+        let trace = Trace::new();
+        local_nursery(async |n| -> Result<(), Cancelled> {
+            let child = async |at, name| {
+                sleep(ms(at)).await?;
+                trace.note(name, "ends");
+                Ok(name)
+            };
+            let (slow, fast) = (n.spawn(child(9, "slow")), n.spawn(child(3, "fast")));
+            assert_eq!(race((slow, fast)).await?, "fast");
+            trace.note("race", "ends");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(trace.lines(), ["3 fast ends", "3 race ends", "9 slow ends"]);
+    });
+}
+
+#[test]
+fn outside_of_a_run() {
+    let text = panic_of(|| {
+        let mut future = Box::pin(race((async { Ok::<_, Cancelled>(1) }, async { Ok(2) })));
+        let _ = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    });
+    assert!(text.contains("outside of a run"), "{text}");
+}
+
+#[test]
 fn the_winner_may_be_in_a_scope_of_its_own() {
     run_virtual(async || {
         let timed = move_on_after(ms(5), after(50, Ok(1)));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use trefoil_nursery::{
     CancelAware, CancelScope, Cancelled, Event, Local, Nursery, channel, checkpoint, local_nursery, move_on_after,
-    nursery, shield, sleep, sleep_forever, yield_now,
+    nursery, shield, sleep, sleep_forever, until_soft_cancelled, yield_now,
 };
 use trefoil_runtime::metrics;
 use trefoil_tests::{OnDrop, Trace, cancel_at, drop_at, ms, run_real, run_virtual};
@@ -105,6 +105,53 @@ fn a_cancel_reaches_services_last() {
                 "cancelled outside: {outside}"
             );
         }
+    });
+}
+
+#[test]
+fn a_soft_cancel_does_not_reach_services() {
+    run_virtual(async || {
+        let trace = Trace::new();
+        let scope = CancelScope::new();
+        let ended = scope
+            .run(async {
+                local_nursery(async |n| -> Ended {
+                    n.service(async {
+                        let ended = until_soft_cancelled(sleep_forever()).await;
+                        trace.note("service", format!("{ended:?}"));
+                        Ok(())
+                    });
+                    n.spawn(async {
+                        let ended = until_soft_cancelled(sleep_forever()).await;
+                        sleep(ms(5)).await?;
+                        trace.note("child", format!("{ended:?}"));
+                        Ok(())
+                    });
+                    sleep(ms(1)).await?;
+                    scope.cancel_softly(ms(100));
+                    Ok(())
+                })
+                .await
+            })
+            .await;
+        assert_eq!(ended.unwrap(), Some(()));
+        assert_eq!(trace.lines(), ["6 child Ok(None)", "6 service Err(Cancelled)"]);
+    });
+}
+
+#[test]
+fn a_service_is_in_the_task_tree_at_the_place_of_its_start() {
+    run_virtual(async || {
+        local_nursery(async |n| -> Ended {
+            n.service(sleep_forever());
+            let line = line!() - 1;
+            checkpoint().await?;
+            let tree = trefoil_runtime::tree().to_string();
+            assert!(tree.contains(&format!("services.rs:{line}")) && tree.contains("shield"), "{tree}");
+            Ok(())
+        })
+        .await
+        .unwrap();
     });
 }
 
