@@ -370,6 +370,31 @@ fn a_service_that_stops_may_start_children_and_services() {
 }
 
 #[test]
+fn a_service_that_is_started_while_another_stops_is_told_when_that_has_ended() {
+    run_virtual(async || {
+        let trace = Trace::new();
+        local_nursery(async |n| -> Ended {
+            let trace = &trace;
+            n.service(serve(trace, "first", 1));
+            n.service(async move {
+                let ended = sleep_forever().await;
+                n.service(serve(trace, "late", 1));
+                shield(sleep(ms(5))).await?;
+                trace.note("second", "is done");
+                ended
+            });
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(
+            trace.lines(),
+            ["5 second is done", "5 late is told", "6 late is done", "6 first is told", "7 first is done"]
+        );
+    });
+}
+
+#[test]
 fn r63_into_a_cancelled_nursery_too() {
     run_virtual(async || {
         let trace = Trace::new();
