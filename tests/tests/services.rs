@@ -395,6 +395,46 @@ fn a_service_that_is_started_while_another_stops_is_told_when_that_has_ended() {
 }
 
 #[test]
+fn a_child_that_is_on_its_way_into_the_nursery_counts() {
+    run_virtual(async || {
+        let (trace, spawned) = (Trace::new(), Cell::new(false));
+        local_nursery(async |n| -> Ended {
+            let (trace, spawned) = (&trace, &spawned);
+            n.service(async move {
+                // From a nursery within, a spawn goes by way of the inbox.
+                let within = local_nursery(async |m| -> Ended {
+                    m.spawn(async move {
+                        for _ in 0..3 {
+                            checkpoint().await?;
+                        }
+                        spawned.set(true);
+                        n.spawn(async move {
+                            sleep(ms(5)).await?;
+                            trace.note("child", "ends");
+                            Ok(())
+                        });
+                        Ok(())
+                    });
+                    serve(trace, "service", 1).await
+                });
+                Ok(within.await?)
+            });
+            // It ends in the same turn, after that.
+            n.spawn(async move {
+                while !spawned.get() {
+                    checkpoint().await?;
+                }
+                Ok(())
+            });
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(trace.lines(), ["5 child ends", "5 service is told", "6 service is done"]);
+    });
+}
+
+#[test]
 fn r63_into_a_cancelled_nursery_too() {
     run_virtual(async || {
         let trace = Trace::new();
