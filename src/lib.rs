@@ -38,6 +38,7 @@
 //! - [`sleep`], [`checkpoint`], [`Event`], [`channel`]: what tasks wait for
 //! - [`task_local!`]: values that tasks inherit
 //! - the module [`net`]: TCP
+//! - [`run_handle`]: closures from other threads
 //! - [`tree`] and [`metrics`]: what a program is doing
 //! - [`test`] and the module [`testing`]: virtual time, schedules by seed, cancel sweeps
 //!
@@ -49,7 +50,9 @@
 
 pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
 pub use trefoil_nursery::*;
-pub use trefoil_runtime::{Metrics, Reason, ScopeView, TaskView, WaitView, metrics, tree};
+pub use trefoil_runtime::{
+    Coalesced, Metrics, Reason, RunFinished, RunHandle, ScopeView, TaskView, WaitView, metrics, run_handle, tree,
+};
 #[doc(inline)]
 pub use trefoil_testing as testing;
 

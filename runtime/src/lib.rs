@@ -11,6 +11,7 @@
 //! 6. `wait`: queues of waiting operations, from which primitives are made
 //! 7. `scoped`: a future that runs in a scope
 //! 8. `task_local`: values that tasks inherit
+//! 9. `run_handle`: closures from other threads
 //!
 //! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` (sleeping), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
@@ -30,6 +31,7 @@ mod placed;
 pub mod probe;
 mod quiet;
 mod ready;
+mod run_handle;
 mod schedule;
 mod scope;
 mod scoped;
@@ -53,6 +55,7 @@ pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use quiet::wait_all_tasks_blocked;
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox, discard};
+pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;
 pub use scope::{Cause, Kind, Scope, Source};
 pub use scoped::{Entry, Held, Scoped};
@@ -142,6 +145,7 @@ pub mod model {
     pub use crate::park::*;
     pub use crate::parker::*;
     pub use crate::ready::*;
+    pub use crate::run_handle::*;
     pub use crate::scope::*;
     pub use crate::tree::*;
     pub use crate::wait::*;

@@ -6,10 +6,11 @@ use crate::context::{self, Entered, Frame};
 use crate::driver::Driver;
 use crate::quiet::{Next, Quiet};
 use crate::ready::{Above, Payload, ReadyBox, discard};
+use crate::run_handle::Calls;
 use crate::schedule::{Order, Schedule};
-use crate::scope::{Kind, Scope};
+use crate::scope::{Kind, Scope, Source};
 use crate::tree::Tree;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
@@ -24,6 +25,8 @@ pub(crate) struct Worker {
     /// What is to be polled in another order than the ordinary one, for tests.
     pub schedule: Option<Schedule>,
     pub quiet: Quiet,
+    /// What other threads have it run; made with the first handle.
+    pub calls: OnceCell<Calls>,
     /// Which operation was the first to be told of a cancellation since somebody looked. For tests.
     pub told: Cell<Option<&'static Location<'static>>>,
 }
@@ -64,8 +67,13 @@ pub fn run<F: Future>(
     tree.clock.reset(options.virtual_time);
     tree.parker.attach(driver.unparker());
     tree.set_turn_time(tree.clock.now());
-    let worker =
-        Worker { driver, schedule: Schedule::new(options.order), quiet: Quiet::new(&options), told: Cell::new(None) };
+    let worker = Worker {
+        driver,
+        schedule: Schedule::new(options.order),
+        quiet: Quiet::new(&options),
+        calls: OnceCell::new(),
+        told: Cell::new(None),
+    };
     let root = pin!(Scope::new(Kind::Run, place));
     // SAFETY: pinned here, unlinked below, in `Run::drop`, before it goes away.
     drop(unsafe { root.link(tree, ptr::null(), ptr::null(), || tree.clock.now()) });
@@ -76,10 +84,18 @@ pub fn run<F: Future>(
         ready: ReadyBox::new(Above::Worker(tree), place),
         main: pin!(Some(main)),
         outcome: None,
+        failed: None,
         turn: 0,
         looked: Moment::At(0),
     };
     run.turns();
+    if let Some(payload) = run.failed.take() {
+        // It outranks what main came to (N9).
+        let output = run.outcome.replace(Err(payload));
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
+            discard(another);
+        }
+    }
     match run.outcome.take().expect("the loop ends when main has") {
         Ok(output) => {
             drop(run);
@@ -102,6 +118,8 @@ struct Run<'a, F: Future> {
     ready: ReadyBox,
     main: Pin<&'a mut Option<F>>,
     outcome: Option<Result<F::Output, Payload>>,
+    /// A call from outside panicked (R89).
+    failed: Option<Payload>,
     turn: u32,
     /// When the clock was read last.
     looked: Moment,
@@ -124,8 +142,9 @@ impl<F: Future> Run<'_, F> {
         let waker = Waker::from(std::sync::Arc::new(UnparkWorker(self.tree)));
         let mut cx = Context::from_waker(&waker);
         loop {
+            self.run_calls();
             self.run_ready(&mut cx);
-            if self.outcome.is_some() {
+            if self.outcome.is_some() || (self.failed.is_some() && self.ready.body_is_stuck()) {
                 return;
             }
             let slept = self.wait();
@@ -158,6 +177,32 @@ impl<F: Future> Run<'_, F> {
         }
     }
 
+    /// Runs what other threads want run (R88).
+    fn run_calls(&mut self) {
+        if let Some(calls) = self.worker.calls.get() {
+            let mut first = None;
+            calls.run(|payload| keep_first(&mut first, payload));
+            if let Some(payload) = first {
+                self.fail(payload);
+            }
+        }
+    }
+
+    /// A call panicked: the run is cancelled, as a nursery is by the panic of a child (N9), and ends with it when main has. A main that
+    /// waits for nothing known is dropped (N13).
+    #[cold]
+    fn fail(&mut self, payload: Payload) {
+        if self.failed.is_none() {
+            self.root.cancel(Source::Shutdown, self.root.place);
+            self.ready.schedule_all();
+        }
+        keep_first(&mut self.failed, payload);
+    }
+
+    fn has_work(&self) -> bool {
+        self.ready.has_work() || self.worker.calls.get().is_some_and(Calls::has_work)
+    }
+
     fn run_ready(&mut self, cx: &mut Context<'_>) {
         let (main, outcome) = (&mut self.main, &mut self.outcome);
         self.ready.run(&self.root, cx, |cx| {
@@ -176,7 +221,7 @@ impl<F: Future> Run<'_, F> {
     /// Looks at the driver, and sleeps in it if nothing can run. Whether it set out to sleep.
     fn wait(&mut self) -> bool {
         let driver = &*self.worker.driver;
-        if self.ready.has_work() {
+        if self.has_work() {
             check(driver, driver.poll());
             return false;
         }
@@ -184,8 +229,8 @@ impl<F: Future> Run<'_, F> {
         let alarm = locked.next_deadline();
         locked.set_alarm(alarm);
         drop(locked);
-        if let Some((next, after)) = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), || driver.in_flight())
-        {
+        let pending = || driver.in_flight() + self.worker.calls.get().map_or(0, Calls::handles);
+        if let Some((next, after)) = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), pending) {
             self.quiet(next, after, alarm);
         } else if self.tree.parker.prepare() {
             let timeout = (alarm != NEVER).then(|| Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now())));
@@ -214,7 +259,7 @@ impl<F: Future> Run<'_, F> {
             return;
         }
         loop {
-            if self.ready.has_work() {
+            if self.has_work() {
                 return;
             }
             let mut left = after.saturating_sub(begin.elapsed());
@@ -243,6 +288,14 @@ impl<F: Future> Run<'_, F> {
     }
 }
 
+/// Of several panics the first is resumed.
+fn keep_first(first: &mut Option<Payload>, payload: Payload) {
+    match first {
+        None => *first = Some(payload),
+        Some(_) => discard(payload),
+    }
+}
+
 #[cold]
 fn deadlock(time_stands_still: bool) -> ! {
     let why = if time_stands_still { "time is moved by hand, and nobody moves it" } else { "no deadline is set" };
@@ -263,13 +316,18 @@ impl<F: Future> Drop for Run<'_, F> {
         let main = catch_unwind(AssertUnwindSafe(|| self.main.set(None)));
         self.ready.set_body_done();
         self.ready.close(&self.root);
+        // What was accepted is run, and may use the driver (R89).
+        let mut call = None;
+        if let Some(calls) = self.worker.calls.get() {
+            calls.close(|payload| keep_first(&mut call, payload));
+        }
         // The driver is code of others, and so are the wakers of what is let go.
         let driver = catch_unwind(AssertUnwindSafe(|| self.worker.driver.shutdown()));
         let rest = catch_unwind(AssertUnwindSafe(|| {
             self.root.unlink();
         }));
         self.tree.give_back();
-        for payload in [main, driver, rest].into_iter().filter_map(Result::err) {
+        for payload in [main.err(), call, driver.err(), rest.err()].into_iter().flatten() {
             if !std::thread::panicking() {
                 resume_unwind(payload);
             }
