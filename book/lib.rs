@@ -18,6 +18,12 @@ pub mod cancellation {}
 #[doc = include_str!("src/deadlines.md")]
 pub mod deadlines {}
 
+#[doc = include_str!("src/channels.md")]
+pub mod channels {}
+
+#[doc = include_str!("src/locks.md")]
+pub mod locks {}
+
 #[doc = include_str!("src/task_locals.md")]
 pub mod task_locals {}
 
