@@ -38,3 +38,12 @@ pub mod testing {}
 
 #[doc = include_str!("src/how_it_works.md")]
 pub mod how_it_works {}
+
+#[doc = include_str!("src/from_elsewhere.md")]
+pub mod from_elsewhere {}
+
+#[doc = include_str!("src/glossary.md")]
+pub mod glossary {}
+
+#[doc = include_str!("src/rules.md")]
+pub mod rules {}
