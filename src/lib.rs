@@ -35,7 +35,7 @@
 //! - [`move_on_after`], [`fail_after`], [`shield`], [`CancelScope`]: deadlines and cancellation; [`until_soft_cancelled`]: to stop politely
 //! - [`race`], [`first_success`], [`join()`], [`until`]: several futures side by side; [`generator`]: items on demand
 //! - [`with_cleanup`], [`Nursery::service`]: what ends last
-//! - [`sleep`], [`checkpoint`], [`Event`], [`channel`]: what tasks wait for
+//! - [`sleep`], [`checkpoint`], [`Event`], [`channel()`], and the locks of the module [`sync`]: what tasks wait for
 //! - [`task_local!`]: values that tasks inherit
 //! - the module [`net`]: TCP
 //! - [`run_handle`]: closures from other threads

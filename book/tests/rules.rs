@@ -64,10 +64,10 @@ fn tests_in(source: &str) -> Vec<String> {
     for line in source.lines().map(str::trim) {
         if line.starts_with("#[test]") || line.starts_with("#[trefoil::test") {
             attributed = true;
-        } else if let Some(function) = line.trim_start_matches("async ").strip_prefix("fn ") {
-            if std::mem::take(&mut attributed) {
-                tests.push(function.split(['(', '<']).next().unwrap().into());
-            }
+        } else if let Some(function) = line.trim_start_matches("async ").strip_prefix("fn ")
+            && std::mem::take(&mut attributed)
+        {
+            tests.push(function.split(['(', '<']).next().unwrap().into());
         }
     }
     tests
