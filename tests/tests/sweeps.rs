@@ -2,12 +2,15 @@
 //! N1, N5, N6, N7. `every_await.rs` does the same on every driver; here each operation that need not wait is an await too, and
 //! `TREFOIL_SEED` gives other orders.
 
+use futures::{SinkExt, StreamExt};
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use trefoil_nursery::{
-    Cancelled, Event, Items, SendError, Started, channel, checkpoint, generator, local_nursery, race_with, sleep, sync,
-    with_cleanup,
+    CancelScope, Cancelled, Event, Items, SendError, Started, channel, checkpoint, first_success, generator, join,
+    local_nursery, nursery, race, race_with, shield, sleep, sleep_forever, soft_cancelled, sync, until,
+    until_soft_cancelled, with_cleanup,
 };
 use trefoil_testing::{Cut, cancel_sweep, drop_sweep};
 use trefoil_tests::ms;
@@ -521,4 +524,235 @@ fn clean_ups() {
         assert_eq!(done.load(relaxed), opened.load(relaxed));
     });
     assert!(points.len() > 6, "{points:#?}");
+}
+
+/// What can be lost or doubled.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn n7_races_and_joins() {
+    sweep(2, async |cut| {
+        let (alive, cleaned) = (AtomicUsize::new(0), Cell::new(0));
+        let (tx, rx) = channel(4);
+        for _ in 0..4 {
+            assert!(tx.try_send(Counted::new(&alive)).is_ok());
+        }
+        let slow = async |length| -> Result<Counted<'_>, io::Error> {
+            let slept = sleep(ms(length)).await;
+            if slept.is_err() {
+                // Losers clean up, and are awaited.
+                shield(sleep(ms(1))).await?;
+                cleaned.set(cleaned.get() + 1);
+            }
+            slept?;
+            Ok(rx.recv().await?.unwrap())
+        };
+        let mut kept = vec![];
+        let begun = cleaned.get();
+        let ended = cut
+            .run(async {
+                kept.push(race((slow(1), slow(5))).await?);
+                assert_eq!(cleaned.get(), begun + 1);
+                let mut losers = vec![];
+                let won = race_with([slow(1), slow(1)], |loser| losers.push(loser)).await?;
+                kept.push(won);
+                kept.append(&mut losers);
+                let both = join((slow(1), async { checkpoint().await.map_err(io::Error::from) })).await;
+                kept.push(both?.0);
+                first_success((async { Err(io::Error::other("down")) }, async {
+                    checkpoint().await.map_err(io::Error::from)
+                }))
+                .await?;
+                let enough = until([1, 2, 3].map(|n| async move { Ok::<_, io::Error>(sleep(ms(n)).await?) }), |done| {
+                    done.len() == 2
+                });
+                assert_eq!(enough.await?.len(), 2);
+                Ok::<_, io::Error>(())
+            })
+            .await;
+        // Nothing fails but the alternative that is down, where there was no time to try the other.
+        assert!(ended.is_ok() || ended.unwrap_err().to_string() == "down");
+        // Every item is with one of us, or dropped by the one that had it: none is in between.
+        let left = std::iter::from_fn(|| rx.try_recv().ok()).count();
+        assert_eq!(alive.load(Ordering::Relaxed), kept.len());
+        assert!(left + kept.len() <= 4);
+        drop(kept);
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn services_stop_last() {
+    let scenario = |cancels: bool| {
+        async move |cut: &Cut| {
+            let log = RefCell::new(vec![]);
+            let _ = cut
+                .run(async {
+                    local_nursery(async |n| -> Ended {
+                        for name in ["first", "second"] {
+                            let log = &log;
+                            n.service(async move {
+                                log.borrow_mut().push(format!("{name} up"));
+                                let slept = sleep_forever().await;
+                                shield(sleep(ms(1))).await?;
+                                log.borrow_mut().push(format!("{name} down"));
+                                slept
+                            });
+                        }
+                        checkpoint().await?;
+                        n.spawn(async {
+                            let slept = sleep(ms(2)).await;
+                            shield(sleep(ms(1))).await?;
+                            log.borrow_mut().push("child down".into());
+                            slept
+                        });
+                        sleep(ms(1)).await
+                    })
+                    .await
+                    .map_err(Cancelled::from)
+                })
+                .await
+                .unwrap();
+            let log = log.into_inner();
+            let at = |what: &str| log.iter().position(|line| line == what);
+            if cancels {
+                // Whatever came up went down, in the reverse order, after the child.
+                for name in ["first", "second"] {
+                    assert_eq!(at(&format!("{name} up")).is_some(), at(&format!("{name} down")).is_some(), "{log:?}");
+                }
+                if let (Some(first), Some(second)) = (at("first down"), at("second down")) {
+                    assert!(second < first && at("child down").is_none_or(|child| child < second), "{log:?}");
+                }
+            }
+        }
+    };
+    assert!(cancel_sweep(scenario(true)).last().unwrap().at >= 3);
+    assert!(drop_sweep(scenario(false)).last().unwrap().at >= 3);
+}
+
+#[test]
+fn r36_streams_and_sinks() {
+    sweep(2, async |cut| {
+        let alive = AtomicUsize::new(0);
+        let (tx, rx) = channel(1);
+        let (tx2, rx2) = channel(1);
+        local_nursery(async |n| -> Ended {
+            n.spawn(async {
+                for _ in 0..3 {
+                    tx.send(Counted::new(&alive)).await.map_err(|_| Cancelled::delivered())?;
+                }
+                drop(tx);
+                Ok(())
+            });
+            let mut here = vec![];
+            n.spawn(async {
+                // What comes out at the other end.
+                let mut stream = std::pin::pin!(rx2.stream());
+                let mut arrived = 0;
+                while let Some(item) = stream.next().await {
+                    drop(item?);
+                    arrived += 1;
+                }
+                assert!(arrived <= 3);
+                Ok(())
+            });
+            let forwarded = cut
+                .run(async {
+                    let mut sink = std::pin::pin!(tx2.clone().into_sink());
+                    let mut stream = std::pin::pin!(rx.stream());
+                    while let Some(item) = stream.next().await {
+                        sink.send(item.map_err(io::Error::from)?).await.map_err(io::Error::from)?;
+                    }
+                    sink.close().await.map_err(io::Error::from)
+                })
+                .await;
+            forwarded.unwrap();
+            drop(tx2);
+            while let Some(item) = rx.recv().await? {
+                here.push(item);
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn soft_cancels() {
+    sweep(2, async |cut| {
+        let (tx, rx) = channel(4);
+        let scope = CancelScope::new();
+        let mut taken = vec![];
+        nursery(async |n| -> Ended {
+            n.spawn(async {
+                for i in 0..4 {
+                    sleep(ms(1)).await?;
+                    tx.try_send(i).unwrap();
+                }
+                scope.cancel_softly(ms(100));
+                Ok(())
+            });
+            cut.run(scope.run(async {
+                while let Some(Some(item)) = until_soft_cancelled(rx.recv()).await? {
+                    taken.push(item);
+                    sleep(ms(1)).await?;
+                }
+                assert!(soft_cancelled());
+                Ok::<_, Cancelled>(())
+            }))
+            .await?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        taken.extend(std::iter::from_fn(|| rx.try_recv().ok()));
+        assert_eq!(taken, [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn n5_wait_for_an_event_in_a_nursery_in_a_nursery() {
+    sweep(1, async |cut| {
+        let (event, woken) = (Event::new(), Cell::new(0));
+        local_nursery(async |n| -> Ended {
+            n.spawn(async {
+                event.wait().await?;
+                woken.set(woken.get() + 1);
+                Ok(())
+            });
+            n.spawn(async {
+                sleep(ms(1)).await?;
+                event.set();
+                Ok(())
+            });
+            cut.run(async {
+                local_nursery(async |inner| -> Ended {
+                    inner.spawn(event.wait());
+                    event.wait().await
+                })
+                .await
+                .map_err(Cancelled::from)
+            })
+            .await?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(woken.get(), 1);
+    });
 }
