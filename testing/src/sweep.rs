@@ -33,7 +33,8 @@ pub struct Point {
     pub moment: Moment,
     /// What it waited for there. Empty where it had only given up its turn, and where it waited for something foreign.
     pub waits: Vec<Await>,
-    /// The operation that was the first to be told, where it was cancelled and noticed.
+    /// The operation that was the first to be told, where it was cancelled and noticed; for a dropped one, in the message of a failure, the
+    /// one that would have been.
     pub told: Option<&'static Location<'static>>,
 }
 
@@ -88,6 +89,11 @@ struct Seen {
 }
 
 impl Cut {
+    fn new(how: How, at: usize, moment: Moment) -> Self {
+        let (used, reached) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { how, at, moment, used, reached, seen: Mutex::default() }
+    }
+
     /// Runs the operation that is to be stopped, once in each scenario: `Ok(None)` if that stopped it.
     ///
     /// # Errors
@@ -256,17 +262,14 @@ fn sweep<T: Verdict>(
             if (at, moment) == (0, Moment::Asleep) {
                 continue;
             }
-            let (used, reached) = (AtomicBool::new(false), AtomicBool::new(false));
-            let cut = Cut { how, at, moment, used, reached, seen: Mutex::default() };
-            let ran = catch_unwind(AssertUnwindSafe(|| {
-                Builder::new().each_turn().run(async {
-                    pass(scenario(&cut).await);
-                    let left = metrics();
-                    let left = (left.tasks, left.scopes, left.waits, left.timers);
-                    assert_eq!(left, (0, 0, 0, 0), "left over (tasks, scopes, waits, timers)");
-                });
-            }));
-            if let Err(payload) = ran {
+            let cut = Cut::new(how, at, moment);
+            if let Err(payload) = attempt(&mut scenario, &cut) {
+                if how == How::Drop && cut.reached() && cut.seen().waits.is_empty() {
+                    // It had given up its turn, and only the operation itself knows where: a cancel in the same place has it told.
+                    let again = Cut::new(How::Cancel, at, moment);
+                    let _ = attempt(&mut scenario, &again);
+                    cut.seen().told = again.seen().told;
+                }
                 fail(how, place, &cut, payload);
             }
             assert!(cut.used.load(Relaxed), "the scenario at {place} never runs an operation with `Cut::run`");
@@ -280,6 +283,21 @@ fn sweep<T: Verdict>(
     panic!("the operation at {place} does not end within {MOST} awaits");
 }
 
+/// One run of a scenario.
+fn attempt<T: Verdict>(
+    scenario: &mut impl AsyncFnMut(&Cut) -> T,
+    cut: &Cut,
+) -> Result<(), Box<dyn std::any::Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| {
+        Builder::new().each_turn().run(async {
+            pass(scenario(cut).await);
+            let left = metrics();
+            let left = (left.tasks, left.scopes, left.waits, left.timers);
+            assert_eq!(left, (0, 0, 0, 0), "left over (tasks, scopes, waits, timers)");
+        });
+    }))
+}
+
 fn fail(how: How, place: &'static Location<'static>, cut: &Cut, payload: Box<dyn std::any::Any + Send>) -> ! {
     let text = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
         (Some(text), _) => text.as_str(),
@@ -288,7 +306,11 @@ fn fail(how: How, place: &'static Location<'static>, cut: &Cut, payload: Box<dyn
     };
     let done = match (cut.reached(), how) {
         (true, How::Cancel) => format!("when its operation was cancelled {}", cut.point()),
-        (true, How::Drop) => format!("when its operation was dropped {}", cut.point()),
+        (true, How::Drop) => {
+            let mut point = cut.point();
+            let next = point.told.take().map(|place| format!(", before the operation at {place}"));
+            format!("when its operation was dropped {point}{}", next.unwrap_or_default())
+        }
         (false, _) => "when its operation was not stopped at all".to_string(),
     };
     panic!("the scenario at {place} failed {done}:\n{text}")

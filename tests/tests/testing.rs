@@ -614,35 +614,40 @@ fn r38_no_checkpoints() {
 // ---- Sweeps --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn r36_a_sweep_finds_an_item_lost_at_a_turn_given_up() {
+fn r36_n5_a_sweep_finds_an_item_lost_at_a_turn_given_up() {
     let line = Cell::new(0);
-    let found = panic_of(|| {
-        cancel_sweep(async |cut| {
-            let (tx, rx) = channel(3);
-            let mut got = Vec::new();
-            for i in 0..3 {
-                tx.try_send(i).unwrap();
-            }
-            let ended = cut.run(async {
-                for _ in 0..3 {
-                    let item = rx.recv().await?.unwrap();
-                    if item == 1 {
-                        // Planted: a cancel here loses it.
-                        line.set(line!() + 1);
-                        checkpoint().await?;
-                    }
-                    got.push(item);
+    let scenario = async |cut: &trefoil_testing::Cut| {
+        let (tx, rx) = channel(3);
+        let got = RefCell::new(Vec::new());
+        for i in 0..3 {
+            tx.try_send(i).unwrap();
+        }
+        let ended = cut.run(async {
+            for _ in 0..3 {
+                let item = rx.recv().await?.unwrap();
+                if item == 1 {
+                    // Planted: who is stopped here loses it.
+                    line.set(line!() + 1);
+                    checkpoint().await?;
                 }
-                Ok::<_, Cancelled>(())
-            });
-            ended.await.unwrap();
-            got.extend(std::iter::from_fn(|| rx.try_recv().ok()));
-            assert_eq!(got, [0, 1, 2]);
+                got.borrow_mut().push(item);
+            }
+            Ok::<_, Cancelled>(())
         });
-    });
-    let place = format!("told at tests/tests/testing.rs:{}:", line.get());
-    assert!(found.contains("its operation was cancelled asleep in await 2"), "{found}");
-    assert!(found.contains(&place) && found.contains("[0, 2]"), "{found}");
+        ended.await.unwrap();
+        let mut got = got.into_inner();
+        got.extend(std::iter::from_fn(|| rx.try_recv().ok()));
+        assert_eq!(got, [0, 1, 2]);
+    };
+    let cancelled = panic_of(|| drop(cancel_sweep(scenario)));
+    let dropped = panic_of(|| drop(drop_sweep(scenario)));
+    let place = format!("at tests/tests/testing.rs:{}:", line.get());
+    for (found, what) in [
+        (cancelled, format!("was cancelled asleep in await 2, and told {place}")),
+        (dropped, format!("was dropped asleep in await 2, before the operation {place}")),
+    ] {
+        assert!(found.contains(&what) && found.contains("[0, 2]"), "{found}");
+    }
 }
 
 #[test]
