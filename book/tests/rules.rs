@@ -125,6 +125,11 @@ fn fits(pattern: &str, test: &str) -> bool {
     }
 }
 
+/// Tests as an item names them.
+fn line(tests: &[String]) -> String {
+    tests.iter().map(|test| format!("`{test}`")).collect::<Vec<_>>().join(", ")
+}
+
 fn faults(appendix: &str, tests: &Tests) -> Vec<String> {
     let mut faults = Vec::new();
     let items = items(appendix, &mut faults);
@@ -149,7 +154,7 @@ fn faults(appendix: &str, tests: &Tests) -> Vec<String> {
     }
     for (rule, of) in &named {
         if !items.contains_key(rule) {
-            faults.push(format!("{rule} is missing, and has tests: {}", of.join(", ")));
+            faults.push(format!("{rule} is missing, and has tests: {}", line(of)));
         }
     }
 
@@ -160,7 +165,10 @@ fn faults(appendix: &str, tests: &Tests) -> Vec<String> {
                 faults.push(format!("{rule} has no test, and no reason"))
             }
             (Said::None { .. }, Some(of)) => {
-                faults.push(format!("{rule} says that it has no test, and it has: {}", of.join(", ")));
+                faults.push(format!(
+                    "{rule} says that it has no test, and it has: say what holds now, and \"Tests: {}\"",
+                    line(of)
+                ));
             }
             (Said::None { .. }, None) => {}
             (Said::Tests(list), _) => {
@@ -177,7 +185,7 @@ fn faults(appendix: &str, tests: &Tests) -> Vec<String> {
                     own |= found.iter().any(|test| rules_of(test).contains(rule));
                 }
                 if let (false, Some(of)) = (own, named) {
-                    faults.push(format!("{rule} names none of its own tests: {}", of.join(", ")));
+                    faults.push(format!("{rule} names none of its own tests: {}", line(of)));
                 }
             }
         }
@@ -218,14 +226,14 @@ fn every_fault_of_an_appendix_is_found() {
         (
             "`cancel::r1_r2_a_cancel`",
             "`models/park::one_wins`",
-            "R2 names none of its own tests: cancel::r1_r2_a_cancel",
+            "R2 names none of its own tests: `cancel::r1_r2_a_cancel`",
         ),
         (
             "Test: `cancel::r1_r2_a_cancel`",
             "No test: there is none.",
-            "R2 says that it has no test, and it has: cancel::r1_r2_a_cancel",
+            "R2 says that it has no test, and it has: say what holds now, and \"Tests: `cancel::r1_r2_a_cancel`",
         ),
-        ("**N1.**", "**R5.**", "N1 is missing, and has tests: cancel::n1a_ends"),
+        ("**N1.**", "**R5.**", "N1 is missing, and has tests: `cancel::n1a_ends`"),
         ("**R3.**", "**R5.**", "R3 is missing"),
         ("**R3.**", "**R4.**", "R4 is there twice"),
         ("**R3.**", "**R3**", "an item that does not begin with its rule"),
