@@ -39,7 +39,7 @@
 //! - [`task_local!`]: values that tasks inherit
 //! - the module [`net`]: TCP
 //! - [`run_handle`]: closures from other threads
-//! - [`tree`] and [`metrics`]: what a program is doing
+//! - [`tree`] and [`metrics`]: what a program is doing; [`Instrument`]: what its tasks did
 //! - [`test`] and the module [`testing`]: virtual time, schedules by seed, cancel sweeps
 //!
 //! # The rules in five lines
@@ -51,7 +51,8 @@
 pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
 pub use trefoil_nursery::*;
 pub use trefoil_runtime::{
-    Coalesced, Metrics, Reason, RunFinished, RunHandle, ScopeView, TaskView, WaitView, metrics, run_handle, tree,
+    Coalesced, Instrument, InstrumentHandle, Metrics, Reason, RunFinished, RunHandle, ScopeView, TaskInfo, TaskView,
+    WaitView, add_instrument, metrics, run_handle, tree,
 };
 #[doc(inline)]
 pub use trefoil_testing as testing;

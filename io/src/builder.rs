@@ -5,7 +5,8 @@ use std::future::Future;
 use std::io;
 use std::panic::Location;
 use std::rc::Rc;
-use trefoil_runtime::Options;
+use std::sync::Arc;
+use trefoil_runtime::{Instrument, Instruments, Options};
 
 /// Runs a future to its end on the calling thread, with everything: tasks, scopes, timers, I/O.
 ///
@@ -65,6 +66,7 @@ pub enum RunError {
 pub struct Builder {
     settings: Settings,
     options: Options,
+    instruments: Instruments,
 }
 
 impl Builder {
@@ -88,6 +90,34 @@ impl Builder {
     /// Time stands still while anything can run, and then jumps to the next deadline: for tests.
     pub fn virtual_time(mut self, virtual_time: bool) -> Self {
         self.options.virtual_time = virtual_time;
+        self
+    }
+
+    /// Installs an instrument from the begin of the run: it sees the life of every task (R116).
+    ///
+    /// A clone of the builder has the same one. `trefoil::add_instrument` installs one in a run that is going on.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use trefoil_io::Builder;
+    /// use trefoil_runtime::{Instrument, TaskInfo};
+    ///
+    /// #[derive(Default)]
+    /// struct Polls(Mutex<u32>);
+    ///
+    /// impl Instrument for Polls {
+    ///     fn before_poll(&self, _: &TaskInfo) {
+    ///         *self.0.lock().unwrap() += 1;
+    ///     }
+    /// }
+    ///
+    /// let polls = Arc::new(Polls::default());
+    /// Builder::new().instrument(polls.clone()).run(async {});
+    /// assert_eq!(*polls.0.lock().unwrap(), 1);
+    /// ```
+    pub fn instrument(mut self, instrument: impl Instrument + Send + Sync + 'static) -> Self {
+        self.instruments.push(Arc::new(instrument));
         self
     }
 
@@ -131,6 +161,6 @@ impl Builder {
             return Err(RunError::Nested);
         }
         let reactor = Reactor::new(self.settings)?;
-        Ok(trefoil_runtime::run(Rc::new(reactor), self.options, place, main))
+        Ok(trefoil_runtime::run_instrumented(Rc::new(reactor), self.options, self.instruments, place, main))
     }
 }

@@ -12,6 +12,7 @@
 //! 7. `scoped`: a future that runs in a scope
 //! 8. `task_local`: values that tasks inherit
 //! 9. `run_handle`: closures from other threads
+//! 10. `instrument`: who sees the life of tasks
 //!
 //! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` (sleeping), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
@@ -24,6 +25,7 @@ mod driver;
 mod group;
 mod heap;
 mod inbox;
+mod instrument;
 mod park;
 mod parker;
 mod placed;
@@ -51,6 +53,7 @@ pub use clock::{NEVER, after, instant, nanos};
 pub use context::{BUDGET, STRIKES, locals_differ, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
 pub use driver::{Driver, ThreadDriver, Unpark};
 pub use group::ErrorGroup;
+pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
 pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use quiet::wait_all_tasks_blocked;
@@ -63,7 +66,7 @@ pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};
 pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
-pub use worker::{Options, in_run, run, with_driver};
+pub use worker::{Options, in_run, run, run_instrumented, with_driver};
 
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].
 pub fn now_nanos() -> u64 {

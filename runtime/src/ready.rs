@@ -33,6 +33,7 @@
 
 use crate::context::{self, Entered, Frame};
 use crate::inbox::{Inbox, Linked, Pushed};
+use crate::instrument::{self, Watch};
 use crate::park::{Park, Reason, Wait};
 use crate::schedule::Schedule;
 use crate::scope::Scope;
@@ -151,6 +152,12 @@ impl Header {
 
     pub(crate) fn is_body(&self) -> bool {
         ptr::eq(self.queue.cast(), self)
+    }
+
+    /// Whether it is one for those who look from outside: the body of a nursery is not, but a part of the task that polls it.
+    pub(crate) fn is_task(&self) -> bool {
+        // SAFETY: [QUEUE]: the task has references, so its queue is there.
+        !self.is_body() || matches!(unsafe { &(*self.queue).parent }, Above::Worker(_))
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -458,8 +465,14 @@ struct Owner {
     last_child: *const Header,
     /// A child that has ended had been told a cancellation (N13 b).
     told: bool,
-    closed: bool,
+    /// Why a push is not the ordinary one: `CLOSED`, `WATCHED`.
+    special: u8,
 }
+
+/// Nothing is queued any more.
+const CLOSED: u8 = 1;
+/// Instruments want to know.
+const WATCHED: u8 = 2;
 
 /// The tasks of a nursery (or of the worker), and the queue of those that can run. See the module.
 #[repr(C)]
@@ -523,7 +536,7 @@ impl ReadyBox {
                 first_child: ptr::null(),
                 last_child: ptr::null(),
                 told: false,
-                closed: false,
+                special: 0,
             }),
         }));
         // SAFETY: just allocated.
@@ -606,9 +619,12 @@ impl ReadyBox {
         let frame = context::frame_in(scope);
         let _entered = Entered::new(Frame { ready: this, ..frame });
         // SAFETY: [CURRENT] of the context module.
-        let schedule = unsafe { frame.worker.as_ref() }.and_then(|worker| worker.schedule.as_ref());
+        let worker = unsafe { frame.worker.as_ref() };
+        let schedule = worker.and_then(|worker| worker.schedule.as_ref());
+        let watch = worker.and_then(|worker| worker.watch.get()).filter(|watch| watch.is_active());
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
+            (*this).set_watched(watch.is_some());
             (*this).drain_inbox();
             let count = (*this).owner.with(|owner| (*owner).queued).min(SLICE);
             let budget = match schedule {
@@ -633,11 +649,18 @@ impl ReadyBox {
                 let _entered = Entered::new(Frame { task, ..context::frame() });
                 context::refill(budget);
                 (*task).begin_poll();
-                if ptr::eq(task, self.body()) {
-                    poll_body(&mut task_cx);
-                } else if ((*task).vtable.poll)(task, &mut task_cx) {
+                let is_body = ptr::eq(task, self.body());
+                let over = match watch {
+                    None if is_body => {
+                        poll_body(&mut task_cx);
+                        continue;
+                    }
+                    None => ((*task).vtable.poll)(task, &mut task_cx),
+                    Some(watch) => Self::poll_watched(watch, task, &mut task_cx, is_body.then_some(&mut poll_body)),
+                };
+                if over {
                     (*this).finish(Some(scope), task);
-                } else if scope.is_cancelled() && Header::is_stuck(task) {
+                } else if !is_body && scope.is_cancelled() && Header::is_stuck(task) {
                     (*this).cut(Some(scope), task);
                 }
             }
@@ -647,6 +670,30 @@ impl ReadyBox {
         if matches!(self.get().parent, Above::Task(_)) && self.has_work() {
             cx.waker().wake_by_ref();
         }
+    }
+
+    /// \[OWNER\]
+    #[cold]
+    unsafe fn poll_watched(
+        watch: &Watch,
+        task: *const Header,
+        cx: &mut Context<'_>,
+        body: Option<&mut impl FnMut(&mut Context<'_>)>,
+    ) -> bool {
+        // SAFETY: [REF]: the owner's, since it is not done.
+        watch.poll(unsafe { &*task }, || match body {
+            Some(poll_body) => {
+                poll_body(cx);
+                false
+            }
+            // SAFETY: the caller's word.
+            None => unsafe { ((*task).vtable.poll)(task, cx) },
+        })
+    }
+
+    /// Tells instruments of the body, which for the worker's queue is a task: the main future.
+    pub(crate) fn tell_of_body(&self, event: fn(&Watch, &Header)) {
+        instrument::tell(&self.get().body, event);
     }
 
     /// Schedules the body and every child: the scope was cancelled, and each must be polled once to be told (N13).
@@ -679,7 +726,7 @@ impl ReadyBox {
         // SAFETY: [OWNER].
         unsafe {
             (*this).drain_inbox();
-            (*this).owner.with_mut(|owner| (*owner).closed = true);
+            (*this).owner.with_mut(|owner| (*owner).special |= CLOSED);
             (*this).adopt((*this).inbox.close());
             while let Some(task) = (*this).pop_local() {
                 release(task);
@@ -700,7 +747,7 @@ impl ReadyBox {
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         // SAFETY: [OWNER].
-        self.get().owner.with(|owner| unsafe { (*owner).closed })
+        self.get().owner.with(|owner| unsafe { (*owner).special } & CLOSED != 0)
     }
 }
 
@@ -738,12 +785,20 @@ impl Ready {
     }
 
     unsafe fn push_local(&self, task: *const Header) {
-        // SAFETY: [OWNER], [LISTED].
-        let closed = self.owner.with_mut(|owner| unsafe {
-            let owner = &mut *owner;
-            if owner.closed {
-                return true;
+        // SAFETY: [OWNER], [LISTED], [REF].
+        unsafe {
+            let special = self.owner.with(|owner| (*owner).special);
+            if special != 0 && !self.push_special(special, task) {
+                return;
             }
+            self.enqueue(task);
+        }
+    }
+
+    unsafe fn enqueue(&self, task: *const Header) {
+        // SAFETY: [OWNER], [LISTED].
+        self.owner.with_mut(|owner| unsafe {
+            let owner = &mut *owner;
             (*task).link.store(ptr::null_mut(), Ordering::Relaxed);
             if owner.last.is_null() {
                 owner.first = task;
@@ -752,12 +807,29 @@ impl Ready {
             }
             owner.last = task;
             owner.queued += 1;
-            false
         });
-        if closed {
+    }
+
+    /// Whether the task is to be pushed.
+    #[cold]
+    unsafe fn push_special(&self, special: u8, task: *const Header) -> bool {
+        if special & CLOSED != 0 {
             // SAFETY: [REF]: the queue's, which does not want it.
-            unsafe { release(task) }
+            unsafe { release(task) };
+            return false;
         }
+        // User code runs here: the task is not in the queue yet, and nobody else may push it ([LISTED]).
+        // SAFETY: [REF].
+        instrument::tell(unsafe { &*task }, Watch::scheduled);
+        true
+    }
+
+    unsafe fn set_watched(&self, watched: bool) {
+        // SAFETY: [OWNER].
+        self.owner.with_mut(|owner| unsafe {
+            let others = (*owner).special & !WATCHED;
+            (*owner).special = others | if watched { WATCHED } else { 0 };
+        });
     }
 
     unsafe fn pop_local(&self) -> Option<*const Header> {
@@ -785,7 +857,7 @@ impl Ready {
             let mut all: Vec<_> = std::iter::from_fn(|| self.pop_local()).collect();
             schedule.arrange(&mut all[..count]);
             for task in all {
-                self.push_local(task);
+                self.enqueue(task);
             }
         }
     }
@@ -824,6 +896,17 @@ impl Ready {
             owner.last_child = child;
             self.live.store(self.live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         });
+        // SAFETY: [OWNER], [REF].
+        unsafe { self.tell_if_watched(child, Watch::spawned) };
+    }
+
+    unsafe fn tell_if_watched(&self, task: *const Header, event: fn(&Watch, &Header)) {
+        // SAFETY: [OWNER], [REF].
+        unsafe {
+            if self.owner.with(|owner| (*owner).special) & WATCHED != 0 {
+                instrument::tell(&*task, event);
+            }
+        }
     }
 
     /// Transition 3: the future is gone. Tells the join handle, and gives up the owner's reference.
@@ -847,6 +930,7 @@ impl Ready {
                 owner.told |= (*child).strikes.get() > 0;
                 self.live.store(self.live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
             });
+            self.tell_if_watched(child, Watch::exited);
             // Release: the value, for the join handle.
             let before = (*child).state.fetch_or(DONE, Ordering::AcqRel);
             if before & JOIN == 0 {
@@ -929,7 +1013,7 @@ impl Ready {
         // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so.
         unsafe {
             if ptr::eq(context::frame().ready, ready) {
-                if !(*ready).owner.with(|owner| (*owner).closed) {
+                if (*ready).owner.with(|owner| (*owner).special) & CLOSED == 0 {
                     (*ready).add_child(task);
                     (*ready).push_local(task);
                     return RawJoin::new(task);

@@ -4,6 +4,7 @@
 use crate::clock::{self, A_WHILE, Moment, NEVER};
 use crate::context::{self, Entered, Frame};
 use crate::driver::Driver;
+use crate::instrument::{Instruments, Watch};
 use crate::quiet::{Next, Quiet};
 use crate::ready::{Above, Payload, ReadyBox, discard};
 use crate::run_handle::Calls;
@@ -27,6 +28,8 @@ pub(crate) struct Worker {
     pub quiet: Quiet,
     /// What other threads have it run; made with the first handle.
     pub calls: OnceCell<Calls>,
+    /// The instruments; made with the first.
+    pub watch: OnceCell<Watch>,
     /// Which operation was the first to be told of a cancellation since somebody looked. For tests.
     pub told: Cell<Option<&'static Location<'static>>>,
 }
@@ -59,6 +62,20 @@ pub fn run<F: Future>(
     place: &'static Location<'static>,
     main: F,
 ) -> F::Output {
+    run_instrumented(driver, options, Instruments::default(), place, main)
+}
+
+/// The same, with instruments from the begin.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_instrumented<F: Future>(
+    driver: Rc<dyn Driver>,
+    options: Options,
+    instruments: Instruments,
+    place: &'static Location<'static>,
+    main: F,
+) -> F::Output {
     assert!(
         context::frame().tree.is_none(),
         "a run was started inside of a run, on the same thread: await the future instead, or start the run on a thread of its own"
@@ -72,6 +89,7 @@ pub fn run<F: Future>(
         schedule: Schedule::new(options.order),
         quiet: Quiet::new(&options),
         calls: OnceCell::new(),
+        watch: Watch::new(instruments).map_or_else(OnceCell::new, OnceCell::from),
         told: Cell::new(None),
     };
     let root = pin!(Scope::new(Kind::Run, place));
@@ -141,6 +159,8 @@ impl<F: Future> Run<'_, F> {
         let _entered = Entered::new(self.frame());
         let waker = Waker::from(std::sync::Arc::new(UnparkWorker(self.tree)));
         let mut cx = Context::from_waker(&waker);
+        self.ready.tell_of_body(Watch::spawned);
+        self.ready.tell_of_body(Watch::scheduled);
         loop {
             self.run_calls();
             self.run_ready(&mut cx);
@@ -315,6 +335,7 @@ impl<F: Future> Drop for Run<'_, F> {
         let _entered = Entered::new(self.frame());
         let main = catch_unwind(AssertUnwindSafe(|| self.main.set(None)));
         self.ready.set_body_done();
+        self.ready.tell_of_body(Watch::exited);
         self.ready.close(&self.root);
         // What was accepted is run, and may use the driver (R89).
         let mut call = None;
