@@ -1,4 +1,4 @@
-//! Semaphore, mutex, read-write lock, condition and barrier (`nursery/src/sync/`), with tasks on several threads: no permit is lost and none is made
+//! Semaphore, limiter, mutex, read-write lock, condition and barrier (`nursery/src/sync/`), with tasks on several threads: no permit is lost and none is made
 //! up, nobody is in a lock who should not be, and a notification is passed on (R76, R77, R82, N1, N5).
 //!
 //! A cancel comes under the lock of its tree and not of the queue: whoever serves a queue may find the waiter at its head gone by the time
@@ -9,7 +9,7 @@
 use std::task::Poll;
 
 use trefoil_model_checks::{Run, Task, model};
-use trefoil_nursery::sync::{Barrier, Condition, Mutex, RwLock, Semaphore};
+use trefoil_nursery::sync::{Barrier, CapacityLimiter, Condition, Mutex, RwLock, Semaphore};
 use trefoil_runtime::sync::UnsafeCell;
 
 /// A value that loom watches: it fails the model where two are at it that must not be.
@@ -383,4 +383,51 @@ fn the_last_comes_and_the_first_is_cancelled() {
         late.end();
         passed
     });
+}
+
+// ---- Limiter -------------------------------------------------------------------------------------------------------
+
+/// R77, R81. Seen: who has the token, and whether the poll in the race was the last.
+#[test]
+fn r81_give_back_and_cancel_and_poll() {
+    let expected = [("borrowed", false), ("borrowed", true), ("cancelled", false), ("cancelled", true)];
+    model("limiter: give back ‖ cancel ‖ poll").three().bound(2).check(expected, |order| {
+        let run = Run::new();
+        let limiter = CapacityLimiter::new(1);
+        let held = limiter.try_acquire().unwrap();
+        let task = Task::waiting(&run, limiter.acquire());
+        let (_, _, polled) = order.race3(|| drop(held), || task.cancel(), || task.poll());
+        let at_once = polled.is_ready();
+        let got = task.end_of(polled);
+        assert_eq!(limiter.statistics().borrowed, usize::from(got.is_ok()));
+        let how = if got.is_ok() { "borrowed" } else { "cancelled" };
+        drop(got);
+        assert_eq!(limiter.statistics().borrowed, 0);
+        task.end();
+        (how, at_once)
+    });
+}
+
+/// R81: it grows by one while one comes back and another begins to wait, behind one that waits. All of them get theirs. Seen: whether the one
+/// that begins had to wait.
+#[test]
+fn r81_grow_and_give_back_and_begin_to_wait() {
+    model("limiter: grow ‖ give back ‖ acquire, beside one that waits").three().bound(2).check(
+        [false, true],
+        |order| {
+            let runs = (Run::new(), Run::new());
+            let limiter = CapacityLimiter::new(1);
+            let held = limiter.try_acquire().unwrap();
+            let (waits, begins) = (Task::waiting(&runs.0, limiter.acquire()), Task::new(&runs.1, limiter.acquire()));
+            let (_, _, polled) = order.race3(|| limiter.set_total(2), || drop(held), || begins.poll());
+            let waited = polled.is_pending();
+            let (first, second) = (waits.end_of(Poll::Pending).unwrap(), begins.end_of(polled).unwrap());
+            assert_eq!(limiter.statistics().borrowed, 2);
+            drop((first, second));
+            assert_eq!(limiter.statistics().borrowed, 0);
+            waits.end();
+            begins.end();
+            waited
+        },
+    );
 }

@@ -1,4 +1,4 @@
-//! What happens once (`nursery/src/event.rs`, `nursery/src/sync/oneshot.rs`), between threads: all who wait hear of it, a value is received or
+//! What happens once, and what changes (`nursery/src/event.rs`, `nursery/src/sync/{oneshot,watch}.rs`), between threads: all who wait hear of it, a value is received or
 //! comes back, and a cancel takes nothing away (R18, R75).
 
 #![cfg(trefoil_loom)]
@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use trefoil_model_checks::{Drops, Run, Task, model};
 use trefoil_nursery::Event;
-use trefoil_nursery::sync::oneshot;
+use trefoil_nursery::sync::{oneshot, watch};
 
 // ---- Event ---------------------------------------------------------------------------------------------------------
 
@@ -136,5 +136,80 @@ fn r36_send_and_cancel_and_poll() {
         assert!(drops.all() && receiver.try_recv().is_none());
         receives.end();
         (how, at_once)
+    });
+}
+
+// ---- Watched value -------------------------------------------------------------------------------------------------
+
+/// Seen: whether who watches had to wait, and what it saw; who waited looks when both were set.
+#[test]
+fn set_twice_and_look() {
+    let expected = [(false, 1), (false, 2), (true, 2)];
+    model("watch: set, set ‖ changed").check(expected, |order| {
+        let run = Run::new();
+        let (sender, mut receiver) = watch(0);
+        let watches = Task::new(&run, async {
+            let changed = receiver.changed().await;
+            (changed, *receiver.get(), receiver)
+        });
+        let (_, polled) = order.race2(
+            || {
+                sender.set(1);
+                sender.set(2);
+            },
+            || watches.poll(),
+        );
+        let waited = polled.is_pending();
+        let (changed, saw, mut receiver) = watches.end_of(polled);
+        assert_eq!(changed, Ok(true));
+        // What came after the look is told by the next wait, or was seen already.
+        let next = Task::new(&run, async { (receiver.changed().await, *receiver.get()) });
+        drop(sender);
+        let (changed, last) = next.end_of(next.poll());
+        assert!(changed.is_ok() && last == 2);
+        watches.end();
+        next.end();
+        (waited, saw)
+    });
+}
+
+/// R36, N5: a change that came to a wait that is cancelled is told by the next one. Seen: whether it was cancelled, and whether the poll in the
+/// race was the last.
+#[test]
+fn r36_set_and_cancel_a_watcher_that_is_polled() {
+    let expected = [("told", false), ("told", true), ("cancelled", false), ("cancelled", true)];
+    model("watch: set ‖ cancel ‖ poll").three().bound(2).check(expected, |order| {
+        let runs = (Run::new(), Run::new());
+        let (sender, mut receiver) = watch(0);
+        let watches = Task::waiting(&runs.0, async move { (receiver.changed().await, receiver) });
+        let (_, _, polled) = order.race3(|| sender.set(1), || watches.cancel(), || watches.poll());
+        let at_once = polled.is_ready();
+        let (changed, mut receiver) = watches.end_of(polled);
+        let how = if changed == Ok(true) { "told" } else { "cancelled" };
+        let next = Task::new(&runs.1, async { (receiver.changed().await, *receiver.get()) });
+        drop(sender);
+        assert_eq!(next.end_of(next.poll()), (Ok(how == "cancelled"), 1));
+        watches.end();
+        next.end();
+        (how, at_once)
+    });
+}
+
+/// Two change it at once: neither change is lost. Seen: how often the changes were made.
+#[test]
+fn update_and_update() {
+    model("watch: update ‖ update").check([2, 3], |order| {
+        let _run = Run::new();
+        let (sender, receiver) = watch(0);
+        let tries = std::sync::atomic::AtomicUsize::new(0);
+        let add = |n: u32| {
+            sender.update(|value| {
+                tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                value + n
+            });
+        };
+        order.race2(|| add(1), || add(2));
+        assert_eq!(*receiver.get(), 3);
+        tries.into_inner()
     });
 }

@@ -755,7 +755,7 @@ fn watch_shows_the_latest_value_and_loses_no_change() {
         let (tx, mut rx) = watch(0);
         assert_eq!(*rx.get(), 0);
         tx.set(1);
-        tx.update(|value| *value += 1);
+        tx.update(|value| value + 1);
         // Two changes are one.
         assert_eq!(rx.changed().await, Ok(true));
         assert_eq!(*rx.get(), 2);
@@ -889,5 +889,39 @@ fn locks_between_threads() {
             thread.join().unwrap();
         }
         assert_eq!((*total.lock().await.unwrap(), permits.available()), (60, 2));
+    });
+}
+
+#[test]
+fn a_look_at_a_watched_value_keeps_nobody_from_setting_another() {
+    /// Looks at the value that comes after it.
+    struct Looks(Option<trefoil_nursery::sync::WatchReceiver<Option<Looks>>>, u32);
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            if let Some(receiver) = &self.0 {
+                assert!(receiver.get().as_ref().is_none_or(|next| next.1 > self.1));
+            }
+        }
+    }
+    run_virtual(async || {
+        let (tx, mut rx) = watch(None);
+        tx.set(Some(Looks(Some(rx.clone()), 1)));
+        let look = rx.get();
+        // On the same thread, with the look still there.
+        tx.set(Some(Looks(Some(rx.clone()), 2)));
+        assert_eq!((look.as_ref().unwrap().1, rx.get().as_ref().unwrap().1), (1, 2));
+        drop(look);
+        assert_eq!(rx.changed().await, Ok(true));
+        tx.set(None);
+        // A change that sets another in the middle of it is made again, with that.
+        let (tx, rx) = watch(1);
+        let mut first = true;
+        tx.update(|value| {
+            if std::mem::take(&mut first) {
+                tx.set(10);
+            }
+            value + 1
+        });
+        assert_eq!(*rx.get(), 11);
     });
 }

@@ -3,19 +3,18 @@
 use std::fmt;
 use std::ops::Deref;
 use std::pin::pin;
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::task::{Poll, ready};
-use trefoil_runtime::{Cancelled, Handed, Reason, Turn, Wait, WaitQueue};
+use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, WaitQueue};
 
-struct State {
+struct State<T> {
+    /// Counted, so that a look at it holds no lock: neither a look that lasts nor a destructor keeps anybody from anything.
+    value: Arc<T>,
     version: u64,
     sender: bool,
 }
 
-struct Shared<T> {
-    value: RwLock<T>,
-    queue: WaitQueue<State, (), 1>,
-}
+type Shared<T> = Arc<WaitQueue<State<T>, (), 1>>;
 
 /// A value that one side sets and the other watches. Receivers see the latest value, not every one.
 ///
@@ -40,78 +39,94 @@ struct Shared<T> {
 /// # });
 /// ```
 pub fn watch<T>(value: T) -> (WatchSender<T>, WatchReceiver<T>) {
-    let queue = WaitQueue::new(State { version: 0, sender: true });
-    let shared = Arc::new(Shared { value: RwLock::new(value), queue });
+    let shared = Arc::new(WaitQueue::new(State { value: Arc::new(value), version: 0, sender: true }));
     (WatchSender { shared: shared.clone() }, WatchReceiver { shared, seen: 0 })
 }
 
 /// The side of a [`watch`] that sets the value.
 pub struct WatchSender<T> {
-    shared: Arc<Shared<T>>,
+    shared: Shared<T>,
 }
 
 /// The side of a [`watch`] that watches. Clone it for more.
 pub struct WatchReceiver<T> {
-    shared: Arc<Shared<T>>,
+    shared: Shared<T>,
     seen: u64,
 }
 
-/// A look at the value. Short: while it exists, the value cannot be set.
-pub struct WatchRef<'a, T>(RwLockReadGuard<'a, T>);
+/// The value as it was when it was looked at. It may be kept: it is not in the way of who sets another.
+pub struct WatchRef<T>(Arc<T>);
 
-impl<T> Deref for WatchRef<'_, T> {
+impl<T> Deref for WatchRef<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.0
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for WatchRef<'_, T> {
+impl<T: fmt::Debug> fmt::Debug for WatchRef<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl<T> Shared<T> {
-    fn get(&self) -> WatchRef<'_, T> {
-        WatchRef(self.value.read().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
+fn get<T>(shared: &Shared<T>) -> WatchRef<T> {
+    WatchRef(shared.lock().value.clone())
+}
 
-    fn announce(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.queue.lock();
-        change(&mut state);
-        while state.hand(0, None).is_ok() {}
-    }
+fn announce<T>(state: &mut Guard<'_, State<T>, (), 1>) {
+    while state.hand(0, None).is_ok() {}
 }
 
 impl<T> WatchSender<T> {
     /// Sets the value, and wakes who watches.
     pub fn set(&self, value: T) {
-        self.update(|current| *current = value);
+        let mut value = Arc::new(value);
+        let mut state = self.shared.lock();
+        std::mem::swap(&mut state.value, &mut value);
+        state.version += 1;
+        announce(&mut state);
+        drop(state);
+        // The one before goes here, outside of the lock.
+        drop(value);
     }
 
-    /// Changes the value in place, and wakes who watches.
-    pub fn update(&self, change: impl FnOnce(&mut T)) {
-        change(&mut self.shared.value.write().unwrap_or_else(std::sync::PoisonError::into_inner));
-        self.shared.announce(|state| state.version += 1);
+    /// Makes a new value of the one before, and wakes who watches. If another one is set meanwhile, `change` is called again, with that.
+    pub fn update(&self, mut change: impl FnMut(&T) -> T) {
+        loop {
+            let (before, version) = {
+                let state = self.shared.lock();
+                (state.value.clone(), state.version)
+            };
+            let mut value = Arc::new(change(&before));
+            let mut state = self.shared.lock();
+            if state.version == version {
+                std::mem::swap(&mut state.value, &mut value);
+                state.version += 1;
+                announce(&mut state);
+                return drop(state);
+            }
+        }
     }
 
-    /// The value.
-    pub fn get(&self) -> WatchRef<'_, T> {
-        self.shared.get()
+    /// The value as it is now.
+    pub fn get(&self) -> WatchRef<T> {
+        get(&self.shared)
     }
 }
 
 impl<T> Drop for WatchSender<T> {
     fn drop(&mut self) {
-        self.shared.announce(|state| state.sender = false);
+        let mut state = self.shared.lock();
+        state.sender = false;
+        announce(&mut state);
     }
 }
 
 impl<T> WatchReceiver<T> {
     /// The value as it is now.
-    pub fn get(&self) -> WatchRef<'_, T> {
-        self.shared.get()
+    pub fn get(&self) -> WatchRef<T> {
+        get(&self.shared)
     }
 
     /// Waits until the value was set since this receiver last waited. False when the sender is gone and there is nothing new.
@@ -125,7 +140,7 @@ impl<T> WatchReceiver<T> {
     pub fn changed(&mut self) -> impl Future<Output = Result<bool, Cancelled>> + use<'_, T> {
         let wait = Wait::new(Reason::Receive);
         async move {
-            let (queue, seen) = (&self.shared.queue, &mut self.seen);
+            let (queue, seen) = (&*self.shared, &mut self.seen);
             let mut waiter = pin!(queue.waiter());
             std::future::poll_fn(|cx| {
                 let polled = waiter.as_mut().poll(cx, wait, |state| {
