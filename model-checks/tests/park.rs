@@ -237,6 +237,47 @@ fn cancel_and_end_or_drop() {
     }
 }
 
+/// A wait that was moved out of its scope is given up, or just dropped, while the scope is left by another thread, which lets go of it.
+/// Seen: nothing but that it goes away whole.
+#[test]
+fn leave_and_end_or_drop() {
+    for end in [true, false] {
+        let name = if end { "park: leave the scope ‖ end" } else { "park: leave the scope ‖ drop" };
+        model(name).check([()], move |order| {
+            let mut op = Operation::new(wait());
+            let old = std::mem::replace(&mut op.scope, Box::pin(Scope::new(Kind::Scope, Location::caller())));
+            order.race2(
+                || unlink(&old),
+                || {
+                    let park = op.park.borrow_mut().take().unwrap();
+                    if end {
+                        // SAFETY: [OWNER].
+                        assert!(!unsafe { park.end() });
+                    }
+                    drop(park);
+                },
+            );
+            op.end();
+        });
+    }
+}
+
+/// The same, polled in another scope instead: it belongs to that one, and is not lost. Seen: nothing more.
+#[test]
+fn leave_and_adopt() {
+    model("park: leave the scope ‖ poll in another").check([()], |order| {
+        let mut op = Operation::new(wait());
+        let old = std::mem::replace(&mut op.scope, Box::pin(Scope::new(Kind::Scope, Location::caller())));
+        // SAFETY: it is pinned, and unlinked in `end`.
+        unsafe { link(&op.scope, op.run.tree, None) };
+        let (_, polled) = order.race2(|| unlink(&old), || op.second.poll(|cx| op.poll(cx)));
+        assert!(polled.is_pending());
+        op.cancel();
+        assert!(op.settle().is_err());
+        op.end();
+    });
+}
+
 /// Given up while it is completed and cancelled. Seen: whether it had been completed.
 #[test]
 fn complete_and_cancel_and_end() {

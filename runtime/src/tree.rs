@@ -473,16 +473,17 @@ impl Locked<'_> {
     fn let_go(&mut self, top: &Scope) {
         let mut node: *const Scope = top;
         loop {
-            // SAFETY: [LOCKED]; what is unlinked goes away no earlier than it can take the lock.
+            // SAFETY: [LOCKED]; a scope that is unlinked goes away no earlier than it can take the lock.
             unsafe {
                 loop {
                     let park = (*node).links.with(|links| (*links).first_park);
                     if park.is_null() {
                         break;
                     }
-                    self.unlink_park(&*park);
+                    // In this order: unlinking is the last that is done with a park, whose owner frees it without the lock then.
                     let waker = (*park).nudge();
                     self.wakers.push(waker);
+                    self.unlink_park(&*park);
                 }
                 let child = (*node).links.with(|links| (*links).first_child);
                 if !child.is_null() {
