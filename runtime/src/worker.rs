@@ -261,8 +261,8 @@ impl<F: Future> Run<'_, F> {
         true
     }
 
-    /// Lets real time pass in which nothing can run, and then does what comes next. Returns early if something can run, or a real
-    /// deadline is due.
+    /// Lets real time pass in which nothing can run, and then does what comes next. Returns early if something can run, a real deadline
+    /// is due, or the next deadline is another one.
     #[cold]
     fn quiet(&mut self, next: Next, after: Duration, alarm: u64) {
         let driver = &*self.worker.driver;
@@ -279,7 +279,8 @@ impl<F: Future> Run<'_, F> {
             return;
         }
         loop {
-            if self.has_work() {
+            // Or another thread has set an earlier deadline.
+            if self.has_work() || self.tree.next_look() < alarm {
                 return;
             }
             let mut left = after.saturating_sub(begin.elapsed());
@@ -299,6 +300,10 @@ impl<F: Future> Run<'_, F> {
             let parked = driver.park(Some(left));
             self.tree.parker.awake();
             check(driver, parked);
+        }
+        // Another thread may have moved the deadline that this was about, or taken it away.
+        if self.tree.lock().next_deadline() != alarm {
+            return;
         }
         match next {
             Next::Watchers(cushion) => self.worker.quiet.release(cushion),

@@ -306,6 +306,25 @@ fn n10_a_thread_may_still_come() {
     });
 }
 
+/// R48: whatever the run waits for just then.
+#[test]
+fn n10_no_deadlock_where_another_thread_sets_a_deadline_meanwhile() {
+    for virtual_time in [true, false] {
+        let options = Options { virtual_time, deadlock_after: Some(ms(10_000)), ..Options::default() };
+        let driver = Rc::new(ThreadDriver::new());
+        trefoil_runtime::run(driver, options, std::panic::Location::caller(), async {
+            let scope = CancelScope::new();
+            let (remote, at) = (scope.clone(), now() + ms(100));
+            let thread = std::thread::spawn(move || {
+                std::thread::sleep(ms(50));
+                remote.set_deadline(Some(at));
+            });
+            assert_eq!(scope.run(sleep_forever()).await, Ok(None));
+            thread.join().unwrap();
+        });
+    }
+}
+
 #[test]
 fn n10_time_that_nobody_moves_is_a_deadlock() {
     let report = panic_of(|| at_once().autojump(None).run(async { sleep(HOUR).await.unwrap() }));
