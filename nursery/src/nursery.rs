@@ -575,6 +575,10 @@ where
             return Poll::Pending;
         }
         assert!(!this.done, "a nursery was polled after it had ended");
+        if !this.entry.is_linked() {
+            // R56: a nursery whose body does not wait is a schedule point, too (N11). Given up before it begins, as for operations.
+            ready!(runtime::poll_budget(cx));
+        }
         this.entry.enter(cx);
         // SAFETY: the state is in a box that lives as long as this future.
         let state = unsafe { &*this.state.0.as_ptr() };

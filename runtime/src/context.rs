@@ -194,6 +194,12 @@ pub(crate) fn refill(budget: u32) {
     SLOTS.with(|s| s.budget.set(budget));
 }
 
+/// What the current task has left: to be given back to it when tasks inside of it were polled.
+#[inline]
+pub(crate) fn budget() -> u32 {
+    SLOTS.with(|s| s.budget.get())
+}
+
 /// Spends one unit of the task's budget for an operation that need not wait: pending, with the task woken again, when none
 /// is left (N11).
 #[inline]

@@ -618,6 +618,8 @@ impl ReadyBox {
         // Not `scope` as it is: one that nobody has entered would not be taken out of what is linked below it before it goes away.
         let frame = context::frame_in(scope);
         let _entered = Entered::new(Frame { ready: this, ..frame });
+        // Of the task around. Were it refilled by those in here, a loop of nurseries that end at once would never give up the turn (N11).
+        let budget_around = context::budget();
         // SAFETY: [CURRENT] of the context module.
         let worker = unsafe { frame.worker.as_ref() };
         let schedule = worker.and_then(|worker| worker.schedule.as_ref());
@@ -666,6 +668,7 @@ impl ReadyBox {
             }
         }
         drop(_entered);
+        context::refill(budget_around);
         // The worker looks by itself.
         if matches!(self.get().parent, Above::Task(_)) && self.has_work() {
             cx.waker().wake_by_ref();

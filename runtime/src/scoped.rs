@@ -351,8 +351,18 @@ pub struct Scoped<F> {
     /// `None` until it is needed.
     entry: Option<Entry<Held>>,
     plan: Plan,
-    /// It has ended, and does not say so: the task around it has swallowed too many cancellations (N13 b).
-    mute: bool,
+    after: After,
+}
+
+/// What is left to do after the body has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// Nothing.
+    Nothing,
+    /// To give up the turn: the cancellation was absorbed, and the task has no budget left (N11).
+    Turn,
+    /// To say nothing: the task around it has swallowed too many cancellations (N13 b).
+    Mute,
 }
 
 impl<F> std::fmt::Debug for Scoped<F> {
@@ -369,13 +379,13 @@ impl<F> Scoped<F> {
     pub fn shared(scope: Arc<Scope>, body: F) -> Self {
         let plan = Plan { kind: scope.kind, place: scope.place, after: Duration::MAX };
         // SAFETY: the scope is in an `Arc`.
-        Self { body: Some(body), entry: Some(unsafe { Entry::new(Held::Shared(scope)) }), plan, mute: false }
+        Self { body: Some(body), entry: Some(unsafe { Entry::new(Held::Shared(scope)) }), plan, after: After::Nothing }
     }
 
     /// A body that will run in a scope of its own, with a deadline relative to its first poll (R43), if there is one.
     pub fn own(kind: Kind, place: &'static Location<'static>, after: Option<Duration>, body: F) -> Self {
         let plan = Plan { kind, place, after: after.unwrap_or(Duration::MAX) };
-        Self { body: Some(body), entry: None, plan, mute: false }
+        Self { body: Some(body), entry: None, plan, after: After::Nothing }
     }
 
     /// A body that will run in a scope of its own with an absolute deadline.
@@ -383,7 +393,7 @@ impl<F> Scoped<F> {
         let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX };
         let entry = plan.make();
         entry.scope().set_deadline(at);
-        Self { body: Some(body), entry: Some(entry), plan, mute: false }
+        Self { body: Some(body), entry: Some(entry), plan, after: After::Nothing }
     }
 
     /// A body that will run in a scope of its own that a soft cancel from outside cancels.
@@ -391,7 +401,7 @@ impl<F> Scoped<F> {
         let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX };
         let entry = plan.make();
         entry.scope().set_polite();
-        Self { body: Some(body), entry: Some(entry), plan, mute: false }
+        Self { body: Some(body), entry: Some(entry), plan, after: After::Nothing }
     }
 
     /// Where the scope was opened.
@@ -451,8 +461,10 @@ impl<F> Scoped<F> {
     where
         F: Future<Output = Result<T, E>>,
     {
-        if self.mute {
-            return Poll::Pending;
+        match self.after {
+            After::Nothing => {}
+            After::Turn => return context::poll_budget(cx).map(|()| Ok(None)),
+            After::Mute => return Poll::Pending,
         }
         let output = std::task::ready!(self.as_mut().poll_body(cx));
         // SAFETY: nothing but the body is pinned.
@@ -463,7 +475,7 @@ impl<F> Scoped<F> {
             Some(Err(error)) => error,
             // The code around is told a cancellation that no operation has counted: a loop of such scopes, too, has to end.
             None if !absorbs && context::poll_cancelled(this.plan.place).is_pending() => {
-                this.mute = true;
+                this.after = After::Mute;
                 return Poll::Pending;
             }
             None => E::from(crate::Cancelled::delivered()),
@@ -475,7 +487,16 @@ impl<F> Scoped<F> {
         if error.has_cancelled() {
             this.entry.as_ref().inspect(|entry| entry.caught());
         }
-        Poll::Ready(error.without_cancelled().map_or(Ok(None), Err))
+        if let Some(error) = error.without_cancelled() {
+            return Poll::Ready(Err(error));
+        }
+        // R12: a loop of scopes that are cancelled at once lets others run. What it absorbs is forgiven, so nothing else would end it: neither
+        // a deadline further out nor whoever sets what it waits for.
+        if context::poll_budget(cx).is_pending() {
+            this.after = After::Turn;
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(None))
     }
 }
 

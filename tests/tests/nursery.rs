@@ -11,7 +11,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use trefoil_nursery::{
     CancelScope, Cancelled, ErrorGroup, Event, Source, cancel_cause, channel, checkpoint, effective_deadline,
-    local_nursery, move_on_after, nursery, shield, sleep, sleep_forever, yield_now,
+    local_nursery, move_on_after, nursery, shield, shield_for, sleep, sleep_forever, until_soft_cancelled, yield_now,
 };
 use trefoil_nursery::{EffectiveDeadline, sleep_until};
 use trefoil_runtime::BUDGET;
@@ -584,6 +584,83 @@ fn n11_the_turn_is_given_up_when_the_budget_is_spent() {
             assert_eq!(polls.get(), expected, "{operations} operations");
         });
     }
+}
+
+/// R12, N11, N13: each of these ends at once, and what they absorb is forgiven. A loop of them must not keep the thread from what would end it.
+async fn ends_by_a_sibling(what: &str, mut step: impl AsyncFnMut() -> Result<(), ErrorGroup<Cancelled>>) {
+    let (stop, steps) = (Cell::new(false), Cell::new(0));
+    local_nursery(async |n| -> Result<(), ErrorGroup<Cancelled>> {
+        n.spawn(async {
+            stop.set(true);
+            Ok(())
+        });
+        while !stop.get() {
+            step().await?;
+            steps.set(steps.get() + 1);
+            assert!(steps.get() <= 10 * BUDGET, "{what}: it never gives up its turn");
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(steps.get() > 0);
+}
+
+#[test]
+fn n13_a_loop_of_scopes_that_are_cancelled_at_once_gives_up_its_turn() {
+    run_virtual(async || {
+        ends_by_a_sibling("a deadline that has passed", async || {
+            assert_eq!(move_on_after(ms(0), sleep_forever()).await?, None);
+            Ok(())
+        })
+        .await;
+        ends_by_a_sibling("a clean-up without time", async || {
+            assert_eq!(shield_for(ms(0), sleep_forever()).await?, None);
+            Ok(())
+        })
+        .await;
+        ends_by_a_sibling("a scope with a handle", async || {
+            let scope = CancelScope::new();
+            scope.cancel();
+            assert_eq!(scope.run(sleep_forever()).await?, None);
+            Ok(())
+        })
+        .await;
+        let softly = CancelScope::new();
+        softly.cancel_softly(ms(1000));
+        let serving = softly.run(async {
+            ends_by_a_sibling("a soft cancel that is swallowed", async || {
+                assert_eq!(until_soft_cancelled(sleep_forever()).await?, None);
+                Ok(())
+            })
+            .await;
+            Ok::<_, Cancelled>(())
+        });
+        assert_eq!(serving.await, Ok(Some(())));
+    });
+}
+
+/// R56.
+#[test]
+fn n11_a_loop_of_nurseries_gives_up_its_turn() {
+    run_virtual(async || {
+        ends_by_a_sibling("a nursery with nothing in it", async || nursery(async |_| Ok(())).await).await;
+        ends_by_a_sibling("a nursery that cancels itself", async || {
+            let ended = nursery(async |n| -> Ended {
+                n.cancel();
+                sleep_forever().await
+            });
+            assert!(ended.or_cancelled().await?.is_none());
+            Ok(())
+        })
+        .await;
+        let (tx, rx) = channel(1);
+        ends_by_a_sibling("a nursery with an operation that need not wait", async || {
+            tx.try_send(()).unwrap();
+            nursery(async |_| rx.recv().await.map(drop)).await
+        })
+        .await;
+    });
 }
 
 #[test]
