@@ -265,6 +265,8 @@ impl Park {
             let _ = context::open_frame();
         }
         if ready::is_ours(cx.waker()) {
+            // One that was prepared, and not used, is of who polled before.
+            self.state.store(IDLE, Ordering::Relaxed);
             return;
         }
         let waker = cx.waker().clone();

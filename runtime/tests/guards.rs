@@ -3,8 +3,10 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::task::Poll;
-use trefoil_runtime::{Reason, Retracted, Turn, Wait, WaitQueue, doc_run};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use trefoil_runtime::{Options, Reason, Retracted, ThreadDriver, Turn, Wait, WaitQueue, doc_run, run};
 
 type Queue = WaitQueue<u8, String, 2>;
 
@@ -129,6 +131,28 @@ fn waiters_are_served_and_dropped() {
 
 fn behind_of(guard: &mut trefoil_runtime::Guard<'_, u8, String, 2>) -> Option<String> {
     guard.peek(0).cloned()
+}
+
+/// A waiter that had nothing to wait for while a foreign executor polled it is used again, by a task: it is the task that is woken.
+#[test]
+fn a_waiter_is_used_again_with_another_waker() {
+    let queue = Queue::new(0);
+    let wait = Wait::new(Reason::Custom("a turn"));
+    let options = Options { deadlock_after: Some(Duration::ZERO), ..Options::default() };
+    run(Rc::new(ThreadDriver::new()), options, std::panic::Location::caller(), async {
+        let mut waiter = pin!(queue.waiter());
+        let mut foreign = Context::from_waker(Waker::noop());
+        assert!(waiter.as_mut().poll(&mut foreign, wait, |_| Turn::Ready(())).is_ready());
+        let mut handed = false;
+        poll_fn(|cx| {
+            let polled = waiter.as_mut().poll(cx, wait, |_| Turn::<(), _>::Wait(0, None));
+            if !std::mem::replace(&mut handed, true) {
+                assert!(queue.lock().hand(0, None).is_ok());
+            }
+            polled.map(|served| assert!(served.is_ok()))
+        })
+        .await;
+    });
 }
 
 /// A wait that began in one run, and is completed, aborted or dropped in, or after, another.
