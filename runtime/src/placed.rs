@@ -2,7 +2,8 @@
 //! beneath its caller, and moves to the nursery, with everything below it, when it says that it is ready (R68, R71).
 
 use crate::context::{self, Entered};
-use crate::scope::{Kind, Scope, Source};
+use crate::scope::{Kind, Scope, Source, WAKER_SET};
+use crate::scoped::{Key, NOBODY, key};
 use crate::wakers::Wakers;
 use std::future::Future;
 use std::panic::Location;
@@ -79,7 +80,7 @@ impl PlacedRoot {
 
     /// A body in the scope, polled wherever it is.
     pub fn run<F: Future>(self, body: F) -> PlacedBody<F> {
-        PlacedBody { body: Some(body), root: self }
+        PlacedBody { body: Some(body), root: self, waker: NOBODY }
     }
 }
 
@@ -94,6 +95,8 @@ impl Drop for PlacedRoot {
 pub struct PlacedBody<F> {
     body: Option<F>,
     root: PlacedRoot,
+    /// The waker set in the scope.
+    waker: Key,
 }
 
 impl<F: Future> Future for PlacedBody<F> {
@@ -110,11 +113,17 @@ impl<F: Future> Future for PlacedBody<F> {
             // SAFETY: [HELD].
             unsafe { scope.relink(tree, frame.scope, frame.task) };
         }
-        if let Some(mut locked) = scope.lock() {
-            locked.set_task(scope, frame.task);
-            let old = locked.set_waker(scope, cx.waker().clone());
-            drop(locked);
-            drop(old);
+        let waker = key(cx.waker());
+        if !ptr::eq(scope.task(), frame.task) || !scope.has(WAKER_SET) || waker != this.waker {
+            // Not under the lock: the clone of a foreign executor may do anything.
+            let new = cx.waker().clone();
+            if let Some(mut locked) = scope.lock() {
+                locked.set_task(scope, frame.task);
+                let old = locked.set_waker(scope, new);
+                drop(locked);
+                drop(old);
+            }
+            this.waker = waker;
         }
         // SAFETY: as above.
         let mut body = unsafe { Pin::new_unchecked(&mut this.body) };

@@ -18,8 +18,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// What tells two wakers apart. For comparison only.
-fn key(waker: &Waker) -> (*const (), *const ()) {
-    (waker.data(), ptr::from_ref(waker.vtable()).cast())
+pub(crate) type Key = (usize, usize);
+
+/// No waker's.
+pub(crate) const NOBODY: Key = (0, 0);
+
+pub(crate) fn key(waker: &Waker) -> Key {
+    (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
 }
 
 /// The entry, polls and exit of a scope: what a future that runs in one has beside its body.
@@ -32,14 +37,9 @@ pub struct Entry<S: Deref<Target = Scope>> {
     strikes: u32,
     /// The time, where it was read just before the scope is entered.
     now: Option<u64>,
-    /// The waker set in the scope, for comparison only.
-    waker: (*const (), *const ()),
+    /// The waker set in the scope.
+    waker: Key,
 }
-
-// SAFETY: the pointers in `waker` are compared, never followed.
-unsafe impl<S: Deref<Target = Scope> + Send> Send for Entry<S> {}
-// SAFETY: as above.
-unsafe impl<S: Deref<Target = Scope> + Sync> Sync for Entry<S> {}
 
 impl<S: Deref<Target = Scope>> std::fmt::Debug for Entry<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,7 +54,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// `S` owns the scope, or a count of it, so that it is there as long as `S` is, also where that is forgotten; it derefs to the same
     /// scope always, and that does not move.
     pub unsafe fn new(scope: S) -> Self {
-        Self { scope, linked: false, strikes: 0, now: None, waker: (ptr::null(), ptr::null()) }
+        Self { scope, linked: false, strikes: 0, now: None, waker: NOBODY }
     }
 
     /// The scope.
