@@ -548,12 +548,12 @@ impl Core {
 }
 
 fn bits(events: PollFlags) -> u32 {
-    events.bits().into()
+    events.bits() as u32
 }
 
 /// What a poll has found, as flags of a [`Readiness`](crate::readiness::Readiness).
 fn readiness(direction: Direction, cqe: &Cqe) -> u32 {
-    let events = PollFlags::from_bits_retain(cqe.result().unwrap_or(0) as u16);
+    let events = PollFlags::from_bits_retain(cqe.result().unwrap_or(0) as _);
     // As on epoll: no edge will tell of these again.
     let behind = PollFlags::RDHUP | PollFlags::PRI | PollFlags::HUP | PollFlags::ERR;
     match direction {

@@ -205,7 +205,7 @@ impl Home {
             Sqe::poll_add_multishot(fd, events, key)
         } else {
             // Not an edge: what a read does not take away would be reported for ever.
-            Sqe::poll_add(fd, events & !u32::from(PollFlags::PRI.bits()), key)
+            Sqe::poll_add(fd, events & !(PollFlags::PRI.bits() as u32), key)
         }
     }
 
