@@ -5,7 +5,8 @@
 //! and the next when that has ended.
 //!
 //! A service joins the list at its first poll, and leaves it when it ends or is destroyed: both happen where the nursery is polled or
-//! dropped. Until its first poll it counts as an ordinary child, so that the list is never longer than what is there.
+//! dropped. Until its first poll it counts as an ordinary child, so that the list is never longer than what is there. Its place in the
+//! list is that of its start: first polls may come in another order, under a seed, or where one was started from a nursery further in.
 
 use crate::branches::lock;
 use crate::join::Join;
@@ -13,31 +14,37 @@ use crate::nursery::{Local, Nursery, Shared};
 use crate::scope::CancelScope;
 use std::future::Future;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use trefoil_runtime::{CancelAware, Scope};
 
 /// The services of a nursery that run, in the order of their start.
 pub(crate) struct Services {
     list: Mutex<Vec<Service>>,
-    /// Whether there are some, for every poll of a nursery that has none.
-    any: AtomicBool,
+    /// How many were started: for every poll of a nursery that has none.
+    started: AtomicUsize,
 }
 
 struct Service {
     scope: Arc<Scope>,
+    number: usize,
     /// It has been told to stop.
     stopping: bool,
 }
 
 impl Services {
     pub const fn new() -> Self {
-        Self { list: Mutex::new(Vec::new()), any: AtomicBool::new(false) }
+        Self { list: Mutex::new(Vec::new()), started: AtomicUsize::new(0) }
     }
 
-    /// Whether the nursery ever had one. They join the list on the thread that polls the nursery, which asks.
+    /// Whether the nursery ever had one. Who starts the first one makes it a child after that, which the thread that asks takes in before.
     pub fn any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
+        self.started.load(Ordering::Relaxed) > 0
+    }
+
+    /// One more is started: its number.
+    fn start(&self) -> usize {
+        self.started.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The scope of the service to be cancelled now. There is one if services are all that is left of `live` children, and none of
@@ -52,9 +59,11 @@ impl Services {
         Some(last.scope.clone())
     }
 
-    fn list(&self, scope: Arc<Scope>) -> Listed<'_> {
-        lock(&self.list).push(Service { scope: scope.clone(), stopping: false });
-        self.any.store(true, Ordering::Relaxed);
+    fn list(&self, scope: Arc<Scope>, number: usize) -> Listed<'_> {
+        let mut list = lock(&self.list);
+        let at = list.partition_point(|service| service.number < number);
+        list.insert(at, Service { scope: scope.clone(), number, stopping: false });
+        drop(list);
         Listed { services: self, scope }
     }
 }
@@ -134,10 +143,11 @@ impl<'s, E: CancelAware + 's, M: 's> Nursery<'s, '_, E, M> {
     where
         B: Future<Output = Result<(), E>> + 's,
     {
+        let number = self.services().start();
         let child = async move {
             let scope = CancelScope::at(place);
             scope.set_shield(true);
-            let _listed = self.services().list(scope.shared());
+            let _listed = self.services().list(scope.shared(), number);
             // Its own cancellation is absorbed: to be stopped is how a service ends.
             scope.run(service).await.map(|_| ())
         };

@@ -883,3 +883,64 @@ fn an_error_type_of_its_own() {
         assert_eq!(group.len(), 1);
     });
 }
+
+/// Whatever the order in which they are polled first: in the reverse order of their start.
+#[test]
+fn services_stop_in_the_reverse_order_of_their_start_under_every_seed() {
+    trefoil_testing::seeds(0..50, async || {
+        let order = RefCell::new(vec![]);
+        local_nursery(async |n| -> Ended {
+            for i in 0..4 {
+                let order = &order;
+                n.service(async move {
+                    let ended = sleep_forever().await;
+                    order.borrow_mut().push(i);
+                    ended
+                });
+            }
+            sleep(ms(1)).await
+        })
+        .await
+        .unwrap();
+        assert_eq!(*order.borrow(), [3, 2, 1, 0]);
+    });
+}
+
+/// The first comes by the inbox of the nursery, which it takes in after the second, that is pushed to its queue.
+#[test]
+fn a_service_that_was_started_from_a_nursery_further_in_keeps_its_place() {
+    run_virtual(async || {
+        let trace = &Trace::new();
+        local_nursery(async |n| -> Ended {
+            n.spawn(async move {
+                local_nursery(async |_| -> Ended {
+                    trace.note("first", "starts");
+                    n.service(serve(trace, "first", 0));
+                    Ok(())
+                })
+                .await
+                .unwrap();
+                Ok(())
+            });
+            n.spawn(async move {
+                trace.note("second", "starts");
+                n.service(serve(trace, "second", 0));
+                Ok(())
+            });
+            sleep(ms(1)).await
+        })
+        .await
+        .unwrap();
+        assert_eq!(
+            trace.lines(),
+            [
+                "0 first starts",
+                "0 second starts",
+                "1 second is told",
+                "1 second is done",
+                "1 first is told",
+                "1 first is done"
+            ]
+        );
+    });
+}
