@@ -88,6 +88,7 @@ async fn until_at<A: Alternatives>(
     enough: impl FnMut(&[A::Value]) -> bool,
     place: &'static Location<'static>,
 ) -> Result<Vec<A::Value>, ErrorGroup<A::Error>> {
+    let count = alternatives.count();
     let board = Mutex::new((Vec::new(), Some(enough)));
     let ended = run(alternatives, place, |nursery, result| {
         let value = result?;
@@ -114,6 +115,8 @@ async fn until_at<A: Alternatives>(
     match ended {
         // R29, N14: see `race`.
         Err(group) if enough.is_some() || !(group.is_cancelled() && cancelled_here()) => Err(group),
+        // They were cancelled from outside, and a shield came up before they had ended (R25).
+        Ok(()) if enough.is_some() && values.len() < count => Err(Cancelled::delivered().into()),
         _ => Ok(values),
     }
 }

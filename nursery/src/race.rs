@@ -4,7 +4,7 @@ use crate::branches::{Alternatives, cancelled_here, into_inner, lock, run};
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Mutex;
-use trefoil_runtime::{CancelAware, ErrorGroup, Source};
+use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Source};
 
 /// Runs futures side by side; the first to finish wins. The others are cancelled *and awaited* before this returns (N7).
 ///
@@ -104,7 +104,8 @@ async fn race_at<A: Alternatives>(
         // R29: nothing went wrong but that losers, or all, were cancelled from outside. Where nobody did that, it is an error (N14).
         Err(group) if !(group.is_cancelled() && cancelled_here()) => Err(group),
         Err(group) => finished.next().ok_or(group),
-        Ok(()) => Ok(finished.next().expect("all have ended, and none with an error")),
+        // Nobody has finished: they were cancelled from outside, and a shield came up before they had ended (R25).
+        Ok(()) => finished.next().ok_or_else(|| Cancelled::delivered().into()),
     };
     finished.for_each(losers);
     result

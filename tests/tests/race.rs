@@ -864,3 +864,36 @@ proptest! {
         });
     }
 }
+
+/// R25: who absorbs is decided at the exit. All were cancelled from outside; then a shield came up, so that it is the race itself which absorbs
+/// that, and it has no value.
+#[test]
+fn r25_a_shield_that_comes_up_before_the_losers_have_ended_leaves_no_value() {
+    async fn shielded_late<T>(
+        what: impl AsyncFnOnce(&CancelScope, &CancelScope) -> Result<T, ErrorGroup<Cancelled>>,
+    ) -> bool {
+        let (outer, inner) = (CancelScope::new(), CancelScope::new());
+        let ended = outer.run(inner.run(async {
+            let error = what(&outer, &inner).await.err().expect("there is no value");
+            assert!(error.is_cancelled());
+            checkpoint().await // not cancelled any more
+        }));
+        ended.await == Ok(Some(Some(())))
+    }
+    async fn raises(inner: &CancelScope) -> Result<u32, Cancelled> {
+        let ended = sleep_forever().await;
+        shield(sleep(ms(5))).await?;
+        inner.set_shield(true);
+        ended.map(|()| 1)
+    }
+    async fn cancels(outer: &CancelScope) -> Result<u32, Cancelled> {
+        outer.cancel();
+        sleep_forever().await.map(|()| 2)
+    }
+    run_virtual(async || {
+        assert!(shielded_late(async |outer, inner| race((raises(inner), cancels(outer))).await).await);
+        assert!(shielded_late(async |outer, inner| first_success((raises(inner), cancels(outer))).await).await);
+        assert!(shielded_late(async |outer, inner| join((raises(inner), cancels(outer))).await).await);
+        assert!(shielded_late(async |outer, inner| until((raises(inner), cancels(outer)), |_| false).await).await);
+    });
+}
