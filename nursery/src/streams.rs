@@ -3,7 +3,11 @@
 //! A stream is the handle, and between two items the future of one receive, which owns the handle meanwhile. So an item that was handed
 //! over is in that future until the stream is polled, and goes back where it came from if the stream is dropped (N5). A sink is the same
 //! around a send.
+//!
+//! A step may have been begun in a scope that was cancelled since, and left: by a `select!` that did not look at this branch again. That is
+//! no cancellation of who polls it now, and the step is begun anew.
 
+use crate::branches::cancelled_here;
 use crate::channel::{Receiver, SendError, Sender};
 use crate::generator::Items;
 use futures_core::{FusedStream, Stream};
@@ -43,15 +47,21 @@ where
         if *this.ended {
             return Poll::Ready(None);
         }
-        if let Some(handle) = this.handle.take() {
-            this.step.set(Some((this.begin)(handle)));
+        loop {
+            let old = this.step.is_some();
+            if let Some(handle) = this.handle.take() {
+                this.step.set(Some((this.begin)(handle)));
+            }
+            let step = this.step.as_mut().as_pin_mut().expect("polled after it panicked");
+            let (handle, item) = ready!(step.poll(cx));
+            this.step.set(None);
+            *this.handle = Some(handle);
+            if old && item.is_err() && !cancelled_here() {
+                continue;
+            }
+            *this.ended = matches!(item, Ok(None));
+            return Poll::Ready(item.transpose());
         }
-        let step = this.step.as_mut().as_pin_mut().expect("polled after it panicked");
-        let (handle, item) = ready!(step.poll(cx));
-        this.step.set(None);
-        *this.handle = Some(handle);
-        *this.ended = matches!(item, Ok(None));
-        Poll::Ready(item.transpose())
     }
 }
 
@@ -156,13 +166,24 @@ impl<H, F, B> Sends<H, F, B> {
     fn poll_send<T>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>>
     where
         F: Future<Output = (H, Result<(), SendError<T>>)>,
+        B: FnMut(H, T) -> F,
     {
         let mut this = self.project();
-        let Some(send) = this.send.as_mut().as_pin_mut() else { return Poll::Ready(Ok(())) };
-        let (handle, sent) = ready!(send.poll(cx));
-        this.send.set(None);
-        *this.handle = Some(handle);
-        Poll::Ready(sent)
+        loop {
+            let Some(send) = this.send.as_mut().as_pin_mut() else { return Poll::Ready(Ok(())) };
+            let (handle, sent) = ready!(send.poll(cx));
+            this.send.set(None);
+            match sent {
+                // One that begins here is not cancelled.
+                Err(SendError::Cancelled(_, item)) if !cancelled_here() => {
+                    this.send.set(Some((this.begin)(handle, item)));
+                }
+                sent => {
+                    *this.handle = Some(handle);
+                    return Poll::Ready(sent);
+                }
+            }
+        }
     }
 }
 

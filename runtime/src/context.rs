@@ -261,8 +261,11 @@ fn scope<'a>(who: &str) -> &'a Scope {
 #[cold]
 pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
     worker::with(|worker| worker.told.set(worker.told.get().or(Some(place))));
-    let task = frame().task;
-    if !task.is_null() {
+    let Frame { scope, task, .. } = frame();
+    // SAFETY: [CURRENT]. A wait that was aborted in a scope which was left before anybody looked is no strike in one that is not
+    // cancelled: it would never be forgiven, and who pends for good there is dropped by nobody.
+    let here = unsafe { scope.as_ref() }.is_some_and(Scope::is_cancelled);
+    if here && !task.is_null() {
         // SAFETY: [CURRENT].
         let task = unsafe { &*task };
         let strikes = task.strikes.get() + 1;
