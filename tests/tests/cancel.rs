@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use trefoil_nursery::{
     CancelScope, Cancelled, EffectiveDeadline, Event, SendError, Source, TryRecvError, cancel_cause, channel,
     checkpoint, checkpoint_if_cancelled, effective_deadline, fail_after, local_nursery, move_on_after, now, shield,
-    shield_for, sleep, sleep_forever, sleep_until, unbounded, yield_now,
+    shield_for, sleep, sleep_forever, sleep_until, sync, unbounded, yield_now,
 };
 use trefoil_runtime::{Abort, Park, Reason, Wait, metrics};
 use trefoil_tests::{Trace, counted, ms, panic_of, poll_once, run_real, run_virtual};
@@ -482,6 +482,34 @@ fn checkpoints() -> Vec<Operation<'static>> {
             let (tx, rx) = channel::<()>(1);
             drop(tx);
             rx.recv().await.map(|got| assert_eq!(got, None))
+        },
+        "mutex that is free" => async {
+            let mutex = sync::Mutex::new(());
+            let ended = mutex.lock().await.map(drop);
+            assert!(!mutex.is_locked());
+            ended
+        },
+        "rwlock to read" => async { sync::RwLock::new(()).read().await.map(drop) },
+        "rwlock to write" => async { sync::RwLock::new(()).write().await.map(drop) },
+        "semaphore with a permit" => async {
+            let semaphore = sync::Semaphore::new(1);
+            let got = semaphore.acquire(1).await;
+            assert_eq!(semaphore.available(), usize::from(got.is_err()));
+            got.map(drop)
+        },
+        "limiter with a token" => async { sync::CapacityLimiter::new(1).acquire().await.map(drop) },
+        "barrier of one" => async { sync::Barrier::new(1).wait().await.map(|leads| assert!(leads)) },
+        "oneshot that was sent" => async {
+            let (tx, mut rx) = sync::oneshot();
+            tx.send(5).unwrap();
+            let got = rx.recv().await;
+            assert_eq!(rx.try_recv(), got.is_err().then_some(5));
+            got.map(drop)
+        },
+        "watch that has changed" => async {
+            let (tx, mut rx) = sync::watch(1);
+            tx.set(2);
+            rx.changed().await.map(|changed| assert!(changed))
         },
         "join of a done child" => async {
             local_nursery(async |n| -> Ended {

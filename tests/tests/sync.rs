@@ -16,7 +16,8 @@ use trefoil_nursery::sync::{
     watch,
 };
 use trefoil_nursery::{
-    CancelScope, Cancelled, checkpoint, local_nursery, move_on_after, nursery, sleep, sleep_forever, yield_now,
+    CancelScope, Cancelled, Receiver, Sender, TryRecvError, channel, checkpoint, local_nursery, move_on_after, nursery,
+    sleep, sleep_forever, yield_now,
 };
 use trefoil_tests::{Trace, drop_at, ms, poll_once, run_real, run_virtual};
 
@@ -192,6 +193,35 @@ exclusive!(write, RwLock::new(()), write, try_write);
 exclusive!(semaphore, Semaphore::new(1), acquire(1), try_acquire);
 exclusive!(all_of_a_semaphore, Semaphore::new(7), acquire(7), try_acquire);
 exclusive!(limiter, CapacityLimiter::new(1), acquire, try_acquire);
+exclusive!(channel_with_one_item, ChannelLock::new(), acquire, try_acquire);
+
+/// A channel in which there is one item: who has that has the lock.
+struct ChannelLock(Sender<()>, Receiver<()>);
+
+struct Item<'a>(&'a ChannelLock);
+
+impl Drop for Item<'_> {
+    fn drop(&mut self) {
+        self.0.0.try_send(()).expect("there is room for it");
+    }
+}
+
+impl ChannelLock {
+    fn new() -> Self {
+        let (sender, receiver) = channel(1);
+        sender.try_send(()).unwrap();
+        Self(sender, receiver)
+    }
+
+    async fn acquire(&self) -> Result<Item<'_>, Cancelled> {
+        assert_eq!(self.1.recv().await?, Some(()));
+        Ok(Item(self))
+    }
+
+    fn try_acquire(&self) -> Result<Item<'_>, TryRecvError> {
+        self.1.try_recv().map(|()| Item(self))
+    }
+}
 
 #[test]
 fn r78_the_guard_is_the_lock() {
