@@ -176,7 +176,7 @@ fn r86_io_then_deadlines_then_tasks() {
         }
     };
     let ended = run(&log, brings, async {
-        let at = now() + ms(10);
+        let at = now() + ms(100); // far enough that all begin to wait before it on a busy machine
         due.set(Some(at));
         local_nursery(async |n| -> Result<_, Cancelled> {
             // Its deadline is due in the same pass; so is the end of a sleep beside it, which is looked at after the event too.
