@@ -42,6 +42,10 @@
 //! - [`tree`] and [`metrics`]: what a program is doing; [`Instrument`]: what its tasks did
 //! - [`test`] and the module [`testing`]: virtual time, schedules by seed, cancel sweeps
 //!
+//! Trefoil is made of crates, and the example of an item names the one that it is in: `use trefoil_nursery::sleep`. Write
+//! `trefoil::sleep` instead, as for all that is listed here, and `trefoil::testing` for `trefoil_testing`. The book,
+//! in `book/src/first_program.md`, goes from a first program to a server.
+//!
 //! # The rules in five lines
 //!
 //! A scope is cancelled by its handle, by its deadline, or because a child of its nursery failed. From then on every operation in it

@@ -5,8 +5,8 @@ use std::{error::Error, fmt, io};
 
 /// Every error that a nursery collected, in the order in which its tasks ended; never empty (N15).
 ///
-/// `?` turns it into an `io::Error` (the first one), into a `Box<dyn Error + Send + Sync>` (the whole group), or into your own error
-/// type by way of `From`. Cancellations of siblings are not in it, unless there is nothing else or one has to travel on to an
+/// `?` turns it into an `io::Error` (the first one that is not a cancellation), into a `Box<dyn Error + Send + Sync>` (the whole group),
+/// or into your own error type by way of `From`; take the first one that is not a cancellation there, too. Cancellations of siblings are not in it, unless there is nothing else or one has to travel on to an
 /// outer scope: then there is one, at its place in the order.
 ///
 /// # Examples
@@ -40,6 +40,9 @@ impl<E> ErrorGroup<E> {
     }
 
     /// The error that came first, alone.
+    ///
+    /// That may be a cancellation, with failures behind it. A scope would absorb it, and nobody would hear of them: where an error goes
+    /// on, choose with [`into_vec`](Self::into_vec) and [`CancelAware::is_cancelled`].
     pub fn into_first(self) -> E {
         self.errors.into_iter().next().expect("a group is never empty")
     }
