@@ -80,7 +80,7 @@ pub(crate) fn outside() -> io::Error {
 #[cold]
 pub(crate) fn no_reactor() -> io::Error {
     io::Error::other(
-        "this run has no I/O: start it with `trefoil::run` or a `Builder`, not over the driver of the bare runtime",
+        "this run has no I/O: start it with `trefoil::run` or a `Builder`, not over the driver of the bare runtime; in a test, with `#[trefoil::test(real)]`, or use `testing::memory_stream_pair`",
     )
 }
 

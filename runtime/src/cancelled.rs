@@ -45,7 +45,7 @@ impl From<Cancelled> for io::Error {
 
 /// What a scope needs of an error type: to make a cancellation, to recognise one, and to take it out of a group.
 ///
-/// Implemented for [`Cancelled`], `std::io::Error` and `Box<dyn Error + Send + Sync>`. For an error type of your own:
+/// Implemented for [`Cancelled`], `std::io::Error`, `Box<dyn Error + Send + Sync>` and, with the feature `anyhow`, `anyhow::Error`. For an error type of your own:
 ///
 /// ```
 /// use trefoil_runtime::{CancelAware, Cancelled};
@@ -73,6 +73,13 @@ impl From<Cancelled> for io::Error {
 /// # let e: AppError = std::io::Error::from_raw_os_error(125).into();
 /// # assert!(e.is_cancelled());
 /// ```
+///
+/// A cancellation stays one where it is wrapped: in context that is added, or in the error of another crate that was given our I/O. What
+/// is looked at is the chain of [`source`](Error::source)s.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot say that it is a cancellation",
+    note = "tasks and scopes need an error type that can: `std::io::Error`, `Box<dyn Error + Send + Sync>`, `trefoil::Cancelled` where nothing else goes wrong, or one of your own that implements `CancelAware`"
+)]
 pub trait CancelAware: From<Cancelled> + fmt::Debug {
     /// Whether this error is a cancellation and nothing else.
     fn is_cancelled(&self) -> bool;
@@ -101,21 +108,42 @@ impl CancelAware for Cancelled {
 
 impl CancelAware for io::Error {
     fn is_cancelled(&self) -> bool {
-        self.raw_os_error() == Some(ECANCELED)
+        is_one(self)
     }
+}
+
+/// Whether an error is a cancellation, or was made from one. A group is one if all in it are.
+fn is_one(error: &(dyn Error + 'static)) -> bool {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if error.is::<Cancelled>() || error.is::<ErrorGroup<Cancelled>>() {
+            return true;
+        }
+        if let Some(group) = error.downcast_ref::<ErrorGroup<io::Error>>() {
+            return group.is_cancelled();
+        }
+        if let Some(group) = error.downcast_ref::<ErrorGroup<Box<dyn Error + Send + Sync>>>() {
+            return group.is_cancelled();
+        }
+        #[cfg(feature = "anyhow")]
+        if let Some(group) = error.downcast_ref::<ErrorGroup<anyhow::Error>>() {
+            return group.is_cancelled();
+        }
+        link = match error.downcast_ref::<io::Error>() {
+            Some(error) if error.raw_os_error() == Some(ECANCELED) => return true,
+            // Not `source`, which leaves out the error that it wraps.
+            Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// Looks into the groups that `?` makes of the error types in this file. Groups of a type of your own are opaque in a box: give that
 /// type its `From<ErrorGroup<..>>`.
 impl CancelAware for Box<dyn Error + Send + Sync> {
     fn is_cancelled(&self) -> bool {
-        // An error of ours that gives something back, like that of a cancelled send, has the cancellation as its source.
-        self.is::<Cancelled>()
-            || self.downcast_ref::<io::Error>().is_some_and(CancelAware::is_cancelled)
-            || self.downcast_ref::<ErrorGroup<Self>>().is_some_and(CancelAware::is_cancelled)
-            || self.downcast_ref::<ErrorGroup<io::Error>>().is_some_and(CancelAware::is_cancelled)
-            || self.is::<ErrorGroup<Cancelled>>()
-            || self.source().is_some_and(|source| source.is::<Cancelled>())
+        is_one(&**self)
     }
 
     fn has_cancelled(&self) -> bool {
@@ -133,6 +161,28 @@ impl CancelAware for Box<dyn Error + Send + Sync> {
             Err(other) => other,
         };
         match other.downcast::<ErrorGroup<io::Error>>() {
+            Ok(group) => group.without_cancelled().map(Into::into),
+            Err(other) => Some(other),
+        }
+    }
+}
+
+/// Looks into the groups that `?` makes of `anyhow` errors. With the feature `anyhow`.
+#[cfg(feature = "anyhow")]
+impl CancelAware for anyhow::Error {
+    fn is_cancelled(&self) -> bool {
+        is_one(&**self)
+    }
+
+    fn has_cancelled(&self) -> bool {
+        self.is_cancelled() || self.downcast_ref::<ErrorGroup<Self>>().is_some_and(CancelAware::has_cancelled)
+    }
+
+    fn without_cancelled(self) -> Option<Self> {
+        if self.is_cancelled() {
+            return None;
+        }
+        match self.downcast::<ErrorGroup<Self>>() {
             Ok(group) => group.without_cancelled().map(Into::into),
             Err(other) => Some(other),
         }

@@ -5,9 +5,10 @@ use std::{error::Error, fmt, io};
 
 /// Every error that a nursery collected, in the order in which its tasks ended; never empty (N15).
 ///
-/// `?` turns it into an `io::Error` (the first one that is not a cancellation), into a `Box<dyn Error + Send + Sync>` (the whole group),
-/// or into your own error type by way of `From`; take the first one that is not a cancellation there, too. Cancellations of siblings are not in it, unless there is nothing else or one has to travel on to an
-/// outer scope: then there is one, at its place in the order.
+/// `?` turns it into an `io::Error` (the one failure in it, or one of the kind of the first that has all of them in it), into a
+/// `Box<dyn Error + Send + Sync>` (the whole group), or into your own error type by way of `From`, for which
+/// [`into_first`](Self::into_first) is at hand. Cancellations of siblings are not in it, unless there is nothing else or one has to travel
+/// on to an outer scope: then there is one, at its place in the order.
 ///
 /// # Examples
 /// ```
@@ -34,19 +35,6 @@ impl<E> ErrorGroup<E> {
         self.errors.len()
     }
 
-    /// The error that came first.
-    pub fn first(&self) -> &E {
-        &self.errors[0]
-    }
-
-    /// The error that came first, alone.
-    ///
-    /// That may be a cancellation, with failures behind it. A scope would absorb it, and nobody would hear of them: where an error goes
-    /// on, choose with [`into_vec`](Self::into_vec) and [`CancelAware::is_cancelled`].
-    pub fn into_first(self) -> E {
-        self.errors.into_iter().next().expect("a group is never empty")
-    }
-
     /// All errors, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, E> {
         self.errors.iter()
@@ -55,6 +43,24 @@ impl<E> ErrorGroup<E> {
     /// All errors, in order.
     pub fn into_vec(self) -> Vec<E> {
         self.errors
+    }
+}
+
+impl<E: CancelAware> ErrorGroup<E> {
+    /// The failure that came first; a cancellation only where there is nothing else.
+    ///
+    /// A scope absorbs a cancellation, and nobody would hear of the failures behind it.
+    pub fn first(&self) -> &E {
+        &self.errors[self.first_failure()]
+    }
+
+    /// The failure that came first, alone; a cancellation only where there is nothing else.
+    pub fn into_first(mut self) -> E {
+        self.errors.swap_remove(self.first_failure())
+    }
+
+    fn first_failure(&self) -> usize {
+        self.errors.iter().position(|error| !error.is_cancelled()).unwrap_or(0)
     }
 }
 
@@ -106,8 +112,15 @@ impl<E: fmt::Debug + fmt::Display> Error for ErrorGroup<E> {}
 impl From<ErrorGroup<io::Error>> for io::Error {
     fn from(group: ErrorGroup<io::Error>) -> Self {
         // A cancellation is no answer to "what went wrong" where there is another one.
-        let at = group.errors.iter().position(|e| !e.is_cancelled()).unwrap_or(0);
-        group.errors.into_iter().nth(at).expect("a group is never empty")
+        if group.errors.iter().filter(|error| !error.is_cancelled()).count() < 2 {
+            return group.into_first();
+        }
+        // Nothing is lost: the others are in it.
+        let kind = group.first().kind();
+        match group.without_cancelled() {
+            Some(failures) => io::Error::new(kind, failures),
+            None => unreachable!("there are two failures"),
+        }
     }
 }
 

@@ -191,7 +191,8 @@ struct Again {
 
 impl Drop for Again {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.before {
+        // Without a seed the order is the ordinary one, and nothing has to be said to see it again.
+        if std::thread::panicking() && !self.before && self.seed != 0 {
             let seed = self.seed;
             let thread = std::thread::current();
             let test = thread.name().filter(|name| *name != "main").unwrap_or("");

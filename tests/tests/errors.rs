@@ -172,7 +172,7 @@ fn n15_a_group_has_the_errors_in_completion_order_without_the_siblings_cancellat
 #[test]
 fn n15_it_nests_or_not_as_the_error_type_says() {
     run_virtual(async || {
-        // `io::Error`: the first that is not a cancellation.
+        // `io::Error`: one error, which has all of them in it.
         let flat: io::Result<()> = async {
             nursery(async |n| -> io::Result<()> {
                 n.spawn(async { Err::<(), _>(io::Error::other("first")) });
@@ -183,7 +183,9 @@ fn n15_it_nests_or_not_as_the_error_type_says() {
             Ok(())
         }
         .await;
-        assert_eq!(flat.unwrap_err().to_string(), "first");
+        let flat = flat.unwrap_err();
+        assert_eq!((flat.kind(), flat.to_string()), (io::ErrorKind::Other, "first (and 1 more: second)".into()));
+        assert_eq!(flat.downcast::<ErrorGroup<io::Error>>().unwrap().len(), 2);
         // A boxed error: the whole group.
         let boxed: Result<(), BoxError> = async {
             nursery(async |n| -> Result<(), BoxError> {
@@ -411,4 +413,103 @@ fn n9_join_of_a_child_that_panicked_is_cancelled() {
         })
     });
     assert_eq!((message.as_str(), seen.get()), ("child", Some(Err(Cancelled::delivered()))));
+}
+
+#[test]
+fn n15_one_failure_comes_out_bare_and_no_cancellation_hides_one() {
+    let cancelled = || io::Error::from(Cancelled::delivered());
+    let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+    let group = |errors: Vec<io::Error>| ErrorGroup::new(errors).unwrap();
+    let bare = io::Error::from(group(vec![cancelled(), io::Error::from_raw_os_error(2)]));
+    assert_eq!(bare.raw_os_error(), Some(2));
+    let many = io::Error::from(group(vec![cancelled(), refused(), io::Error::other("late")]));
+    assert_eq!((many.kind(), many.is_cancelled()), (io::ErrorKind::ConnectionRefused, false));
+    assert_eq!(many.to_string(), "connection refused (and 1 more: late)");
+    assert!(io::Error::from(group(vec![cancelled(), cancelled()])).is_cancelled());
+    assert_eq!(group(vec![cancelled(), refused()]).first().kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(group(vec![cancelled(), refused()]).into_first().kind(), io::ErrorKind::ConnectionRefused);
+    assert!(group(vec![cancelled()]).into_first().is_cancelled());
+}
+
+/// An error of another crate, which was given our I/O.
+#[derive(Debug)]
+struct Foreign(io::Error);
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in the middle of a request: {}", self.0)
+    }
+}
+impl std::error::Error for Foreign {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn r26_a_cancellation_that_was_wrapped_is_one() {
+    let cancelled = || io::Error::from(Cancelled::delivered());
+    let wrapped = [
+        io::Error::other(Cancelled::delivered()),
+        io::Error::other(cancelled()),
+        io::Error::other(Foreign(cancelled())),
+        io::Error::other(Foreign(io::Error::other(Foreign(cancelled())))),
+        io::Error::other(ErrorGroup::new(vec![cancelled(), cancelled()]).unwrap()),
+    ];
+    for error in wrapped {
+        assert!(error.is_cancelled() && BoxError::from(error).is_cancelled());
+    }
+    let others = [
+        io::Error::other("on purpose"),
+        io::Error::other(Foreign(io::Error::other("on purpose"))),
+        // All in a group have to be.
+        io::Error::other(ErrorGroup::new(vec![cancelled(), io::Error::other("on purpose")]).unwrap()),
+        io::Error::from_raw_os_error(4),
+    ];
+    for error in others {
+        assert!(!error.is_cancelled() && !BoxError::from(error).is_cancelled());
+    }
+    run_virtual(async || {
+        // The scope that was cancelled takes it.
+        let out = move_on_after(ms(1), async {
+            sleep_forever().await.map_err(|error| io::Error::other(Foreign(error.into())))
+        });
+        assert!(matches!(out.await, Ok(None)));
+    });
+}
+
+#[test]
+fn r27_anyhow() {
+    use anyhow::Context;
+    run_virtual(async || {
+        let out = move_on_after(ms(1), async { sleep_forever().await.context("while it waited") }).await;
+        assert!(out.unwrap().is_none());
+        // A group in a group: `?` makes an `anyhow::Error` of it.
+        let failed: anyhow::Result<()> = async {
+            nursery(async |n| -> anyhow::Result<()> {
+                n.spawn(async { sleep_forever().await.context("a sibling") });
+                n.spawn(async { Err::<(), _>(anyhow::anyhow!("first")) });
+                Err(anyhow::anyhow!("body"))
+            })
+            .await?;
+            Ok(())
+        }
+        .await;
+        let failed = failed.unwrap_err();
+        assert!(!failed.has_cancelled());
+        assert_eq!(failed.to_string(), "body (and 1 more: first)");
+        // Cancelled from outside, with a failure beside: that alone is left.
+        let mixed = move_on_after(ms(1), async {
+            nursery(async |n| -> anyhow::Result<()> {
+                n.spawn(async { Ok(sleep_forever().await?) });
+                n.spawn(async {
+                    let _ = sleep_forever().await;
+                    Err::<(), _>(anyhow::anyhow!("at the end"))
+                });
+                Ok(())
+            })
+            .await
+            .map_err(anyhow::Error::from)
+        });
+        assert_eq!(mixed.await.unwrap_err().to_string(), "at the end");
+    });
 }
