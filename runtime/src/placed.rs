@@ -3,7 +3,7 @@
 
 use crate::context::{self, Entered};
 use crate::scope::{Kind, Scope, Source, WAKER_SET};
-use crate::scoped::{Key, NOBODY, key};
+use crate::scoped::{Key, NOBODY, is_stuck, key};
 use crate::wakers::Wakers;
 use std::future::Future;
 use std::panic::Location;
@@ -135,21 +135,12 @@ impl<F: Future> Future for PlacedBody<F> {
                 Poll::Ready(Some(output))
             }
             Poll::Pending => {
-                let task = context::frame().task;
-                // SAFETY: [CURRENT] of the context module.
-                let task = unsafe { task.as_ref() };
-                let scheduled = task.is_some_and(crate::ready::Header::is_scheduled);
-                if scope.is_cancelled() && !scheduled && scope.lock().is_some_and(|locked| locked.is_idle(scope)) {
-                    // A cancel from another thread ended its waits just now: it is judged after the poll that sees that.
-                    if task.is_some_and(crate::ready::Header::is_told) {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                    body.set(None);
-                    scope.unlink();
-                    return Poll::Ready(None);
+                if !is_stuck(scope, cx) {
+                    return Poll::Pending;
                 }
-                Poll::Pending
+                body.set(None);
+                scope.unlink();
+                Poll::Ready(None)
             }
         }
     }

@@ -4,7 +4,7 @@
 use crate::cancelled::CancelAware;
 use crate::clock::{self, Moment};
 use crate::context::{self, Entered, Frame};
-use crate::ready::{self, Header};
+use crate::ready;
 use crate::scope::{CAUGHT, ENTERED, Kind, Scope, WAKER_SET};
 use crate::tree::Tree;
 use std::cell::{Cell, OnceCell};
@@ -25,6 +25,24 @@ pub(crate) const NOBODY: Key = (0, 0);
 
 pub(crate) fn key(waker: &Waker) -> Key {
     (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
+}
+
+/// N13 (a), after a poll that was pending: the scope is cancelled, and its body neither was woken nor waits for anything that the
+/// library knows of.
+///
+/// A body that a cancel told meanwhile is woken instead, and judged after its next poll. So is one whose task was woken, since that need
+/// not lead back here: a foreign combinator polls again only those whose own waker was woken.
+pub(crate) fn is_stuck(scope: &Scope, cx: &mut Context<'_>) -> bool {
+    if !scope.is_cancelled() || !scope.lock().is_some_and(|locked| locked.is_idle(scope)) {
+        return false;
+    }
+    // SAFETY: [CURRENT] of the context module.
+    let task = unsafe { context::frame().task.as_ref() };
+    if task.is_some_and(|task| task.is_scheduled() || task.is_told()) {
+        cx.waker().wake_by_ref();
+        return false;
+    }
+    true
 }
 
 /// The entry, polls and exit of a scope: what a future that runs in one has beside its body.
@@ -114,26 +132,9 @@ impl<S: Deref<Target = Scope>> Entry<S> {
         drop(old);
     }
 
-    /// N13 (a), after a poll that was pending: the scope is cancelled, and its body neither was woken nor waits for anything that
-    /// the library knows of.
-    ///
-    /// A body that a cancel told meanwhile is woken instead, and judged after its next poll.
+    /// N13 (a), after a poll that was pending: see [`is_stuck`].
     pub fn is_stuck(&self, cx: &mut Context<'_>) -> bool {
-        if !self.scope.is_cancelled() {
-            return false;
-        }
-        // SAFETY: [CURRENT].
-        let task = unsafe { context::frame().task.as_ref() };
-        if task.is_some_and(Header::is_scheduled)
-            || !self.scope.lock().is_some_and(|locked| locked.is_idle(&self.scope))
-        {
-            return false;
-        }
-        if task.is_some_and(Header::is_told) {
-            cx.waker().wake_by_ref();
-            return false;
-        }
-        true
+        is_stuck(&self.scope, cx)
     }
 
     /// Leaves the scope. Whether it absorbs a cancellation that comes out of it.

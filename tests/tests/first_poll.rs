@@ -144,6 +144,62 @@ fn n13a_a_foreign_future_in_its_first_poll_is_ended_by_the_deadline_and_by_a_can
     });
 }
 
+/// R15: the cancel comes while it is polled for the first time, and wakes the task around it, which does not poll it again for that.
+#[test]
+fn n13a_a_foreign_future_in_a_foreign_combinator_that_cancels_the_scope_around_it() {
+    run_virtual(async || {
+        let (t, scope, dropped) = (Trace::new(), CancelScope::new(), AtomicUsize::new(0));
+        let out = scope.run(async {
+            let mut all = FuturesUnordered::new();
+            all.push(move_on_after(ms(5), async {
+                let _guard = OnDrop(&dropped);
+                scope.cancel();
+                future::pending::<Ended>().await
+            }));
+            all.next().await.unwrap().map(drop)
+        });
+        assert_eq!((out.await, t.ms(), dropped.load(Ordering::SeqCst)), (Ok(None), 0, 1));
+    });
+}
+
+/// The task is scheduled already, on behalf of another future in it.
+#[test]
+fn n13a_a_foreign_future_in_a_foreign_combinator_beside_one_that_goes_on() {
+    run_virtual(async || {
+        let (t, dropped) = (Trace::new(), AtomicUsize::new(0));
+        for inner in [Some(CancelScope::new()), None] {
+            let inner = &inner;
+            let mut all = FuturesUnordered::new();
+            for foreign in [false, true] {
+                let dropped = &dropped;
+                let body = async move {
+                    let _guard = OnDrop(dropped);
+                    if foreign {
+                        future::pending::<Ended>().await?;
+                    }
+                    yield_now().await;
+                    Ok(())
+                };
+                all.push(match inner {
+                    Some(inner) if foreign => inner.run(body).boxed_local(),
+                    _ => move_on_after(ms(5), body).boxed_local(),
+                });
+            }
+            let out = CancelScope::new();
+            out.cancel();
+            let out = out.run(async {
+                let mut ended = vec![];
+                while let Some(one) = all.next().await {
+                    ended.push(one);
+                }
+                Ok::<_, Cancelled>(ended)
+            });
+            assert_eq!(out.await, Ok(Some(vec![Ok(Some(())), Err(Cancelled::delivered())])));
+        }
+        assert_eq!((t.ms(), dropped.load(Ordering::SeqCst)), (0, 4));
+    });
+}
+
 #[test]
 fn r43_inside_of_foreign_combinators_with_wakers_of_their_own() {
     run_virtual(async || {
