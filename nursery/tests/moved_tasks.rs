@@ -187,3 +187,29 @@ fn started_from_another_threads_run_while_the_nursery_runs() {
         drops.assert_all();
     }
 }
+
+/// The body of a placed scope is polled by a child, and goes on, or ends, after that child is gone. Its place is not below the nursery.
+#[test]
+fn placed_elsewhere_and_polled_by_a_child_that_is_gone() {
+    for goes_on in [false, true] {
+        run(async {
+            let root = trefoil_runtime::Placed::here(std::panic::Location::caller());
+            let placed = root.handle();
+            let mut body = Box::pin(root.run(sleep_forever()));
+            let ended = nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn(async {
+                    assert!(once(body.as_mut()).await.is_pending());
+                    Ok(())
+                });
+                Ok(())
+            })
+            .await;
+            assert!(ended.is_ok());
+            if goes_on {
+                assert!(once(body.as_mut()).await.is_pending());
+                placed.cancel(std::panic::Location::caller());
+                assert_eq!(body.await, Some(Err(Cancelled::delivered())));
+            }
+        });
+    }
+}

@@ -145,6 +145,11 @@ impl Header {
         self.waits.store(self.waits.load(Ordering::Relaxed) - n, Ordering::Release);
     }
 
+    /// How many waits and scopes it has open. Exactly, under the lock of the tree.
+    pub(crate) fn waits(&self) -> u32 {
+        self.waits.load(Ordering::Acquire)
+    }
+
     /// Whether it was woken since its last poll began.
     pub(crate) fn is_scheduled(&self) -> bool {
         self.state.load(Ordering::Acquire) & SCHEDULED != 0
@@ -190,7 +195,7 @@ impl Header {
     unsafe fn is_stuck(task: *const Header) -> bool {
         // SAFETY: [REF].
         let header = unsafe { &*task };
-        if header.waits.load(Ordering::Acquire) != 0 || header.is_scheduled() {
+        if header.waits() != 0 || header.is_scheduled() {
             return false;
         }
         if header.is_told() {
@@ -764,12 +769,12 @@ impl Drop for ReadyBox {
     }
 }
 
-/// Waits and scopes that outlive their task, moved elsewhere, must not point to it. They are below `scope`, that of its queue; once that
-/// was left, everything below it has been let go.
+/// Waits and scopes that outlive their task, moved elsewhere, must not point to it. They are in the tree of `scope`, that of its queue,
+/// and most of them below it; once that was left, everything below it has been let go.
 unsafe fn forget_task(scope: Option<&Scope>, task: *const Header) {
     // SAFETY: [REF].
-    let waits = &unsafe { &*task }.waits;
-    if waits.load(Ordering::Acquire) != 0 {
+    let task = unsafe { &*task };
+    if task.waits() != 0 {
         // The tree that the scope is in, not that of the run around us: a nursery may be dropped anywhere.
         if let Some(scope) = scope
             && let Some(mut locked) = scope.lock()
@@ -777,7 +782,7 @@ unsafe fn forget_task(scope: Option<&Scope>, task: *const Header) {
             locked.forget_task(scope, task);
         }
         // Nothing points to it now that could count.
-        waits.store(0, Ordering::Release);
+        task.waits.store(0, Ordering::Release);
     }
 }
 

@@ -526,27 +526,37 @@ impl Locked<'_> {
     }
 
     /// A task is going away while waits or scopes that it began live on, moved elsewhere: they forget it. They are below `top`, the
-    /// scope of its nursery, since whatever is let go forgets its task. A walk over the whole subtree, for a case that well-behaved
-    /// programs never meet.
+    /// scope of its nursery, since whatever is let go forgets its task; but for a [placed](crate::Placed) scope and what is in it, which
+    /// may be anywhere in the tree. A walk over the whole subtree, for a case that well-behaved programs never meet.
     #[cold]
-    pub(crate) fn forget_task(&mut self, top: *const Scope, task: *const Header) {
-        let mut node = top;
+    pub(crate) fn forget_task(&mut self, top: &Scope, task: &Header) {
+        if self.forget_below(top, task) < task.waits() {
+            self.forget_below(self.root(top), task);
+        }
+    }
+
+    /// How many forgot it.
+    fn forget_below(&mut self, top: *const Scope, task: *const Header) -> u32 {
+        let (mut node, mut forgot) = (top, 0);
+        let mut forget = |at: &AtomicPtr<Header>| {
+            if ptr::eq(at.load(Ordering::Relaxed), task) {
+                at.store(ptr::null_mut(), Ordering::Relaxed);
+                forgot += 1;
+            }
+        };
         while !node.is_null() {
             // SAFETY: [LOCKED].
             unsafe {
-                if ptr::eq((*node).task.load(Ordering::Relaxed), task) {
-                    (*node).task.store(ptr::null_mut(), Ordering::Relaxed);
-                }
+                forget(&(*node).task);
                 let mut park = (*node).links.with(|links| (*links).first_park);
                 while !park.is_null() {
-                    if ptr::eq((*park).task.load(Ordering::Relaxed), task) {
-                        (*park).task.store(ptr::null_mut(), Ordering::Relaxed);
-                    }
+                    forget(&(*park).task);
                     park = (*park).links.with(|links| (*links).next);
                 }
             }
             node = self.after(node, top, true);
         }
+        forgot
     }
 
     /// The next scope of the subtree below `top`, parents first, without recursion (R9).
