@@ -556,8 +556,11 @@ impl<T> Receiver<T> {
 impl<T> Clone for Sender<T> {
     /// One more sender; a closed one of a closed one.
     fn clone(&self) -> Self {
+        // Under the lock, as a close: nobody comes back after the last one has gone (R94, R95).
+        let mut queue = self.handle.queue.lock();
         let closed = self.handle.is_closed();
-        self.handle.queue.lock().senders += usize::from(!closed);
+        queue.senders += usize::from(!closed);
+        drop(queue);
         Self { handle: Handle::new(self.handle.queue.clone(), closed) }
     }
 }
@@ -565,8 +568,11 @@ impl<T> Clone for Sender<T> {
 impl<T> Clone for Receiver<T> {
     /// One more receiver; a closed one of a closed one.
     fn clone(&self) -> Self {
+        // Under the lock, as a close: nobody comes back after the last one has gone (R94, R95).
+        let mut queue = self.handle.queue.lock();
         let closed = self.handle.is_closed();
-        self.handle.queue.lock().receivers += usize::from(!closed);
+        queue.receivers += usize::from(!closed);
+        drop(queue);
         Self { handle: Handle::new(self.handle.queue.clone(), closed) }
     }
 }
