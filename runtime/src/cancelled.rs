@@ -238,6 +238,10 @@ impl DeadlineAware for Cancelled {
     type Failed = CancelledOrTimedOut;
 }
 
+impl DeadlineAware for ErrorGroup<Cancelled> {
+    type Failed = CancelledOrTimedOut;
+}
+
 /// What `fail_after` around an operation that can only be cancelled fails with. Pass it on with `?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CancelledOrTimedOut {
@@ -268,6 +272,12 @@ impl Error for CancelledOrTimedOut {
 impl From<Cancelled> for CancelledOrTimedOut {
     fn from(error: Cancelled) -> Self {
         Self::Cancelled(error)
+    }
+}
+
+impl From<ErrorGroup<Cancelled>> for CancelledOrTimedOut {
+    fn from(group: ErrorGroup<Cancelled>) -> Self {
+        Self::Cancelled(group.into_first())
     }
 }
 

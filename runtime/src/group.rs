@@ -1,6 +1,6 @@
 //! [`ErrorGroup`]: every error that a nursery collected.
 
-use crate::cancelled::{CancelAware, Cancelled};
+use crate::cancelled::{CancelAware, Cancelled, TimedOut};
 use std::{error::Error, fmt, io};
 
 /// Every error that a nursery collected, in the order in which its tasks ended; never empty (N15).
@@ -133,6 +133,13 @@ impl From<ErrorGroup<Cancelled>> for Cancelled {
 impl<E: CancelAware> From<Cancelled> for ErrorGroup<E> {
     fn from(cancelled: Cancelled) -> Self {
         Self { errors: vec![cancelled.into()] }
+    }
+}
+
+/// For `fail_after` around what fails with a group.
+impl<E: CancelAware + From<TimedOut>> From<TimedOut> for ErrorGroup<E> {
+    fn from(timed_out: TimedOut) -> Self {
+        Self { errors: vec![timed_out.into()] }
     }
 }
 

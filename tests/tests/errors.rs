@@ -5,8 +5,8 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use trefoil_nursery::{
-    CancelAware, Cancelled, ErrorGroup, checkpoint, local_nursery, move_on_after, nursery, shield, sleep,
-    sleep_forever, yield_now,
+    CancelAware, Cancelled, CancelledOrTimedOut, ErrorGroup, checkpoint, fail_after, join, local_nursery,
+    move_on_after, nursery, race, shield, sleep, sleep_forever, yield_now,
 };
 use trefoil_tests::{OnDrop, Trace, ms, panic_of, run_virtual};
 
@@ -199,6 +199,32 @@ fn n15_it_nests_or_not_as_the_error_type_says() {
         .await;
         let group = boxed.unwrap_err().downcast::<ErrorGroup<BoxError>>().unwrap();
         assert_eq!(group.to_string(), "first (and 1 more: second)");
+    });
+}
+
+/// R30, around what fails with a group: no block is needed that turns it into something else.
+#[test]
+fn r30_a_deadline_around_a_nursery_or_a_race_fails_with_timed_out() {
+    run_virtual(async || {
+        let hangs = nursery(async |n| -> io::Result<()> {
+            n.spawn(async { Ok(sleep_forever().await?) });
+            Ok(())
+        });
+        let late = fail_after(ms(1), hangs).await.unwrap_err();
+        assert_eq!((late.len(), late.first().kind()), (1, io::ErrorKind::TimedOut));
+        // An operation whose error is `Cancelled`.
+        let late = fail_after(ms(1), race((sleep_forever(), sleep_forever()))).await.unwrap_err();
+        assert!(matches!(late, CancelledOrTimedOut::TimedOut(_)));
+        // One further out is not this one.
+        let outside = move_on_after(ms(1), async {
+            let told = fail_after(ms(9), race((sleep_forever(), sleep_forever()))).await;
+            assert!(matches!(told, Err(CancelledOrTimedOut::Cancelled(_))));
+            told
+        });
+        assert_eq!(outside.await, Ok(None));
+        let failed =
+            fail_after(ms(1), join((async { Err::<(), _>(io::Error::other("broken")) }, async { Ok(1) }))).await;
+        assert_eq!(failed.unwrap_err().to_string(), "broken");
     });
 }
 
