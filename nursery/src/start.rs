@@ -1,16 +1,17 @@
 //! `Nursery::start`: a child that says when it is ready, and belongs to who started it until then (R68–R73).
 
+use crate::branches::cancelled_here;
 use crate::join::Join;
 use crate::nursery::{Local, Nursery, Shared};
 use crate::scope::shield;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, ready};
-use trefoil_runtime::{CancelAware, Cancelled, Handed, Placed, Reason, Scope, Turn, Wait, WaitQueue};
+use trefoil_runtime::{CancelAware, Cancelled, Handed, Placed, Reason, Scope, Turn, Wait, WaitQueue, poll_cancelled};
 
 /// A child ended without saying that it is ready (R69).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +119,24 @@ impl<V, E: CancelAware, M> Drop for Caller<'_, '_, V, E, M> {
         // N15: it failed, and nobody has looked. The nursery gets the error, by way of a child.
         let result = self.result.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(error) = result.and_then(Result::err).and_then(CancelAware::without_cancelled) {
-            drop::<Join<'_, ()>>(self.nursery.spawn_any(async { Err(error) }, self.place));
+            let mut error = OnItsWay { error: Some(error), place: self.place };
+            drop::<Join<'_, ()>>(
+                self.nursery.spawn_any(async move { error.error.take().map_or(Ok(()), Err) }, self.place),
+            );
+        }
+    }
+}
+
+/// An error on its way to the nursery. One that is dropped does not come to look: then it is a line in the log (N15).
+struct OnItsWay<E: fmt::Debug> {
+    error: Option<E>,
+    place: &'static Location<'static>,
+}
+
+impl<E: fmt::Debug> Drop for OnItsWay<E> {
+    fn drop(&mut self) {
+        if let Some(error) = &self.error {
+            tracing::error!(child = %self.place, "an error of a child whose nursery was dropped: {error:?}");
         }
     }
 }
@@ -252,12 +270,21 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
             let mut state = queue.lock();
             (state.handed_over, state.value.take())
         };
-        match (handed_over, value, result) {
-            (true, Some(value), _) | (false, Some(value), Some(Ok(()))) => Ok(value),
-            (_, _, Some(Err(error))) => Err(error),
-            (_, None, Some(Ok(()))) => Err(NotStarted(()).into()),
+        let error: E = match (handed_over, value, result) {
+            (true, Some(value), _) | (false, Some(value), Some(Ok(()))) => return Ok(value),
+            (_, _, Some(Err(error))) => error,
+            (_, None, Some(Ok(()))) => NotStarted(()).into(),
             // It panicked, or was destroyed: the nursery knows.
-            (_, _, None) => Err(Cancelled::delivered().into()),
+            (_, _, None) => Cancelled::delivered().into(),
+        };
+        // The child was told in the place of the caller. If that did not count, a loop that starts children in a cancelled scope, and
+        // swallows what comes, would never end (N13 b).
+        if error.has_cancelled() && cancelled_here() && poll_cancelled(place).is_pending() {
+            if !error.is_cancelled() {
+                tracing::error!(child = %place, "an error of a child whose start is dropped: {error:?}");
+            }
+            pending::<()>().await;
         }
+        Err(error)
     }
 }

@@ -13,6 +13,7 @@ use trefoil_nursery::{
     CancelAware, CancelScope, Cancelled, EffectiveDeadline, ErrorGroup, NotStarted, Started, checkpoint,
     effective_deadline, local_nursery, move_on_after, nursery, shield, sleep, sleep_forever, yield_now,
 };
+use trefoil_runtime::STRIKES;
 use trefoil_tests::{OnDrop, Trace, drop_at, ms, panic_of, poll_once, run_real, run_virtual};
 
 /// What fails here.
@@ -724,5 +725,36 @@ fn a_start_does_nothing_until_it_is_awaited() {
         })
         .await
         .unwrap();
+    });
+}
+
+/// N13 (b): the child is told in the place of the caller, which swallows that and goes on.
+#[test]
+fn n13_a_loop_of_starts_that_swallows_a_cancellation_ends() {
+    run_virtual(async || {
+        for foreign in [false, true] {
+            let starts = Cell::new(0);
+            let ended = move_on_after(
+                ms(1),
+                local_nursery(async |n| -> Result<(), Failure> {
+                    loop {
+                        starts.set(starts.get() + 1);
+                        assert!(starts.get() <= 2 * STRIKES, "it would go on for ever");
+                        let _ = n
+                            .start(async |started: Started<'_, ()>| {
+                                if foreign {
+                                    std::future::pending::<()>().await;
+                                }
+                                sleep_forever().await?;
+                                started.ready(());
+                                Ok(())
+                            })
+                            .await;
+                    }
+                }),
+            );
+            assert_eq!(ended.await.unwrap(), None);
+            assert!(starts.get() > STRIKES);
+        }
     });
 }
