@@ -1,0 +1,160 @@
+//! Runs one workload on one runtime, pinned to a core, and prints what it took: `metric value`, a line each.
+//!
+//! Started by `trefoil-bench`, which knows what the metrics mean. By hand:
+//!
+//! ```sh
+//! cargo run --release --manifest-path benches/runtimes/Cargo.toml -- spawn trefoil
+//! ```
+//! `--core N` pins to a core; workloads of two threads use the one before it too. `--size N` is the number of children, tasks or levels,
+//! `--quick` takes a fifth of the time. `--repeat N` does N rounds of so many, times nothing, and prints nothing, for a tool that counts
+//! instructions.
+
+mod measure;
+
+mod floor;
+mod trefoil;
+
+#[cfg(feature = "peers")]
+mod peers;
+
+use lexopt::{Arg, Parser, ValueExt};
+use std::process::ExitCode;
+
+/// The runtimes, in the order of the report.
+const RUNTIMES: &[(&str, Run)] = &[
+    ("trefoil", trefoil::run),
+    #[cfg(feature = "peers")]
+    ("tokio", peers::tokio::run),
+    #[cfg(feature = "peers")]
+    ("tokio-handles", peers::tokio_handles::run),
+    #[cfg(feature = "peers")]
+    ("smol", peers::smol::run),
+    #[cfg(feature = "peers")]
+    ("futures-unordered", peers::futures_unordered::run),
+    #[cfg(feature = "peers")]
+    ("futures-concurrency", peers::futures_concurrency::run),
+    #[cfg(feature = "peers")]
+    ("moro", peers::moro::run),
+    #[cfg(feature = "peers")]
+    ("monoio", peers::monoio::run),
+    #[cfg(feature = "peers")]
+    ("compio", peers::compio::run),
+    #[cfg(feature = "peers")]
+    ("glommio", peers::glommio::run),
+    ("floor", floor::run),
+];
+
+/// Runs a workload; nothing if the runtime has nothing of the kind.
+type Run = fn(Workload, &Load) -> Option<Vec<Metric>>;
+
+/// A name and a number.
+type Metric = (&'static str, f64);
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Workload {
+    /// So many children that are ready at once, in one nursery; until all have ended.
+    Spawn,
+    /// The same, each wakes itself once.
+    Yield,
+    /// So many tasks that wake themselves; one turn of one.
+    Turn,
+    /// An item there and one back, over two channels with room for one, on one thread.
+    Channel,
+    /// The same between two threads, each with a loop of its own, on two cores.
+    ChannelThreads,
+    /// A deadline around what is ready.
+    DeadlineReady,
+    /// What a deadline adds to an operation that waits for a turn.
+    DeadlineWaits,
+    /// So many sleeping children, cancelled and awaited.
+    CancelTold,
+    /// So many sleeping children, dropped with their nursery.
+    CancelDropped,
+    /// So many sleeping children, each waits for a turn to clean up when it is cancelled.
+    CancelCleanup,
+    /// So many timers that run out in the course of a second.
+    Timers,
+    /// Memory of a sleeping child.
+    Bytes,
+    /// A task that wakes itself, so many nurseries deep; one turn.
+    Nested,
+}
+
+impl Workload {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "spawn" => Self::Spawn,
+            "yield" => Self::Yield,
+            "turn" => Self::Turn,
+            "channel" => Self::Channel,
+            "channel-threads" => Self::ChannelThreads,
+            "deadline-ready" => Self::DeadlineReady,
+            "deadline-waits" => Self::DeadlineWaits,
+            "cancel-told" => Self::CancelTold,
+            "cancel-dropped" => Self::CancelDropped,
+            "cancel-cleanup" => Self::CancelCleanup,
+            "timers" => Self::Timers,
+            "bytes" => Self::Bytes,
+            "nested" => Self::Nested,
+            _ => return None,
+        })
+    }
+}
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    size: usize,
+    core: usize,
+    quick: bool,
+    repeat: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let (workload, run, load) = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    measure::pin_to(load.core);
+    match run(workload, &load) {
+        Some(metrics) => metrics
+            .iter()
+            .for_each(|(metric, value)| println!("{metric} {value}")),
+        None => println!("none"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn arguments() -> Result<(Workload, Run, Load), lexopt::Error> {
+    let mut load = Load {
+        size: 1_000,
+        core: measure::last_core(),
+        quick: false,
+        repeat: None,
+    };
+    let mut names = Vec::new();
+    let mut parser = Parser::from_env();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("core") => load.core = parser.value()?.parse()?,
+            Arg::Long("size") => load.size = parser.value()?.parse()?,
+            Arg::Long("quick") => load.quick = true,
+            Arg::Long("repeat") => load.repeat = Some(parser.value()?.parse()?),
+            Arg::Value(name) => names.push(name.string()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let [workload, runtime] = &names[..] else {
+        return Err("a workload and a runtime".into());
+    };
+    let workload = Workload::named(workload).ok_or_else(|| format!("no workload {workload}"))?;
+    let (_, run) = RUNTIMES
+        .iter()
+        .find(|(name, _)| name == runtime)
+        .ok_or_else(|| format!("no runtime {runtime}"))?;
+    Ok((workload, *run, load))
+}
