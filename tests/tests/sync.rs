@@ -779,6 +779,33 @@ fn oneshot_gives_one_value_and_loses_none() {
     });
 }
 
+/// What the compiler may put at one address is not one condition: each use of a `const` is a condition of its own.
+#[test]
+#[allow(clippy::declare_interior_mutable_const, clippy::borrow_interior_mutable_const)]
+fn conditions_that_are_constants_are_not_one() {
+    const NOT_EMPTY: Condition = Condition::new();
+    const NOT_FULL: Condition = Condition::new();
+    run_virtual(async || {
+        let mutex = Mutex::new(());
+        local_nursery(async |n| -> Ended {
+            n.spawn(async {
+                let guard = mutex.lock().await?;
+                let told = move_on_after(ms(5), async {
+                    let (_guard, told) = NOT_EMPTY.wait(guard).await;
+                    told
+                });
+                assert_eq!(told.await, Ok(None), "it was told by another condition");
+                Ok(())
+            });
+            sleep(ms(1)).await?;
+            NOT_FULL.notify_all(&mutex.lock().await?);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+}
+
 #[test]
 fn watch_shows_the_latest_value_and_loses_no_change() {
     run_virtual(async || {

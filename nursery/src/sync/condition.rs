@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::ptr;
+use std::sync::atomic::AtomicU8;
 use std::task::{Poll, ready};
 use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, Waiter};
 
@@ -41,14 +42,14 @@ use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, Waiter};
 /// ```
 #[derive(Debug, Default)]
 pub struct Condition {
-    /// Its address is the condition's identity, so it must have one of its own.
-    _identity: u8,
+    /// Its address is the condition's identity, so it must have one of its own. Of a plain byte, two `const` conditions would be one.
+    _identity: AtomicU8,
 }
 
 impl Condition {
     /// One that nobody waits for.
     pub const fn new() -> Self {
-        Self { _identity: 0 }
+        Self { _identity: AtomicU8::new(0) }
     }
 
     fn identity(&self) -> usize {
