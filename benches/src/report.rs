@@ -40,7 +40,7 @@ impl Measured {
         let ours = self.median(metric, OURS);
         let peer = self.best_peer(metric);
         let ratio = |other: Option<f64>| match (ours, other) {
-            (Some(ours), Some(other)) if other > 0.0 => format!("{:.2}", ours / other),
+            (Some(ours), Some(other)) if other > 0.0 => digits(ours / other),
             _ => "–".to_owned(),
         };
         Verdict {
@@ -183,9 +183,12 @@ fn machine() -> Vec<(&'static str, String)> {
     let uname = rustix::system::uname();
     let rustc = first_line(Command::new("rustc").arg("--version"));
     let git = first_line(Command::new("git").args(["-C", HERE, "describe", "--always", "--dirty"]));
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
     vec![
         ("machine", format!("{cores} × {}", model.unwrap_or_else(|| "unknown".into()))),
         ("kernel", format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy())),
+        ("load average at the end (1 is this program's own)", load),
         ("compiler", format!("{rustc}; opt-level 3, fat LTO, one codegen unit")),
         ("trefoil", git),
         ("peers", versions().join(", ")),
