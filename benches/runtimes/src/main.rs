@@ -121,21 +121,14 @@ fn main() -> ExitCode {
     };
     measure::pin_to(load.core);
     match run(workload, &load) {
-        Some(metrics) => metrics
-            .iter()
-            .for_each(|(metric, value)| println!("{metric} {value}")),
+        Some(metrics) => metrics.iter().for_each(|(metric, value)| println!("{metric} {value}")),
         None => println!("none"),
     }
     ExitCode::SUCCESS
 }
 
 fn arguments() -> Result<(Workload, Run, Load), lexopt::Error> {
-    let mut load = Load {
-        size: 1_000,
-        core: measure::last_core(),
-        quick: false,
-        repeat: None,
-    };
+    let mut load = Load { size: 1_000, core: measure::last_core(), quick: false, repeat: None };
     let mut names = Vec::new();
     let mut parser = Parser::from_env();
     while let Some(arg) = parser.next()? {
@@ -152,9 +145,6 @@ fn arguments() -> Result<(Workload, Run, Load), lexopt::Error> {
         return Err("a workload and a runtime".into());
     };
     let workload = Workload::named(workload).ok_or_else(|| format!("no workload {workload}"))?;
-    let (_, run) = RUNTIMES
-        .iter()
-        .find(|(name, _)| name == runtime)
-        .ok_or_else(|| format!("no runtime {runtime}"))?;
+    let (_, run) = RUNTIMES.iter().find(|(name, _)| name == runtime).ok_or_else(|| format!("no runtime {runtime}"))?;
     Ok((workload, *run, load))
 }

@@ -23,10 +23,7 @@ pub fn pin_to(core: usize) {
 /// The last core that this process may use.
 pub fn last_core() -> usize {
     let cores = sched_getaffinity(None).expect("the cores of this process");
-    (0..CpuSet::MAX_CPU)
-        .rev()
-        .find(|&core| cores.is_set(core))
-        .unwrap_or(0)
+    (0..CpuSet::MAX_CPU).rev().find(|&core| cores.is_set(core)).unwrap_or(0)
 }
 
 fn clock(id: ClockId) -> Duration {
@@ -42,11 +39,7 @@ pub fn process_cpu() -> Duration {
 /// Bytes of this process that are in memory.
 pub fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: usize = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .expect("statm");
+    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("statm");
     pages * rustix::param::page_size()
 }
 
@@ -107,8 +100,7 @@ impl Series {
     /// So many of them have been done since then.
     pub fn add(&mut self, begin: Duration, of: usize) {
         let took = clock(self.clock) - begin;
-        self.samples
-            .push(took.saturating_sub(self.reading).as_nanos() as f64 / of as f64);
+        self.samples.push(took.saturating_sub(self.reading).as_nanos() as f64 / of as f64);
     }
 
     /// Nanoseconds of one.
@@ -199,9 +191,6 @@ impl Timers {
 
     pub fn metrics(&self, of: usize) -> Vec<Metric> {
         let cpu = process_cpu() - self.cpu;
-        vec![
-            ("cpu_ms", cpu.as_secs_f64() * 1e3),
-            ("late_us", LATE.get().as_secs_f64() * 1e6 / of as f64),
-        ]
+        vec![("cpu_ms", cpu.as_secs_f64() * 1e3), ("late_us", LATE.get().as_secs_f64() * 1e6 / of as f64)]
     }
 }

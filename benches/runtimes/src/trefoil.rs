@@ -7,9 +7,7 @@ use std::hint::black_box;
 use std::pin::Pin;
 use std::task::Poll;
 use std::thread;
-use trefoil::{
-    Cancelled, Receiver, Sender, channel, local_nursery, move_on_after, shield, sleep, sleep_until,
-};
+use trefoil::{Cancelled, Receiver, Sender, channel, local_nursery, move_on_after, shield, sleep, sleep_until};
 
 type Ended = Result<(), Cancelled>;
 
@@ -33,9 +31,8 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
 
 /// Most code runs in a child of some nursery, not in the first task of the run.
 fn in_a_child<T>(work: impl Future<Output = T>) -> T {
-    let ended = trefoil::run(local_nursery(async |n| -> Result<T, Cancelled> {
-        n.spawn(async { Ok(work.await) }).await
-    }));
+    let ended =
+        trefoil::run(local_nursery(async |n| -> Result<T, Cancelled> { n.spawn(async { Ok(work.await) }).await }));
     ended.expect("nobody cancels")
 }
 
@@ -110,12 +107,7 @@ async fn echo(there: Receiver<usize>, back: Sender<usize>) -> Ended {
     Ok(())
 }
 
-async fn trips(
-    there: Sender<usize>,
-    back: Receiver<usize>,
-    each: usize,
-    mut series: Series,
-) -> Vec<Metric> {
+async fn trips(there: Sender<usize>, back: Receiver<usize>, each: usize, mut series: Series) -> Vec<Metric> {
     while series.goes_on() {
         let begin = series.begin();
         for i in 0..each {
@@ -132,8 +124,7 @@ async fn round_trips(load: &Load) -> Vec<Metric> {
     let (echo_back, back) = channel(1);
     let ended = local_nursery(async |n| -> Result<Vec<Metric>, Cancelled> {
         n.spawn(echo(echo_there, echo_back));
-        n.spawn(async move { Ok(trips(there, back, 10_000, Series::new(load)).await) })
-            .await
+        n.spawn(async move { Ok(trips(there, back, 10_000, Series::new(load)).await) }).await
     });
     ended.await.expect("no child fails")
 }
@@ -230,11 +221,7 @@ async fn cancel_dropped(load: &Load) -> Vec<Metric> {
         }));
         poll_fn(|cx| {
             assert!(nursery.as_mut().poll(cx).is_pending());
-            if alive() == load.size {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if alive() == load.size { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let begin = series.begin();
@@ -302,10 +289,7 @@ async fn bytes(load: &Load) -> Vec<Metric> {
 }
 
 /// Opens that many nurseries, one in the other, around some work.
-fn nested<'a>(
-    depth: usize,
-    work: Pin<Box<dyn Future<Output = ()> + 'a>>,
-) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+fn nested<'a>(depth: usize, work: Pin<Box<dyn Future<Output = ()> + 'a>>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
     if depth == 0 {
         return work;
     }

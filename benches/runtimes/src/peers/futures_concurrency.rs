@@ -23,9 +23,7 @@ struct Group<F> {
 
 impl<F: Future<Output = ()>> Group<F> {
     fn new() -> Self {
-        Self {
-            children: Vec::new(),
-        }
+        Self { children: Vec::new() }
     }
     fn spawn(&mut self, child: F) {
         self.children.push(child);

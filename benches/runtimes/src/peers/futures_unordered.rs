@@ -36,9 +36,7 @@ struct Group<F> {
 
 impl<F: Future<Output = ()>> Group<F> {
     fn new() -> Self {
-        Self {
-            children: FuturesUnordered::new(),
-        }
+        Self { children: FuturesUnordered::new() }
     }
     fn spawn(&mut self, child: F) {
         self.children.push(child);
@@ -67,8 +65,7 @@ async fn two_futures(load: Load) -> Vec<Metric> {
     group.spawn(Box::pin(echo(echo_there, echo_back)));
     let (tell, told) = std::sync::mpsc::channel();
     group.spawn(Box::pin(async move {
-        tell.send(trips(there, back, 10_000, Series::new(&load)).await)
-            .expect("somebody waits");
+        tell.send(trips(there, back, 10_000, Series::new(&load)).await).expect("somebody waits");
     }));
     group.join_all().await;
     told.recv().expect("the work has ended")

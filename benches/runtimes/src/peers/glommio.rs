@@ -33,9 +33,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
 }
 
 fn in_a_task<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .make()
-        .expect("glommio");
+    let executor = LocalExecutorBuilder::new(Placement::Unbound).make().expect("glommio");
     executor.run(async { glommio::spawn_local(work).await })
 }
 
@@ -48,10 +46,7 @@ struct Group<F> {
 
 impl<F: Future<Output = ()> + 'static> Group<F> {
     fn new() -> Self {
-        Self {
-            tasks: Vec::new(),
-            of: PhantomData,
-        }
+        Self { tasks: Vec::new(), of: PhantomData }
     }
     fn spawn(&mut self, child: F) {
         self.tasks.push(glommio::spawn_local(child));
@@ -82,9 +77,7 @@ async fn sleep_until(target: Instant) {
 }
 
 async fn timeout<T>(length: Duration, body: impl Future<Output = T>) -> Option<T> {
-    glommio::timer::timeout(length, async { Ok(body.await) })
-        .await
-        .ok()
+    glommio::timer::timeout(length, async { Ok(body.await) }).await.ok()
 }
 
 type Sender = LocalSender<usize>;

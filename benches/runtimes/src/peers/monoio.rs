@@ -34,10 +34,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
 }
 
 fn in_a_task<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
-    let mut runtime = RuntimeBuilder::<FusionDriver>::new()
-        .enable_timer()
-        .build()
-        .expect("monoio");
+    let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().expect("monoio");
     runtime.block_on(async { monoio::spawn(work).await })
 }
 
@@ -50,10 +47,7 @@ struct Group<F> {
 
 impl<F: Future<Output = ()> + 'static> Group<F> {
     fn new() -> Self {
-        Self {
-            tasks: Vec::new(),
-            of: PhantomData,
-        }
+        Self { tasks: Vec::new(), of: PhantomData }
     }
     fn spawn(&mut self, child: F) {
         self.tasks.push(monoio::spawn(child));

@@ -52,11 +52,7 @@ struct Group<F> {
 
 impl<F: Future<Output = ()> + 'static> Group<F> {
     fn new() -> Self {
-        Self {
-            executor: EXECUTOR.with(|executor| *executor),
-            tasks: Vec::new(),
-            of: PhantomData,
-        }
+        Self { executor: EXECUTOR.with(|executor| *executor), tasks: Vec::new(), of: PhantomData }
     }
     fn spawn(&mut self, child: F) {
         self.tasks.push(self.executor.spawn(child));

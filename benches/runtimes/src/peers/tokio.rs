@@ -37,10 +37,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
 }
 
 pub(super) fn in_a_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .expect("tokio");
+    let runtime = Builder::new_current_thread().enable_time().build().expect("tokio");
     runtime.block_on(async { tokio::spawn(work).await.expect("no panic") })
 }
 
@@ -53,10 +50,7 @@ struct Group<F> {
 
 impl<F: Future<Output = ()> + Send + 'static> Group<F> {
     fn new() -> Self {
-        Self {
-            tasks: JoinSet::new(),
-            of: PhantomData,
-        }
+        Self { tasks: JoinSet::new(), of: PhantomData }
     }
     fn spawn(&mut self, child: F) {
         self.tasks.spawn(child);

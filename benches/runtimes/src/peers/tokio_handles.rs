@@ -23,10 +23,7 @@ struct Group<F> {
 
 impl<F: Future<Output = ()> + Send + 'static> Group<F> {
     fn new() -> Self {
-        Self {
-            tasks: Vec::new(),
-            of: PhantomData,
-        }
+        Self { tasks: Vec::new(), of: PhantomData }
     }
     fn spawn(&mut self, child: F) {
         self.tasks.push(tokio::spawn(child));

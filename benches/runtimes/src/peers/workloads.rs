@@ -204,12 +204,7 @@ macro_rules! channel_workload {
             }
         }
 
-        async fn trips(
-            mut there: Sender,
-            mut back: Receiver,
-            each: usize,
-            mut series: Series,
-        ) -> Vec<Metric> {
+        async fn trips(mut there: Sender, mut back: Receiver, each: usize, mut series: Series) -> Vec<Metric> {
             while series.goes_on() {
                 let begin = series.begin();
                 for i in 0..each {
