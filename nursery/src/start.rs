@@ -220,7 +220,8 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
         let result = Arc::new(Mutex::new(None));
         let nursery: *const Scope = self.scope();
         let mut caller = {
-            let root = Placed::here(place);
+            // SAFETY: the body is a part of the child, which is dropped before its cell is.
+            let root = unsafe { Placed::here(place) };
             let handle = root.handle();
             let started = Started { queue: queue.clone(), child: handle.clone(), nursery, _s: PhantomData };
             let body = root.run(child(started));

@@ -193,7 +193,8 @@ fn started_from_another_threads_run_while_the_nursery_runs() {
 fn placed_elsewhere_and_polled_by_a_child_that_is_gone() {
     for goes_on in [false, true] {
         run(async {
-            let root = trefoil_runtime::Placed::here(std::panic::Location::caller());
+            // SAFETY: it is all one run.
+            let root = unsafe { trefoil_runtime::Placed::here(std::panic::Location::caller()) };
             let placed = root.handle();
             let mut body = Box::pin(root.run(sleep_forever()));
             let ended = nursery(async |n| -> Result<(), Cancelled> {

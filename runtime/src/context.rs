@@ -268,7 +268,7 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
     if here && !task.is_null() {
         // SAFETY: [CURRENT].
         let task = unsafe { &*task };
-        let strikes = task.strikes.get() + 1;
+        let strikes = task.strikes.get().saturating_add(1);
         task.strikes.set(strikes);
         if strikes > STRIKES {
             if strikes == STRIKES + 1 {

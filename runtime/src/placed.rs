@@ -22,9 +22,13 @@ pub struct Placed {
 impl Placed {
     /// A new scope under the current one.
     ///
+    /// # Safety
+    /// The scope names the task that polls the body which [runs](PlacedRoot::run) in it. So the body is dropped before that task is, or that task
+    /// ends in the run in which it polled the body.
+    ///
     /// # Panics
     /// Outside of a run.
-    pub fn here(place: &'static Location<'static>) -> PlacedRoot {
+    pub unsafe fn here(place: &'static Location<'static>) -> PlacedRoot {
         let frame = context::open_frame();
         let Some(tree) = frame.tree else { context::outside("the start of a child") };
         let scope = Arc::new(Scope::new(Kind::Scope, place));
