@@ -132,7 +132,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
         drop(old);
     }
 
-    /// N13 (a), after a poll that was pending: see [`is_stuck`].
+    /// N13 (a), after a poll that was pending: see `is_stuck`.
     pub fn is_stuck(&self, cx: &mut Context<'_>) -> bool {
         is_stuck(&self.scope, cx)
     }
