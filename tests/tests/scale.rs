@@ -221,7 +221,7 @@ fn a_million_sleeping_children() {
                 "{CHILDREN} children asleep after {:?}: {} bytes each allocated, {} resident",
                 begin.elapsed(),
                 (live_bytes() - allocated) as usize / CHILDREN,
-                (resident() - before) / CHILDREN
+                resident().saturating_sub(before) / CHILDREN
             );
             Ok(())
         })
