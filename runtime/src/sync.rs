@@ -48,9 +48,9 @@ mod real {
         }
     }
 
-    /// What to do between two looks at something that another thread is about to finish.
+    /// What to do between two looks at something that another thread is about to finish. It may not be running: let it.
     pub fn spin() {
-        std::hint::spin_loop();
+        std::thread::yield_now();
     }
 }
 

@@ -353,11 +353,15 @@ impl<F: Future> Drop for Run<'_, F> {
             self.root.unlink();
         }));
         self.tree.give_back();
+        // The others go before the first is resumed: a payload whose destructor panics must not do so in the middle of that.
+        let mut first = None;
         for payload in [main.err(), call, driver.err(), rest.err()].into_iter().flatten() {
-            if !std::thread::panicking() {
-                resume_unwind(payload);
-            }
-            discard(payload);
+            keep_first(&mut first, payload);
+        }
+        match first {
+            Some(payload) if std::thread::panicking() => discard(payload),
+            Some(payload) => resume_unwind(payload),
+            None => {}
         }
     }
 }
