@@ -84,7 +84,6 @@ impl Epoll {
             Ok(()) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let _muffled = self.bell.muffle();
         let mut wake = self.wake.take();
         if !events.is_empty() {
             self.home.dispatch(&events, &mut wake);

@@ -23,7 +23,8 @@ pub trait Driver: Any + fmt::Debug {
     fn name(&self) -> &'static str;
 
     /// Sleeps until something happened, `timeout` has passed (`None`: for ever) or [`Unpark::unpark`] was called, and dispatches
-    /// what has happened. It may return early.
+    /// what has happened. It may return early, and must when it has woken somebody: what is woken on the loop's own thread meanwhile does not
+    /// call `unpark`.
     ///
     /// # Errors
     /// Those of the kernel that no retry can mend. The run ends with a panic that says so.

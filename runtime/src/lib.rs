@@ -14,7 +14,7 @@
 //! 9. `run_handle`: closures from other threads
 //! 10. `instrument`: who sees the life of tasks
 //!
-//! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` (sleeping), `heap` (deadlines), `clock`, `cancelled` and
+//! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` and `idle` (sleeping, and before it), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
 //! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `sync` (the switch between `std` and loom).
 
@@ -24,6 +24,8 @@ mod context;
 mod driver;
 mod group;
 mod heap;
+#[cfg_attr(trefoil_loom, allow(dead_code))]
+mod idle;
 mod inbox;
 mod instrument;
 mod park;

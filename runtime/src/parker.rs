@@ -9,8 +9,9 @@
 //! ```
 //! Both sides swap the one word, so their order is total: a wake-up is seen by `prepare`, or sees `PARKED`.
 
+use crate::context;
 use crate::driver::Unpark;
-use crate::sync::{AtomicU8, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, Mutex, Ordering};
 use std::sync::Arc;
 
 const AWAKE: u8 = 0;
@@ -20,6 +21,8 @@ const NOTIFIED: u8 = 2;
 /// See the module.
 pub struct Parker {
     state: AtomicU8,
+    /// Another thread woke the driver since somebody looked.
+    rung: AtomicBool,
     driver: Mutex<Option<Arc<dyn Unpark>>>,
 }
 
@@ -33,7 +36,7 @@ impl Parker {
     /// One without a driver.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self { state: AtomicU8::new(AWAKE), driver: Mutex::new(None) }
+        Self { state: AtomicU8::new(AWAKE), rung: AtomicBool::new(false), driver: Mutex::new(None) }
     }
 
     /// Gives it the driver to wake.
@@ -62,10 +65,26 @@ impl Parker {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
+    /// Whether a notification is there. One load.
+    pub fn is_notified(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == NOTIFIED
+    }
+
+    /// Whether another thread has woken the driver since the last call.
+    pub fn was_rung(&self) -> bool {
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::Relaxed)
+    }
+
     /// Wakes the worker, if it sleeps; otherwise sees to it that it does not go to sleep. Any thread.
     pub fn unpark(&self) {
         if self.state.swap(NOTIFIED, Ordering::AcqRel) == PARKED {
+            if context::frame().tree.is_some_and(|tree| std::ptr::eq(&raw const tree.parker, self)) {
+                // The driver dispatches: it is not asleep, and the loop looks at what can run when it returns. To ring would be a
+                // system call, and an event that ends the next sleep.
+                return;
+            }
             let driver = self.driver.lock().clone();
+            self.rung.store(true, Ordering::Relaxed);
             if let Some(driver) = driver {
                 driver.unpark();
             }

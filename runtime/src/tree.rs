@@ -32,7 +32,7 @@ pub(crate) enum Timer {
 }
 
 impl Position for Timer {
-    fn moved(self, index: u32) {
+    fn keyed(self, index: u32) {
         // SAFETY: [LOCKED]: the heap is only touched under the lock, and what is in it is linked.
         unsafe {
             match self {
@@ -222,7 +222,7 @@ impl Locked<'_> {
             (_, u64::MAX) => {
                 self.state.heap.remove(index);
             }
-            (_, _) if at < self.state.heap.get(index).at => {
+            (_, _) if at < self.state.heap.at(index) => {
                 self.state.heap.change(index, at);
                 self.earlier(at);
             }
@@ -233,12 +233,12 @@ impl Locked<'_> {
     /// The next deadline, exactly; [`NEVER`] if there is none.
     pub fn next_deadline(&mut self) -> u64 {
         let next = loop {
-            let Some(first) = self.state.heap.first() else { break NEVER };
-            let (at, deadline) = (first.at, first.owner.deadline());
-            if deadline <= at {
-                break at;
+            let Some((key, first)) = self.state.heap.first() else { break NEVER };
+            let deadline = first.owner.deadline();
+            if deadline <= first.at {
+                break first.at;
             }
-            self.state.heap.change(0, deadline);
+            self.state.heap.change(key, deadline);
         };
         self.tree.next.store(next, Ordering::Relaxed);
         next
@@ -253,11 +253,11 @@ impl Locked<'_> {
     pub fn expire(&mut self, now: u64) -> usize {
         let mut expired = 0;
         while self.next_deadline() <= now {
-            let Some(entry) = self.state.heap.first().copied() else { break };
+            let Some((key, entry)) = self.state.heap.first() else { break };
             if entry.at > now {
                 break;
             }
-            self.state.heap.remove(0);
+            self.state.heap.remove(key);
             expired += 1;
             match entry.owner {
                 Timer::Scope(scope) => {

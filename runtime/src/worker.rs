@@ -1,9 +1,10 @@
 //! The loop: one thread, one queue, one driver. A turn is: expire deadlines, run what can run, look at the driver, or sleep in it
 //! until the next deadline (R86).
 
-use crate::clock::{self, A_WHILE, Moment, NEVER};
+use crate::clock::{self, A_WHILE, Moment, NEVER, nanos};
 use crate::context::{self, Entered, Frame};
 use crate::driver::Driver;
+use crate::idle::Idle;
 use crate::instrument::{Instruments, Watch};
 use crate::quiet::{Next, Quiet};
 use crate::ready::{Above, Payload, ReadyBox, discard};
@@ -26,6 +27,7 @@ pub(crate) struct Worker {
     /// What is to be polled in another order than the ordinary one, for tests.
     pub schedule: Option<Schedule>,
     pub quiet: Quiet,
+    pub idle: Idle,
     /// What other threads have it run; made with the first handle.
     pub calls: OnceCell<Calls>,
     /// The instruments; made with the first.
@@ -36,6 +38,9 @@ pub(crate) struct Worker {
 
 /// In how many turns of a busy loop without deadlines the clock is read once.
 const CLOCK_EVERY: u32 = 32;
+
+/// How often it looks whether it was notified before it looks at the clock and the driver: a microsecond or two.
+const LOOKS: u32 = 32;
 
 /// How a run is set up.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +55,8 @@ pub struct Options {
     /// After how much real time in which nothing could run, while no deadline is set and the driver has nothing in flight, the run ends
     /// with a panic that shows the task tree (N10). Another thread may still be about to wake it: give it time to. `None`: never.
     pub deadlock_after: Option<Duration>,
+    /// For how long a loop with nothing to do looks at the driver, again and again, before it sleeps.
+    pub spin: Duration,
 }
 
 /// Runs a future to its end on the calling thread, over `driver`.
@@ -88,6 +95,7 @@ pub fn run_instrumented<F: Future>(
         driver,
         schedule: Schedule::new(options.order),
         quiet: Quiet::new(&options),
+        idle: Idle::new(options.spin),
         calls: OnceCell::new(),
         watch: Watch::new(instruments).map_or_else(OnceCell::new, OnceCell::from),
         told: Cell::new(None),
@@ -193,7 +201,9 @@ impl<F: Future> Run<'_, F> {
         if slept || next <= now {
             let mut locked = tree.lock();
             locked.set_alarm(0);
-            locked.expire(now);
+            if locked.expire(now) > 0 {
+                self.worker.idle.expired(now);
+            }
         }
     }
 
@@ -241,7 +251,7 @@ impl<F: Future> Run<'_, F> {
     /// Looks at the driver, and sleeps in it if nothing can run. Whether it set out to sleep.
     fn wait(&mut self) -> bool {
         let driver = &*self.worker.driver;
-        if self.has_work() {
+        if self.has_work() || self.look() {
             check(driver, driver.poll());
             return false;
         }
@@ -252,13 +262,66 @@ impl<F: Future> Run<'_, F> {
         let pending = || driver.in_flight() + self.worker.calls.get().map_or(0, Calls::handles);
         if let Some((next, after)) = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), pending) {
             self.quiet(next, after, alarm);
-        } else if self.tree.parker.prepare() {
-            let timeout = (alarm != NEVER).then(|| Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now())));
+            return true;
+        }
+        let timeout = (alarm != NEVER).then(|| {
+            let alarm = self.worker.idle.rests_until(alarm);
+            Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now()))
+        });
+        if self.tree.parker.prepare() {
+            let begin = Instant::now();
             let parked = driver.park(timeout);
+            self.worker.idle.slept(self.tree.parker.was_rung(), begin.elapsed());
             self.tree.parker.awake();
             check(driver, parked);
         }
         true
+    }
+
+    /// Looks for what other threads send, or at the driver, instead of sleeping, for as long as that pays. Whether something came.
+    fn look(&self) -> bool {
+        let idle = &self.worker.idle;
+        let (for_threads, parker) = (idle.looks(), &self.tree.parker);
+        let length = for_threads.max(idle.spin);
+        if length.is_zero() || self.tree.clock.is_virtual() {
+            return false;
+        }
+        if parker.is_notified() {
+            // Of the turn that has ended, as a rule: it says nothing.
+            parker.awake();
+            return true;
+        }
+        let driver = &*self.worker.driver;
+        let looks_at_driver = !idle.spin.is_zero() || driver.in_flight() > 0;
+        let begin = Instant::now();
+        let until =
+            nanos(begin).saturating_add(u64::try_from(length.as_nanos()).unwrap_or(NEVER)).min(self.tree.next_look());
+        let found = loop {
+            for _ in 0..LOOKS {
+                if parker.is_notified() {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            if parker.is_notified() {
+                parker.awake();
+                break true;
+            }
+            if looks_at_driver {
+                check(driver, driver.poll());
+                if self.has_work() {
+                    return true;
+                }
+            }
+            if self.tree.clock.now() >= until {
+                break false;
+            }
+        };
+        let cut_short = until == self.tree.next_look();
+        if !for_threads.is_zero() && (found || !cut_short) {
+            idle.looked(found);
+        }
+        found
     }
 
     /// Lets real time pass in which nothing can run, and then does what comes next. Returns early if something can run, a real deadline

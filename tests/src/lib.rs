@@ -71,7 +71,7 @@ pub fn run<T>(options: Options, mut main: impl AsyncFnMut() -> T) -> T {
         match on {
             On::Thread => last = Some(trefoil_runtime::run(Rc::new(ThreadDriver::new()), options, place, program)),
             On::Reactor(kind, entries) => {
-                let mut builder = Builder::new().driver(kind).virtual_time(options.virtual_time);
+                let mut builder = Builder::new().driver(kind).virtual_time(options.virtual_time).spin(options.spin);
                 if let Some(entries) = entries {
                     builder = builder.ring_entries(entries);
                 }

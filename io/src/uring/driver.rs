@@ -72,7 +72,6 @@ impl Uring {
         });
         let (mut wake, mut gone) = (std::mem::take(&mut this.wake), std::mem::take(&mut this.gone));
         drop(core);
-        let _muffled = self.home.bell().muffle();
         wake.wake();
         gone.clear();
         // The memory is used again.
