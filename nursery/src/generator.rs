@@ -264,7 +264,7 @@ where
             ));
             let value = consumer(Items { queue }).await?;
             *lock(got) = Some(value);
-            nursery.scope().cancel(Source::Nursery, place);
+            nursery.scope().cancel(Source::Enough, place);
             Ok(())
         },
         place,

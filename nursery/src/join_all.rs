@@ -106,7 +106,7 @@ async fn until_at<A: Alternatives>(
                 return Ok(());
             }
             drop(locked);
-            nursery.scope().cancel(Source::Nursery, place);
+            nursery.scope().cancel(Source::Enough, place);
         }
         Ok(())
     })

@@ -20,10 +20,12 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use trefoil_runtime::{
-    self as runtime, CancelAware, Cancelled, Entry, ErrorGroup, Kind, Outcome, Payload, Ready, ReadyBox, Scope, Source,
+    self as runtime, CancelAware, Cancelled, Culprit, Entry, ErrorGroup, Kind, Outcome, Payload, Ready, ReadyBox,
+    Scope, Source,
 };
 
 type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
@@ -54,40 +56,91 @@ struct State<E> {
     services: Services,
 }
 
+/// Who failed.
+#[derive(Clone, Copy)]
+struct Who<'a> {
+    name: Option<&'a Arc<str>>,
+    place: &'static Location<'static>,
+    body: bool,
+}
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name {
+            Some(name) => write!(f, "`{name}` ({})", self.place),
+            None => self.place.fmt(f),
+        }
+    }
+}
+
+/// An error, as it describes itself.
+struct Described<'a, E>(&'a E);
+
+impl<E: CancelAware> fmt::Display for Described<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f)
+    }
+}
+
 impl<E: CancelAware> State<E> {
-    fn fail(&self, error: E, place: &'static Location<'static>) {
+    fn fail(&self, error: E, who: Who<'_>) {
         if !self.scope.is_cancelled() && error.has_cancelled() {
             self.made_up.set(Some(self.errors.borrow().len()));
         }
+        let culprit = self.culprit(who, false, || Described(&error));
         // `RefCell`: no user code runs while it is borrowed.
         self.errors.borrow_mut().push(error);
-        self.cancel(place);
+        self.cancel(culprit);
     }
 
     /// Does not panic, whatever the payload or a waker does: it is called half way through an end.
-    fn panicked(&self, payload: Payload, place: &'static Location<'static>) {
-        self.keep(payload, place);
-        self.cancel(place);
+    fn panicked(&self, payload: Payload, who: Who<'_>) {
+        let culprit = self.culprit(who, true, || message(&payload));
+        self.keep(payload, who);
+        self.cancel(culprit);
     }
 
-    fn keep(&self, payload: Payload, place: &'static Location<'static>) {
+    fn keep(&self, payload: Payload, who: Who<'_>) {
         let first = self.payload.borrow().is_none();
         if first {
             *self.payload.borrow_mut() = Some(payload);
         } else {
-            tracing::error!(task = %place, "a task panicked while another panic waits for its nursery to end: {}", message(&payload));
+            tracing::error!(task = %who, "a task panicked while another panic waits for its nursery to end: {}", message(&payload));
             runtime::discard(payload);
         }
     }
 
-    fn cancel(&self, place: &'static Location<'static>) {
-        self.cancel_scope(&self.scope, place);
+    /// Who sets off the cancellation, with what it says; for the first only, since nobody asks about others. The text is code of others,
+    /// and may panic.
+    fn culprit<T: fmt::Display>(&self, who: Who<'_>, panicked: bool, text: impl FnOnce() -> T) -> Option<Culprit> {
+        if self.scope.is_cancel_called() {
+            return None;
+        }
+        let make = |text: fmt::Arguments<'_>| {
+            let culprit = Culprit::new(who.name.cloned(), who.place, panicked, text);
+            if who.body { culprit.body() } else { culprit }
+        };
+        Some(catch_unwind(AssertUnwindSafe(|| make(format_args!("{}", text())))).unwrap_or_else(|payload| {
+            runtime::discard(payload);
+            make(format_args!("(an error whose text panics)"))
+        }))
     }
 
-    fn cancel_scope(&self, scope: &Scope, place: &'static Location<'static>) {
-        // What waits in the scope is woken, perhaps by way of a foreign executor's waker, which panics.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| scope.cancel(Source::Nursery, place))) {
-            self.keep(payload, place);
+    fn cancel(&self, culprit: Option<Culprit>) {
+        let Some(culprit) = culprit else { return };
+        let who = Who { name: None, place: culprit.place, body: culprit.body };
+        self.guarded(who, || self.scope.cancel_after(culprit));
+    }
+
+    /// Tells a service to stop.
+    fn stop(&self, service: &Scope, place: &'static Location<'static>) {
+        self.guarded(Who { name: None, place, body: true }, || service.cancel(Source::Service, place));
+    }
+
+    /// What waits in a scope that is cancelled is woken, perhaps by way of a foreign executor's waker, which panics.
+    fn guarded(&self, who: Who<'_>, cancel: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(cancel)) {
+            self.keep(payload, who);
         }
     }
 }
@@ -106,28 +159,65 @@ struct ToNursery<E> {
     place: &'static Location<'static>,
 }
 
-impl<T, E: CancelAware> Outcome<Result<T, E>> for ToNursery<E> {
-    type Value = T;
-
-    fn finished(&self, output: Result<T, E>) -> Option<T> {
+impl<E: CancelAware> ToNursery<E> {
+    fn finish<T>(&self, output: Result<T, E>, name: Option<&Arc<str>>) -> Option<T> {
         match output {
             Ok(value) => Some(value),
             Err(error) => {
                 // SAFETY: [BRAND]: the child is there, so the nursery is; [OWNER].
-                unsafe { &*self.state }.fail(error, self.place);
+                unsafe { &*self.state }.fail(error, Who { name, place: self.place, body: false });
                 None
             }
         }
     }
 
-    fn panicked(&self, payload: Payload) {
+    fn panic(&self, payload: Payload, name: Option<&Arc<str>>) {
         // SAFETY: as above.
-        unsafe { &*self.state }.panicked(payload, self.place);
+        unsafe { &*self.state }.panicked(payload, Who { name, place: self.place, body: false });
+    }
+}
+
+impl<T, E: CancelAware> Outcome<Result<T, E>> for ToNursery<E> {
+    type Value = T;
+
+    fn finished(&self, output: Result<T, E>) -> Option<T> {
+        self.finish(output, None)
+    }
+
+    fn panicked(&self, payload: Payload) {
+        self.panic(payload, None);
     }
 
     fn cut(&self, _: &'static Location<'static>) {
         // SAFETY: as above.
         unsafe { &*self.state }.cut.set(true);
+    }
+}
+
+/// The same for a child with a name.
+struct NamedToNursery<E> {
+    to: ToNursery<E>,
+    name: Arc<str>,
+}
+
+impl<T, E: CancelAware> Outcome<Result<T, E>> for NamedToNursery<E> {
+    type Value = T;
+
+    fn finished(&self, output: Result<T, E>) -> Option<T> {
+        self.to.finish(output, Some(&self.name))
+    }
+
+    fn panicked(&self, payload: Payload) {
+        self.to.panic(payload, Some(&self.name));
+    }
+
+    fn cut(&self, place: &'static Location<'static>) {
+        Outcome::<Result<T, E>>::cut(&self.to, place);
+    }
+
+    unsafe fn name(this: *const Self) -> Option<Arc<str>> {
+        // SAFETY: it is there: the caller's word. The name is never changed, and it is `Sync`.
+        Some(unsafe { &(*this).name }.clone())
     }
 }
 
@@ -257,6 +347,38 @@ impl<'s, 'env, E: CancelAware> Nursery<'s, 'env, E, Shared> {
     {
         self.spawn_any(child, Location::caller())
     }
+
+    /// [`spawn`](Self::spawn), with a name: for the [task tree](trefoil_runtime::tree), instruments and logs, and for who is
+    /// cancelled because the child failed. Children without a name have no room for one, and pay nothing.
+    ///
+    /// # Panics
+    /// Never.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{nursery, sleep_forever, Cancelled};
+    /// nursery(async |n| -> Result<(), Cancelled> {
+    ///     for id in 0..3 {
+    ///         n.spawn_named(format!("connection {id}"), sleep_forever());
+    ///     }
+    ///     trefoil_nursery::checkpoint().await?;
+    ///     assert!(trefoil_runtime::tree().to_string().contains("task `connection 2`"));
+    ///     n.cancel();
+    ///     Ok(())
+    /// })
+    /// .await
+    /// .unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn spawn_named<B, T>(self, name: impl Into<Arc<str>>, child: B) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + Send + 's,
+        T: Send + 's,
+    {
+        self.spawn_any_named(name.into(), child, Location::caller())
+    }
 }
 
 impl<'s, 'env, E: CancelAware> Nursery<'s, 'env, E, Local> {
@@ -268,6 +390,16 @@ impl<'s, 'env, E: CancelAware> Nursery<'s, 'env, E, Local> {
         T: 's,
     {
         self.spawn_any(child, Location::caller())
+    }
+
+    /// Starts a child with a name that need not be `Send`.
+    #[track_caller]
+    pub fn spawn_named<B, T>(self, name: impl Into<Arc<str>>, child: B) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + 's,
+        T: 's,
+    {
+        self.spawn_any_named(name.into(), child, Location::caller())
     }
 }
 
@@ -305,6 +437,24 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
         // SAFETY: [BRAND]: the queue is there. Child and value live as long as the nursery ('s), and its owner polls and drops them on
         // its thread; where that may be another thread than this, the caller has asked for `Send`.
         Join::new(unsafe { Ready::spawn((*self.state).ready, child, ToNursery { state: self.state, place }, place) })
+    }
+
+    /// As [`spawn_any`](Self::spawn_any). In a box always, so that there are not two kinds of cell for each child.
+    #[cold]
+    fn spawn_any_named<B, T>(self, name: Arc<str>, child: B, place: &'static Location<'static>) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + 's,
+    {
+        let child: Pin<Box<dyn Future<Output = Result<T, E>> + 's>> = Box::pin(child);
+        let to = NamedToNursery { to: ToNursery { state: self.state, place }, name };
+        // SAFETY: [BRAND]: the queue is there.
+        let ready = unsafe { (*self.state).ready };
+        if runtime::locals_differ(ready) {
+            // SAFETY: as in `spawn_here`.
+            return Join::new(unsafe { Ready::spawn(ready, runtime::Inheriting::new(child), to, place) });
+        }
+        // SAFETY: as above.
+        Join::new(unsafe { Ready::spawn(ready, child, to, place) })
     }
 }
 
@@ -548,6 +698,22 @@ where
         open
     }
 
+    /// The same nursery, with a name: for the [task tree](trefoil_runtime::tree), and for who is cancelled in it.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{nursery, Cancelled};
+    /// let tree = nursery(async |_| Ok::<_, Cancelled>(trefoil_runtime::tree().to_string())).named("server").await;
+    /// assert!(tree.unwrap().contains("nursery `server`"));
+    /// # });
+    /// ```
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
+        // SAFETY: the nursery is ours, and so it is not being entered. One that is entered already keeps its name.
+        unsafe { self.state.get().scope.set_name(name.into()) };
+        self
+    }
+
     /// The same nursery, with its own cancellation told apart: `Ok(None)` where it was cancelled, absorbed that, and its body has no
     /// value because of it.
     ///
@@ -589,6 +755,7 @@ where
         }
         loop {
             let (body, value, place) = (&mut this.body, &mut this.value, this.place);
+            let who = Who { name: None, place, body: true };
             let mut body_done = false;
             this.ready.run(&state.scope, cx, |cx| {
                 // SAFETY: pinned with the nursery.
@@ -597,12 +764,12 @@ where
                 match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                     Ok(Poll::Pending) => return,
                     Ok(Poll::Ready(Ok(result))) => *value = Some(Ok(result)),
-                    Ok(Poll::Ready(Err(error))) => state.fail(error, place),
-                    Err(payload) => state.panicked(payload, place),
+                    Ok(Poll::Ready(Err(error))) => state.fail(error, who),
+                    Err(payload) => state.panicked(payload, who),
                 }
                 body_done = true;
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None))) {
-                    state.panicked(payload, place);
+                    state.panicked(payload, who);
                 }
             });
             if body_done {
@@ -613,7 +780,7 @@ where
             if !(this.ready.body_done() && this.ready.live() == 0) {
                 if this.ready.body_done() && state.services.any() {
                     if let Some(scope) = state.services.stop_next(this.ready.live_now()) {
-                        state.cancel_scope(&scope, place);
+                        state.stop(&scope, place);
                     }
                     if this.ready.has_work() {
                         cx.waker().wake_by_ref();
@@ -654,7 +821,7 @@ where
         // SAFETY: the body is pinned with the nursery.
         let mut body = unsafe { Pin::new_unchecked(&mut self.body) };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None))) {
-            state.panicked(payload, self.place);
+            state.panicked(payload, Who { name: None, place: self.place, body: true });
         }
         self.ready.set_body_done();
     }
@@ -730,7 +897,7 @@ impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
         // SAFETY: the body is pinned, and dropped in place.
         let mut body = unsafe { Pin::new_unchecked(&mut self.body) };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None))) {
-            state.panicked(payload, self.place);
+            state.panicked(payload, Who { name: None, place: self.place, body: true });
         }
         self.ready.close(&state.scope);
         for error in state.errors.take() {

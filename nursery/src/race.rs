@@ -95,7 +95,7 @@ async fn race_at<A: Alternatives>(
     let finished = Mutex::new(Vec::new());
     let ended = run(alternatives, place, |nursery, result| {
         lock(&finished).push(result?);
-        nursery.scope().cancel(Source::Nursery, place);
+        nursery.scope().cancel(Source::Enough, place);
         Ok(())
     })
     .await;
@@ -158,7 +158,7 @@ async fn first_success_at<A: Alternatives>(
             Ok(value) if board.0.is_none() => {
                 board.0 = Some(value);
                 drop(board);
-                nursery.scope().cancel(Source::Nursery, place);
+                nursery.scope().cancel(Source::Enough, place);
             }
             // Code of others, like the destructor of a value, runs without the lock.
             Ok(late) => {

@@ -56,6 +56,32 @@ impl CancelScope {
         Self::at(Location::caller())
     }
 
+    /// A scope with a name: for the [task tree](trefoil_runtime::tree), and for who is cancelled in it and asks why.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{cancel_cause, CancelScope, Cancelled};
+    /// let scope = CancelScope::named("upload");
+    /// scope.cancel();
+    /// scope
+    ///     .run(async {
+    ///         let why = cancel_cause().unwrap().to_string();
+    ///         assert!(why.starts_with("cancelled: scope `upload` ("), "{why}");
+    ///         Ok::<_, Cancelled>(())
+    ///     })
+    ///     .await
+    ///     .unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn named(name: impl Into<Arc<str>>) -> Self {
+        let scope = Scope::new(Kind::Scope, Location::caller());
+        // SAFETY: nobody else has it yet.
+        unsafe { scope.set_name(name.into()) };
+        Self { scope: Arc::new(scope) }
+    }
+
     /// One that code at another place opens.
     pub(crate) fn at(place: &'static Location<'static>) -> Self {
         Self { scope: Arc::new(Scope::new(Kind::Scope, place)) }
@@ -175,6 +201,32 @@ pub struct InScope<F> {
     scoped: Scoped<F>,
 }
 
+impl<F> InScope<F> {
+    /// The same, with a name for the scope: for the [task tree](trefoil_runtime::tree), and for who is cancelled in it and asks
+    /// [why](cancel_cause). A scope that has handles keeps the name that it was [made with](CancelScope::named).
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{cancel_cause, move_on_after, sleep_forever, Cancelled};
+    /// use std::time::Duration;
+    /// move_on_after(Duration::from_millis(1), async {
+    ///     let cancelled = sleep_forever().await;
+    ///     let why = cancel_cause().unwrap().to_string();
+    ///     assert!(why.starts_with("cancelled: the deadline of scope `lookup` ("), "{why}");
+    ///     cancelled
+    /// })
+    /// .named("lookup")
+    /// .await
+    /// .unwrap();
+    /// # });
+    /// ```
+    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.scoped.set_name(name.into());
+        self
+    }
+}
+
 impl<F> fmt::Debug for InScope<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.scoped.fmt(f)
@@ -258,6 +310,13 @@ pub struct OrTimedOut<F> {
     scope: InScope<F>,
 }
 
+impl<F> OrTimedOut<F> {
+    /// The same, with a name for the scope; see [`InScope::named`].
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
+        Self { scope: self.scope.named(name) }
+    }
+}
+
 impl<T, E, F> Future for OrTimedOut<F>
 where
     F: Future<Output = Result<T, E>>,
@@ -332,6 +391,14 @@ where
 #[must_use = "a shield does nothing until it is awaited"]
 pub struct Shielded<F> {
     scoped: Scoped<F>,
+}
+
+impl<F> Shielded<F> {
+    /// The same, with a name for the shield; see [`InScope::named`].
+    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.scoped.set_name(name.into());
+        self
+    }
 }
 
 impl<F> fmt::Debug for Shielded<F> {
@@ -540,10 +607,34 @@ pub fn effective_deadline() -> EffectiveDeadline {
     }
 }
 
-/// Who cancelled the current scope, or the one that it inherits from; `None` where it is not cancelled.
+/// Why the current scope is cancelled: who did it, to which scope, and where; `None` where it is not cancelled (R5).
+///
+/// For whoever receives a [`Cancelled`](crate::Cancelled), which is a value without a size and says nothing: ask in the scope where it came.
+/// The answer is one line for a person: print it with `{}`. Its fields say the same to a program.
 ///
 /// # Panics
 /// Outside of a run.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use std::io;
+/// use trefoil_nursery::{cancel_cause, nursery, sleep_forever};
+/// let mut why = String::new();
+/// let failed = nursery(async |n| -> io::Result<()> {
+///     n.spawn_named("mirror", async { Err::<(), _>(io::Error::other("404")) });
+///     let cancelled = sleep_forever().await;
+///     why = cancel_cause().unwrap().to_string();
+///     Ok(cancelled?)
+/// })
+/// .named("download")
+/// .await;
+/// assert!(failed.is_err());
+/// // cancelled: nursery `download` (scope.rs:6), since its child `mirror` (scope.rs:7) failed: 404
+/// assert!(why.starts_with("cancelled: nursery `download` (") && why.ends_with(") failed: 404"), "{why}");
+/// # });
+/// ```
+#[track_caller]
 pub fn cancel_cause() -> Option<Cause> {
     runtime::current_cause()
 }

@@ -94,6 +94,15 @@ pub trait CancelAware: From<Cancelled> + fmt::Debug {
         if self.is_cancelled() { None } else { Some(self) }
     }
 
+    /// Writes what went wrong for a person who asks why a scope was cancelled: [`cancel_cause`](crate::current_cause) of the siblings of
+    /// a child that failed. `Debug` unless it is written; the errors of `std`, boxed ones and `anyhow`'s do it by `Display`.
+    ///
+    /// # Errors
+    /// Those of the formatter, to be passed on.
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+
     /// The [`Cancelled`] that this error is, if it is one.
     fn as_cancelled(&self) -> Option<Cancelled> {
         self.is_cancelled().then_some(Cancelled(()))
@@ -104,11 +113,19 @@ impl CancelAware for Cancelled {
     fn is_cancelled(&self) -> bool {
         true
     }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl CancelAware for io::Error {
     fn is_cancelled(&self) -> bool {
         is_one(self)
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -165,6 +182,10 @@ impl CancelAware for Box<dyn Error + Send + Sync> {
             Err(other) => Some(other),
         }
     }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Looks into the groups that `?` makes of `anyhow` errors. With the feature `anyhow`.
@@ -186,6 +207,10 @@ impl CancelAware for anyhow::Error {
             Ok(group) => group.without_cancelled().map(Into::into),
             Err(other) => Some(other),
         }
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -299,5 +324,9 @@ impl From<CancelledOrTimedOut> for io::Error {
 impl CancelAware for CancelledOrTimedOut {
     fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled(_))
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }

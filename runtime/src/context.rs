@@ -272,7 +272,7 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
         task.strikes.set(strikes);
         if strikes > STRIKES {
             if strikes == STRIKES + 1 {
-                tracing::warn!(operation = %place, task = %task.place, "cancellation swallowed {STRIKES} times: the task is dropped where it waits (N13)");
+                tracing::warn!(operation = %place, task = %task, "cancellation swallowed {STRIKES} times: the task is dropped where it waits (N13)");
             }
             return Poll::Pending;
         }

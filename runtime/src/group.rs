@@ -153,6 +153,14 @@ impl<E: CancelAware> CancelAware for ErrorGroup<E> {
         self.errors.iter().any(E::has_cancelled)
     }
 
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first().describe(f)?;
+        match self.len() - 1 {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more)"),
+        }
+    }
+
     fn without_cancelled(self) -> Option<Self> {
         Self::new(self.errors.into_iter().filter_map(E::without_cancelled).collect())
     }

@@ -19,6 +19,7 @@
 //! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `sync` (the switch between `std` and loom).
 
 mod cancelled;
+mod cause;
 mod clock;
 mod context;
 mod driver;
@@ -51,6 +52,7 @@ mod wakers;
 mod worker;
 
 pub use cancelled::{CancelAware, Cancelled, CancelledOrTimedOut, DeadlineAware, ECANCELED, TimedOut};
+pub use cause::{Cause, Culprit, Kind, ScopeInfo, Source};
 pub use clock::{NEVER, after, instant, nanos};
 pub use context::{BUDGET, STRIKES, locals_differ, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
 pub use driver::{Driver, ThreadDriver, Unpark};
@@ -62,7 +64,7 @@ pub use quiet::wait_all_tasks_blocked;
 pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox, discard};
 pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;
-pub use scope::{Cause, Kind, Scope, Source};
+pub use scope::Scope;
 pub use scoped::{Entry, Held, Scoped};
 pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};
 pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
@@ -92,7 +94,7 @@ pub fn soft_cancelled() -> bool {
 #[track_caller]
 pub fn current_cause() -> Option<Cause> {
     let (tree, scope) = current();
-    if scope.is_cancelled() { tree.lock().cause(scope) } else { None }
+    if scope.is_cancelled() { tree.lock().cause(scope).map(|cause| Cause::clone(&cause)) } else { None }
 }
 
 /// The whole task tree of the run on this thread, at this moment; print it with `{}`.

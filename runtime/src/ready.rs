@@ -48,6 +48,7 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 const SCHEDULED: usize = 1;
@@ -80,6 +81,8 @@ struct VTable {
     value: unsafe fn(*const Header, *mut ()),
     /// Drops the value. \[OWNER\], after DONE, when there is no join handle.
     drop_value: unsafe fn(*const Header),
+    /// Its name. By who has a reference, on any thread.
+    name: unsafe fn(*const Header) -> Option<Arc<str>>,
     /// Code of others panicked on behalf of the child. \[OWNER\]
     panicked: unsafe fn(*const Header, Payload),
     /// Frees the memory.
@@ -118,6 +121,16 @@ impl std::fmt::Debug for Header {
     }
 }
 
+impl std::fmt::Display for Header {
+    /// Who it is, for logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "`{name}` ({})", self.place),
+            None => self.place.fmt(f),
+        }
+    }
+}
+
 impl Header {
     fn new(state: usize, vtable: &'static VTable, queue: *const Ready, place: &'static Location<'static>) -> Self {
         Self {
@@ -153,6 +166,12 @@ impl Header {
     /// Whether it was woken since its last poll began.
     pub(crate) fn is_scheduled(&self) -> bool {
         self.state.load(Ordering::Acquire) & SCHEDULED != 0
+    }
+
+    /// Its name, if it was given one.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        // SAFETY: [REF]: of who has this.
+        unsafe { (self.vtable.name)(self) }
     }
 
     pub(crate) fn is_body(&self) -> bool {
@@ -331,6 +350,16 @@ pub trait Outcome<O> {
     fn panicked(&self, payload: Payload);
     /// The child was cancelled and pended on nothing that the library knows of: it was dropped (N13).
     fn cut(&self, place: &'static Location<'static>);
+
+    /// The name of the child, if it was given one. Here, since few are: so the others have no room for one.
+    ///
+    /// # Safety
+    /// `this` is there. It is called on any thread, also while the owner is inside of another method: what is read must not change, and
+    /// must be `Sync`.
+    unsafe fn name(this: *const Self) -> Option<Arc<str>> {
+        _ = this;
+        None
+    }
 }
 
 enum Stage<F, T> {
@@ -351,6 +380,7 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         cut: Self::cut,
         value: Self::value,
         drop_value: Self::drop_value,
+        name: Self::name,
         panicked: Self::panicked,
         free: Self::free,
     };
@@ -432,6 +462,11 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         }
     }
 
+    unsafe fn name(task: *const Header) -> Option<Arc<str>> {
+        // SAFETY: [REF]. What says the name does so from any thread: its word.
+        unsafe { S::name(&raw const (*task.cast::<Self>()).outcome) }
+    }
+
     unsafe fn panicked(task: *const Header, payload: Payload) {
         // SAFETY: [OWNER].
         unsafe { (*task.cast::<Self>()).outcome.panicked(payload) }
@@ -508,6 +543,7 @@ static BODY: VTable = VTable {
     cut: |_, _| {},
     value: |_, _| {},
     drop_value: |_| {},
+    name: |_| None,
     panicked: |_, payload| discard(payload),
     // SAFETY: the body is the first field of a queue that was allocated in a box, and that was its last reference.
     free: |task| drop(unsafe { Box::from_raw(task.cast::<Ready>().cast_mut()) }),
@@ -990,7 +1026,7 @@ impl Ready {
     unsafe fn cut(&self, scope: Option<&Scope>, child: *const Header) {
         // SAFETY: [OWNER].
         unsafe {
-            tracing::debug!(task = %(*child).place, "a cancelled child pended on nothing known, and was dropped (N13)");
+            tracing::debug!(task = %&*child, "a cancelled child pended on nothing known, and was dropped (N13)");
             ((*child).vtable.cut)(child, true);
             self.finish(scope, child);
         }

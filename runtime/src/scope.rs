@@ -12,6 +12,7 @@
 //! - **\[HELD\]** A scope is linked from the first poll of the future that runs in it to the end or drop of that future, which owns
 //!   it or a count of it. It does not move meanwhile.
 
+use crate::cause::{Cause, Culprit, Kind, ScopeInfo, Source, Why};
 use crate::clock;
 use crate::heap::NOWHERE;
 use crate::park::Park;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::marker::PhantomPinned;
 use std::panic::Location;
 use std::ptr;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -48,59 +50,6 @@ pub(crate) const SOFT: u32 = 1024;
 /// A soft cancel cancels this scope. Set before it is entered, for good.
 pub(crate) const POLITE: u32 = 2048;
 
-/// Who cancelled (R5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Source {
-    /// A call of `cancel`.
-    Explicit,
-    /// The deadline passed.
-    Deadline,
-    /// A child of the nursery failed or panicked, or its body did.
-    Nursery,
-    /// The run is being shut down.
-    Shutdown,
-    /// A call of `cancel_softly`, whose time has not run out.
-    Soft,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Source::Explicit => "cancelled",
-            Source::Deadline => "deadline passed",
-            Source::Nursery => "a child failed",
-            Source::Shutdown => "shut down",
-            Source::Soft => "asked to stop",
-        })
-    }
-}
-
-/// Who cancelled, where, and when.
-#[derive(Clone, Copy, Debug)]
-pub struct Cause {
-    /// What kind of thing cancelled the scope.
-    pub source: Source,
-    /// The place of the `cancel` call; for a deadline, of the scope that had it.
-    pub place: &'static Location<'static>,
-    /// When: nanoseconds on the run's clock.
-    pub at: u64,
-}
-
-/// What a scope is for, in the task tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kind {
-    /// The whole run.
-    Run,
-    /// A nursery.
-    Nursery,
-    /// A cancel scope, perhaps with a deadline.
-    Scope,
-    /// A shield.
-    Shield,
-}
-
 pub(crate) struct Links {
     pub prev: *const Scope,
     pub next: *const Scope,
@@ -110,7 +59,10 @@ pub(crate) struct Links {
     pub last_park: *const Park,
     pub index: u32,
     pub waker: Option<Waker>,
-    pub cause: Option<Cause>,
+    /// Why it was cancelled; at its exit, also if it only inherits that.
+    pub cause: Option<Arc<Cause>>,
+    /// Most have none.
+    pub name: Option<Box<Arc<str>>>,
 }
 
 /// See the module.
@@ -169,9 +121,34 @@ impl Scope {
                 index: NOWHERE,
                 waker: None,
                 cause: None,
+                name: None,
             }),
             _pinned: PhantomPinned,
         }
+    }
+
+    /// Gives it a name, for the task tree and for who is cancelled. One that is entered keeps the one it has.
+    ///
+    /// # Safety
+    /// Nobody else gives it a name, or enters it, at the same time.
+    pub unsafe fn set_name(&self, name: Arc<str>) {
+        if self.has(ENTERED | BOUND) {
+            return;
+        }
+        // SAFETY: it has not been linked, so nobody looks at its links but who is about to enter it: the caller's word.
+        self.links.with_mut(|links| unsafe { (*links).name = Some(Box::new(name)) });
+    }
+
+    /// Its name, if it has one. Under the lock of the tree.
+    pub(crate) fn info(&self) -> ScopeInfo {
+        // SAFETY: [LOCKED] of the tree; the name does not change while it is linked.
+        let name = self.links.with(|links| unsafe { (*links).name.as_deref().cloned() });
+        ScopeInfo { kind: self.kind, name, place: self.place }
+    }
+
+    /// Whether it is linked, or was.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.has(BOUND)
     }
 
     pub(crate) fn flags(&self) -> u32 {
@@ -242,11 +219,25 @@ impl Scope {
 
     /// Cancels it (R3, R4). Any thread. When this returns, every operation that waited in the scope has been aborted (R15).
     pub fn cancel(&self, source: Source, place: &'static Location<'static>) {
+        self.cancel_for(Why::new(source, place));
+    }
+
+    /// The same for a nursery, with who failed.
+    pub fn cancel_after(&self, culprit: Culprit) {
+        self.cancel_for(Why { source: Source::Nursery, place: culprit.place, culprit: Some(culprit) });
+    }
+
+    fn cancel_for(&self, why: Why) {
         if self.set(CANCEL_CALLED) & BOUND != 0
             && let Some(mut locked) = self.lock()
         {
-            locked.cancel(self, source, place);
+            locked.cancel(self, why);
         }
+    }
+
+    /// Whether it was cancelled itself, as far as anybody has noticed: one load.
+    pub fn is_cancel_called(&self) -> bool {
+        self.has(CANCEL_CALLED)
     }
 
     /// Cancels the polite scopes in it, and the whole of it after `grace`, or earlier if its deadline is. Any thread. Again does nothing
@@ -315,8 +306,14 @@ impl Scope {
 
     /// Whether it was cancelled itself. Notices a deadline that has passed by `now` although the loop has not looked (R14).
     pub fn cancel_called(&self, now: impl FnOnce() -> u64) -> bool {
-        if !self.has(CANCEL_CALLED | EXITED) && self.deadline() != u64::MAX && self.deadline() <= now() {
-            self.cancel(Source::Deadline, self.place);
+        if !self.has(CANCEL_CALLED | EXITED) && self.deadline() != u64::MAX {
+            let now = now();
+            if self.deadline() <= now
+                && self.set(CANCEL_CALLED) & BOUND != 0
+                && let Some(mut locked) = self.lock()
+            {
+                locked.cancel_due(self, now);
+            }
         }
         self.has(CANCEL_CALLED)
     }
@@ -324,10 +321,10 @@ impl Scope {
     /// Why it is cancelled, if it is: its own cause, or that of the scope around it (R5).
     pub fn cause(&self) -> Option<Cause> {
         match self.lock() {
-            Some(locked) => locked.cause(self),
+            Some(locked) => locked.cause(self).map(|cause| Cause::clone(&cause)),
             // SAFETY: it is not linked, so nobody changes its links but `enter`, which needs the future that owns it; a scope
             // that was left keeps its cause.
-            None if self.has(EXITED) => self.links.with(|links| unsafe { (*links).cause }),
+            None if self.has(EXITED) => self.links.with(|links| unsafe { (*links).cause.as_deref().cloned() }),
             None => None,
         }
     }
@@ -354,13 +351,10 @@ impl Scope {
         locked.link_scope(self, parent, task);
         let deadline = self.deadline();
         if settings & CANCEL_CALLED != 0 {
-            locked.cancel(self, Source::Explicit, self.place);
+            locked.cancel(self, Why::new(Source::Explicit, self.place));
         } else if deadline != u64::MAX {
-            if deadline <= now() {
-                locked.cancel(self, Source::Deadline, self.place)
-            } else {
-                locked.set_deadline(self, deadline)
-            }
+            let now = now();
+            if deadline <= now { locked.cancel_due(self, now) } else { locked.set_deadline(self, deadline) }
         }
         locked
     }

@@ -2,10 +2,11 @@
 //! end whether the scope absorbs a cancellation (R24, R25).
 
 use crate::cancelled::CancelAware;
+use crate::cause::Kind;
 use crate::clock::{self, Moment};
 use crate::context::{self, Entered, Frame};
 use crate::ready;
-use crate::scope::{CAUGHT, ENTERED, Kind, Scope, WAKER_SET};
+use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
 use crate::tree::Tree;
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
@@ -210,6 +211,16 @@ impl Plan {
         entry
     }
 
+    /// The deadline of one that was made ahead of its first poll.
+    #[cold]
+    fn start_now(&self, entry: &mut Entry<Held>) {
+        if !entry.scope.is_bound() {
+            let now = crate::worker::now();
+            entry.scope.set_deadline(clock::after(now, self.after));
+            entry.now = Some(now);
+        }
+    }
+
     fn make_now(&self, entry: &mut Option<Entry<Held>>) {
         let now = crate::worker::now();
         *entry = Some(self.make_at(now, now));
@@ -405,6 +416,21 @@ impl<F> Scoped<F> {
         Self { body: Some(body), entry: Some(entry), plan, after: After::Nothing }
     }
 
+    /// Gives the scope a name, unless it has been entered or has handles. It is made at once then.
+    pub fn set_name(&mut self, name: Arc<str>) {
+        if self.has_handles() {
+            return;
+        }
+        let plan = self.plan;
+        // SAFETY: the scope is this one's alone, which is borrowed, and so not being polled.
+        unsafe { self.entry.get_or_insert_with(|| plan.make()).scope().set_name(name) };
+    }
+
+    /// Whether others have the scope, too.
+    fn has_handles(&self) -> bool {
+        matches!(&self.entry, Some(Entry { scope: Held::Shared(_), .. }))
+    }
+
     /// Where the scope was opened.
     pub fn place(&self) -> &'static Location<'static> {
         self.plan.place
@@ -437,6 +463,9 @@ impl<F> Scoped<F> {
         }
         let polled = match &mut this.entry {
             Some(entry) => {
+                if !entry.linked && this.plan.after != Duration::MAX {
+                    this.plan.start_now(entry);
+                }
                 entry.enter(cx);
                 let _entered = Entered::scope(entry.scope());
                 future.poll(cx)

@@ -3,13 +3,15 @@
 //! Taken under the lock of the tree, from any thread, also while the loop is stuck in a task. It shows every scope, and every task that
 //! waits for something of ours; of the others (ready, running, or waiting for something foreign) it knows how many there are.
 
+use crate::cause::{Cause, Kind, Named};
 use crate::clock;
 use crate::park::Reason;
 use crate::ready::Header;
-use crate::scope::{CANCEL_CALLED, Cause, Kind, SHIELD, SOFT, Scope};
+use crate::scope::{CANCEL_CALLED, SHIELD, SOFT, Scope};
 use crate::tree::Locked;
 use std::fmt::{self, Write as _};
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How deep a snapshot follows nested scopes.
@@ -20,6 +22,8 @@ const DEEPEST: usize = 200;
 pub struct ScopeView {
     /// What it is for.
     pub kind: Kind,
+    /// Its name, if it was given one.
+    pub name: Option<Arc<str>>,
     /// Where it was opened.
     pub place: &'static Location<'static>,
     /// What is left until its own deadline, if it has one; zero if that has passed.
@@ -69,11 +73,12 @@ pub(crate) fn view(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -
     let deadline = scope.deadline();
     let mut view = ScopeView {
         kind: scope.kind,
+        name: scope.info().name,
         place: scope.place,
         deadline_in: (deadline != clock::NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now))),
         cancelled: scope.is_cancelled(),
         soft_cancelled: scope.has(SOFT),
-        cause: scope.has(CANCEL_CALLED).then(|| locked.cause(scope)).flatten(),
+        cause: scope.has(CANCEL_CALLED).then(|| locked.cause(scope)).flatten().map(|cause| Cause::clone(&cause)),
         shield: scope.has(SHIELD),
         children: locked.live_children(scope),
         tasks: Vec::new(),
@@ -149,12 +154,12 @@ impl fmt::Display for ScopeView {
     }
 }
 
-fn short(place: &Location<'_>) -> String {
+pub(crate) fn short(place: &Location<'_>) -> String {
     let file = place.file().rsplit('/').next().unwrap_or_default();
     format!("{file}:{}", place.line())
 }
 
-fn length(d: Duration) -> String {
+pub(crate) fn length(d: Duration) -> String {
     match d.as_secs_f64() {
         s if s >= 100.0 => format!("{s:.0} s"),
         s if s >= 1.0 => format!("{s:.1} s"),
@@ -165,13 +170,7 @@ fn length(d: Duration) -> String {
 
 impl ScopeView {
     fn title(&self) -> String {
-        let mut title = match self.kind {
-            Kind::Run => "run".to_string(),
-            Kind::Nursery => "nursery".to_string(),
-            Kind::Scope => "scope".to_string(),
-            Kind::Shield => "shield".to_string(),
-        };
-        let _ = write!(title, " {}", short(self.place));
+        let mut title = format!("{} {}", self.kind, Named(self.name.as_deref(), self.place));
         if self.kind == Kind::Nursery {
             let _ = write!(title, ", {} {}", self.children, if self.children == 1 { "child" } else { "children" });
         }

@@ -13,17 +13,20 @@
 //! Trees come from a pool and are never freed: a run borrows one. So a stale handle or a late waker may name the tree of a run
 //! that has ended; it finds nothing of its own there. There are as many trees as there were runs at once.
 
+use crate::cause::{Cause, Source, Why};
 use crate::clock::{Clock, NEVER};
 use crate::heap::{Entry, Heap, NOWHERE, Position};
 use crate::park::{Abort, Completed, Park, Wait};
 use crate::parker::Parker;
 use crate::ready::Header;
-use crate::scope::{CANCEL_CALLED, Cause, EFFECTIVE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, Source, WAKER_SET};
+use crate::scope::{CANCEL_CALLED, EFFECTIVE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Timer {
@@ -263,7 +266,7 @@ impl Locked<'_> {
                 Timer::Scope(scope) => {
                     // SAFETY: [LOCKED].
                     let scope = unsafe { &*scope };
-                    self.cancel(scope, Source::Deadline, scope.place);
+                    self.cancel_due(scope, now);
                 }
                 Timer::Park(park) => {
                     // SAFETY: [LOCKED].
@@ -579,22 +582,39 @@ impl Locked<'_> {
     }
 
     /// Cancels a scope; the first reason stays (R3, R4).
-    pub(crate) fn cancel(&mut self, scope: &Scope, source: Source, place: &'static Location<'static>) {
-        // SAFETY: [LOCKED].
-        let (first, index) = scope.links.with_mut(|links| unsafe {
-            let first = (*links).cause.is_none_or(|cause| cause.source == Source::Soft);
-            if first {
-                (*links).cause = Some(Cause { source, place, at: self.tree.turn_time() });
-            }
-            (first, (*links).index)
-        });
-        if first {
+    pub(crate) fn cancel(&mut self, scope: &Scope, why: Why) {
+        let at = self.tree.turn_time();
+        self.cancel_at(scope, why, at, None);
+    }
+
+    /// Cancels a scope whose deadline has passed by `now`.
+    pub(crate) fn cancel_due(&mut self, scope: &Scope, now: u64) {
+        let late = now.saturating_sub(scope.deadline.load(Ordering::Relaxed));
+        self.cancel_at(scope, Why::new(Source::Deadline, scope.place), now, Some(Duration::from_nanos(late)));
+    }
+
+    fn cancel_at(&mut self, scope: &Scope, why: Why, at: u64, late: Option<Duration>) {
+        if let Some(index) = self.note(scope, why, at, late) {
             if index != NOWHERE {
                 self.state.heap.remove(index);
             }
             scope.set(CANCEL_CALLED);
             self.refresh(scope);
         }
+    }
+
+    /// Notes why a scope is cancelled: its place in the heap, if this is the first reason.
+    fn note(&mut self, scope: &Scope, why: Why, at: u64, late: Option<Duration>) -> Option<u32> {
+        let Why { source, place, culprit } = why;
+        let info = scope.info();
+        // SAFETY: [LOCKED].
+        scope.links.with_mut(|links| unsafe {
+            if (*links).cause.as_ref().is_some_and(|cause| cause.source != Source::Soft) {
+                return None;
+            }
+            (*links).cause = Some(Arc::new(Cause { source, place, at, scope: info, late, culprit }));
+            Some((*links).index)
+        })
     }
 
     /// Cancels a scope softly: the polite scopes below it now, the rest at `hard`, or at its deadline if that is earlier.
@@ -607,11 +627,10 @@ impl Locked<'_> {
 
     /// The first reason stays, until the cancel turns hard (R4).
     pub(crate) fn note_soft_cancel(&mut self, scope: &Scope, place: &'static Location<'static>) {
-        let at = self.tree.turn_time();
         // SAFETY: [LOCKED].
-        scope.links.with_mut(|links| unsafe {
-            (*links).cause.get_or_insert(Cause { source: Source::Soft, place, at });
-        });
+        if scope.links.with(|links| unsafe { (*links).cause.is_none() }) {
+            self.note(scope, Why::new(Source::Soft, place), self.tree.turn_time(), None);
+        }
     }
 
     /// Brings the effective state of a scope and of all below it up to date (R2), and aborts what waits where it became
@@ -653,13 +672,11 @@ impl Locked<'_> {
         if scope.deadline.load(Ordering::Relaxed) > self.now() || scope.has(CANCEL_CALLED) {
             return;
         }
-        let at = self.tree.turn_time();
-        // SAFETY: [LOCKED].
-        let index = scope.links.with_mut(|links| unsafe {
-            (*links).cause = Some(Cause { source: Source::Deadline, place: scope.place, at });
-            (*links).index
-        });
-        if index != NOWHERE {
+        let now = self.now();
+        let late = Duration::from_nanos(now.saturating_sub(scope.deadline.load(Ordering::Relaxed)));
+        if let Some(index) = self.note(scope, Why::new(Source::Deadline, scope.place), now, Some(late))
+            && index != NOWHERE
+        {
             self.state.heap.remove(index);
         }
         scope.set(CANCEL_CALLED);
@@ -712,15 +729,15 @@ impl Locked<'_> {
 
     /// Why a scope is effectively cancelled: its own cause, or that of the scope it inherits from (R5). A soft cancel is the cause
     /// where no hard one is.
-    pub(crate) fn cause(&self, scope: &Scope) -> Option<Cause> {
+    pub(crate) fn cause(&self, scope: &Scope) -> Option<Arc<Cause>> {
         let (mut node, mut soft) = (scope, None);
         loop {
             // SAFETY: [LOCKED].
-            let own = node.links.with(|links| unsafe { (*links).cause });
+            let own = node.links.with(|links| unsafe { (*links).cause.clone() });
             let parent = node.parent.load(Ordering::Relaxed);
             match own {
-                Some(cause) if cause.source == Source::Soft => soft = soft.or(own),
-                Some(_) => return own,
+                Some(cause) if cause.source == Source::Soft => soft = soft.or(Some(cause)),
+                Some(cause) => return Some(cause),
                 None => {}
             }
             if node.has(SHIELD) || parent.is_null() {

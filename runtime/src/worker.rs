@@ -1,6 +1,7 @@
 //! The loop: one thread, one queue, one driver. A turn is: expire deadlines, run what can run, look at the driver, or sleep in it
 //! until the next deadline (R86).
 
+use crate::cause::{Kind, Source};
 use crate::clock::{self, A_WHILE, Moment, NEVER, nanos};
 use crate::context::{self, Entered, Frame};
 use crate::driver::Driver;
@@ -10,7 +11,7 @@ use crate::quiet::{Next, Quiet};
 use crate::ready::{Above, Payload, ReadyBox, discard};
 use crate::run_handle::Calls;
 use crate::schedule::{Order, Schedule};
-use crate::scope::{Kind, Scope, Source};
+use crate::scope::Scope;
 use crate::tree::Tree;
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
