@@ -10,26 +10,46 @@ use std::process::{Command, Stdio};
 /// A count may be so much above the recorded one.
 const TOLERANCE: f64 = 0.03;
 
-/// What is counted.
-struct Counted {
-    name: &'static str,
+/// What is counted: so many operations in each batch.
+struct Batches {
     workload: &'static str,
     size: &'static str,
-    /// So many operations in one batch.
     each: u64,
+}
+
+const fn batches(workload: &'static str, size: &'static str, each: u64) -> Batches {
+    Batches { workload, size, each }
 }
 
 /// Two runs of different length are counted, so that what is between them is the work alone.
 const SHORT: u64 = 3;
 const LONG: u64 = 8;
 
+struct Counted {
+    name: &'static str,
+    batches: Batches,
+    driver: &'static str,
+    /// What comes along with the operation, and is not counted with it; so many times.
+    less: Option<(Batches, f64)>,
+}
+
+const fn counted(name: &'static str, batches: Batches) -> Counted {
+    Counted { name, batches, driver: "epoll", less: None }
+}
+
 const COUNTED: &[Counted] = &[
-    Counted { name: "spawn-and-join", workload: "spawn", size: "1000", each: 1_000 },
-    Counted { name: "turn", workload: "turn", size: "100", each: 100_000 },
-    Counted { name: "channel-round-trip", workload: "channel", size: "1", each: 10_000 },
-    Counted { name: "deadline-ready", workload: "deadline-ready", size: "1", each: 10_000 },
-    // With one turn within the deadline, and one without a deadline.
-    Counted { name: "deadline-waits", workload: "deadline-waits", size: "1", each: 10_000 },
+    counted("spawn-and-join", batches("spawn", "1000", 1_000)),
+    counted("turn", batches("turn", "100", 100_000)),
+    counted("channel-round-trip", batches("channel", "1", 10_000)),
+    counted("deadline-ready", batches("deadline-ready", "1", 10_000)),
+    // A turn within the deadline, and one without: none of them counts.
+    Counted {
+        less: Some((batches("nested", "0", 10_000), 2.0)),
+        ..counted("deadline-set-and-removed", batches("deadline-waits", "1", 10_000))
+    },
+    // Both ends, so two reads and two writes.
+    counted("echo-turn-epoll", batches("echo-turn", "64", 1_000)),
+    Counted { driver: "io_uring", ..counted("echo-turn-io_uring", batches("echo-turn", "64", 1_000)) },
 ];
 
 /// Whether no count is above its bound.
@@ -41,26 +61,36 @@ pub fn check(record: bool) -> Result<bool, Box<dyn Error>> {
     }
     let program = program::build(false)?;
     let file = format!("{HERE}/instructions.txt");
-    let recorded = if record { String::new() } else { fs::read_to_string(&file)? };
+    let recorded = fs::read_to_string(&file)?;
     let mut text = String::from(
         "# Instructions of one operation, by `cargo run --release -p trefoil-bench -- --instructions --record`.\n",
     );
     let mut holds = true;
     for counted in COUNTED {
-        let count = (count(&program, counted, LONG)? - count(&program, counted, SHORT)?) as f64;
-        let count = count / ((LONG - SHORT) * counted.each) as f64;
         let name = counted.name;
+        let bound = recorded.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let mut count = match one(&program, &counted.batches, counted.driver) {
+            Ok(count) => count,
+            Err(error) if counted.driver == "io_uring" && error.to_string().contains("cannot be had") => {
+                println!("{name:24} PASSED OVER: io_uring cannot be had, here or under valgrind");
+                bound.iter().for_each(|bound| text.push_str(&format!("{name} {bound}\n")));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some((batches, times)) = &counted.less {
+            count -= times * one(&program, batches, counted.driver)?;
+        }
         text.push_str(&format!("{name} {count:.1}\n"));
         if record {
-            println!("{name:20} {count:7.1} instructions");
+            println!("{name:24} {count:7.1} instructions");
             continue;
         }
-        let line = recorded.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let bound: f64 = line.ok_or_else(|| format!("{file} does not name {name}"))?.parse()?;
+        let bound: f64 = bound.ok_or_else(|| format!("{file} does not name {name}"))?.parse()?;
         let ok = count <= bound * (1.0 + TOLERANCE);
         let percent = (count / bound - 1.0) * 100.0;
         println!(
-            "{name:20} {count:7.1} instructions, {percent:+5.1} % of {bound:.1}{}",
+            "{name:24} {count:7.1} instructions, {percent:+5.1} % of {bound:.1}{}",
             if ok { "" } else { "  TOO MANY" }
         );
         holds &= ok;
@@ -73,14 +103,19 @@ pub fn check(record: bool) -> Result<bool, Box<dyn Error>> {
     Ok(holds)
 }
 
+/// Instructions of one operation.
+fn one(program: &Path, batches: &Batches, driver: &str) -> Result<f64, Box<dyn Error>> {
+    let more = count(program, batches, driver, LONG)? - count(program, batches, driver, SHORT)?;
+    Ok(more as f64 / ((LONG - SHORT) * batches.each) as f64)
+}
+
 /// All instructions of one process.
-fn count(program: &Path, counted: &Counted, batches: u64) -> Result<u64, Box<dyn Error>> {
+fn count(program: &Path, batches: &Batches, driver: &str, repeat: u64) -> Result<u64, Box<dyn Error>> {
     let out = program.with_file_name("callgrind.out");
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())]);
-    valgrind.arg(program).args([counted.workload, "trefoil", "--size", counted.size, "--repeat", &batches.to_string()]);
-    // Valgrind may not know io_uring.
-    valgrind.env("TREFOIL_DRIVER", "epoll").stdout(Stdio::null()).stderr(Stdio::piped());
+    valgrind.arg(program).args([batches.workload, "trefoil", "--size", batches.size, "--repeat", &repeat.to_string()]);
+    valgrind.env("TREFOIL_DRIVER", driver).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = valgrind.output()?;
     if !output.status.success() {
         return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());

@@ -79,6 +79,8 @@ enum Workload {
     Bytes,
     /// A task that wakes itself, so many nurseries deep; one turn.
     Nested,
+    /// A message of so many bytes over a connection to a task of the same thread, and back. To count instructions.
+    EchoTurn,
 }
 
 impl Workload {
@@ -97,6 +99,7 @@ impl Workload {
             "timers" => Self::Timers,
             "bytes" => Self::Bytes,
             "nested" => Self::Nested,
+            "echo-turn" => Self::EchoTurn,
             _ => return None,
         })
     }

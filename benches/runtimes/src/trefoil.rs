@@ -4,9 +4,11 @@ use crate::measure::{Alive, HOUR, Series, Timers, alive, pin_to, resident, turn}
 use crate::{Load, Metric, Workload};
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
+use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::thread;
+use trefoil::net::{TcpListener, TcpStream};
 use trefoil::{Cancelled, Receiver, Sender, channel, local_nursery, move_on_after, shield, sleep, sleep_until};
 
 type Ended = Result<(), Cancelled>;
@@ -26,6 +28,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Timers => in_a_child(timers(load)),
         Workload::Bytes => in_a_child(bytes(load)),
         Workload::Nested => in_a_child(nested_turns(load)),
+        Workload::EchoTurn => in_a_child(echo_turns(load)),
     })
 }
 
@@ -324,4 +327,36 @@ async fn nested_turns(load: &Load) -> Vec<Metric> {
     );
     work.await;
     metrics
+}
+
+async fn echo_turns(load: &Load) -> Vec<Metric> {
+    const EACH: usize = 1_000;
+    let mut series = Series::new(load);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("bound");
+    let ended = local_nursery(async |n| -> io::Result<()> {
+        n.spawn(async {
+            let (mut stream, _) = listener.accept().await?;
+            let mut message = vec![0; load.size];
+            loop {
+                match stream.read(&mut message).await? {
+                    0 => return Ok(()),
+                    length => stream.write_all(&message[..length]).await?,
+                }
+            }
+        });
+        let mut stream = TcpStream::connect(addr).await?;
+        let mut message = vec![7; load.size];
+        while series.goes_on() {
+            let begin = series.begin();
+            for _ in 0..EACH {
+                stream.write_all(&message).await?;
+                stream.read_exact(&mut message).await?;
+            }
+            series.add(begin, EACH);
+        }
+        Ok(())
+    });
+    ended.await.expect("loopback");
+    series.metrics()
 }

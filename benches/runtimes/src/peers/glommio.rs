@@ -28,7 +28,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Nested => in_a_task(nested_turns(load)),
         // Its channel is for one thread.
         Workload::ChannelThreads => return None,
-        Workload::CancelDropped | Workload::CancelCleanup => return None,
+        Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn => return None,
     })
 }
 

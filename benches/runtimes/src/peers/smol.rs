@@ -29,7 +29,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Timers => in_a_task(timers(load)),
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
-        Workload::CancelDropped | Workload::CancelCleanup => return None,
+        Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn => return None,
     })
 }
 

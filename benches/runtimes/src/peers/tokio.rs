@@ -32,7 +32,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
         // Dropping a JoinSet tells the tasks, and does not wait for them.
-        Workload::CancelDropped => return None,
+        Workload::CancelDropped | Workload::EchoTurn => return None,
     })
 }
 
