@@ -5,6 +5,8 @@
 //! ```sh
 //! cargo run --release --manifest-path benches/runtimes/Cargo.toml -- spawn trefoil
 //! ```
+//! The jobs of `net` do I/O: `-- echo trefoil-epoll --size 64 --connections 1000 --depth 1`, `-- accept tokio`, `-- idle smol`.
+//!
 //! `--core N` pins to a core; workloads of two threads use the one before it too. `--size N` is the number of children, tasks or levels,
 //! `--quick` takes a fifth of the time. `--repeat N` does N rounds of so many, times nothing, and prints nothing, for a tool that counts
 //! instructions.
@@ -12,12 +14,15 @@
 mod measure;
 
 mod floor;
+#[cfg(feature = "peers")]
+mod net;
 mod trefoil;
 
 #[cfg(feature = "peers")]
 mod peers;
 
 use lexopt::{Arg, Parser, ValueExt};
+use std::error::Error;
 use std::process::ExitCode;
 
 /// The runtimes, in the order of the report.
@@ -25,6 +30,8 @@ const RUNTIMES: &[(&str, Run)] = &[
     ("trefoil", trefoil::run),
     #[cfg(feature = "peers")]
     ("tokio", peers::tokio::run),
+    #[cfg(feature = "peers")]
+    ("tokio-mt", peers::tokio::run_multi_thread),
     #[cfg(feature = "peers")]
     ("tokio-handles", peers::tokio_handles::run),
     #[cfg(feature = "peers")]
@@ -115,39 +122,65 @@ struct Load {
 }
 
 fn main() -> ExitCode {
-    let (workload, run, load) = match arguments() {
-        Ok(arguments) => arguments,
+    match arguments().and_then(|arguments| arguments.run()) {
+        Ok(Some(metrics)) => metrics.iter().for_each(|(metric, value)| println!("{metric} {value}")),
+        Ok(None) => println!("none"),
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
-    };
-    measure::pin_to(load.core);
-    match run(workload, &load) {
-        Some(metrics) => metrics.iter().for_each(|(metric, value)| println!("{metric} {value}")),
-        None => println!("none"),
     }
     ExitCode::SUCCESS
 }
 
-fn arguments() -> Result<(Workload, Run, Load), lexopt::Error> {
-    let mut load = Load { size: 1_000, core: measure::last_core(), quick: false, repeat: None };
+/// What is asked for on the command line.
+#[derive(Debug)]
+struct Arguments {
+    /// The workload, and on what.
+    names: [String; 2],
+    size: Option<usize>,
+    #[cfg_attr(not(feature = "peers"), allow(dead_code))]
+    connections: usize,
+    #[cfg_attr(not(feature = "peers"), allow(dead_code))]
+    depth: usize,
+    core: usize,
+    quick: bool,
+    repeat: Option<usize>,
+}
+
+impl Arguments {
+    fn run(self) -> Result<Option<Vec<Metric>>, Box<dyn Error>> {
+        let Self { names: [workload, on], size, core, quick, repeat, .. } = self;
+        #[cfg(feature = "peers")]
+        if let Some(job) = net::Job::named(&workload) {
+            let load =
+                net::Load { size: size.unwrap_or(64), connections: self.connections, depth: self.depth, core, quick };
+            return net::run(job, &on, &load).map(Some);
+        }
+        let workload = Workload::named(&workload).ok_or_else(|| format!("no workload {workload}"))?;
+        let (_, run) = RUNTIMES.iter().find(|(name, _)| *name == on).ok_or_else(|| format!("no runtime {on}"))?;
+        measure::pin_to(core);
+        Ok(run(workload, &Load { size: size.unwrap_or(1_000), core, quick, repeat }))
+    }
+}
+
+fn arguments() -> Result<Arguments, Box<dyn Error>> {
+    let (mut size, mut repeat, mut quick) = (None, None, false);
+    let (mut connections, mut depth, mut core) = (64, 1, measure::last_core());
     let mut names = Vec::new();
     let mut parser = Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
-            Arg::Long("core") => load.core = parser.value()?.parse()?,
-            Arg::Long("size") => load.size = parser.value()?.parse()?,
-            Arg::Long("quick") => load.quick = true,
-            Arg::Long("repeat") => load.repeat = Some(parser.value()?.parse()?),
+            Arg::Long("core") => core = parser.value()?.parse()?,
+            Arg::Long("size") => size = Some(parser.value()?.parse()?),
+            Arg::Long("connections") => connections = parser.value()?.parse()?,
+            Arg::Long("depth") => depth = parser.value()?.parse()?,
+            Arg::Long("quick") => quick = true,
+            Arg::Long("repeat") => repeat = Some(parser.value()?.parse()?),
             Arg::Value(name) => names.push(name.string()?),
-            other => return Err(other.unexpected()),
+            other => return Err(other.unexpected().into()),
         }
     }
-    let [workload, runtime] = &names[..] else {
-        return Err("a workload and a runtime".into());
-    };
-    let workload = Workload::named(workload).ok_or_else(|| format!("no workload {workload}"))?;
-    let (_, run) = RUNTIMES.iter().find(|(name, _)| name == runtime).ok_or_else(|| format!("no runtime {runtime}"))?;
-    Ok((workload, *run, load))
+    let names = names.try_into().map_err(|_| "a workload, and a runtime")?;
+    Ok(Arguments { names, size, connections, depth, core, quick, repeat })
 }

@@ -68,7 +68,7 @@ impl Series {
     }
 
     fn on(id: ClockId, load: &Load) -> Self {
-        let (least, milliseconds) = if load.quick { (4, 80) } else { (6, 400) };
+        let (least, milliseconds) = if load.quick { (4, 80) } else { (6, 200) };
         let mut readings: Vec<Duration> = (0..101)
             .map(|_| {
                 let begin = clock(id);

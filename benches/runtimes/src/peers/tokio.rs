@@ -1,8 +1,9 @@
-//! tokio, on one thread, with its structured interface: `JoinSet`.
+//! tokio, with its structured interface: `JoinSet`.
 
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -36,8 +37,23 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
     })
 }
 
+static MULTI_THREAD: AtomicBool = AtomicBool::new(false);
+
+/// The same on the multi-thread runtime, with one worker, since there is one core.
+pub fn run_multi_thread(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
+    MULTI_THREAD.store(true, Ordering::Relaxed);
+    run(workload, load)
+}
+
 pub(super) fn in_a_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    let runtime = Builder::new_current_thread().enable_time().build().expect("tokio");
+    let mut builder = if MULTI_THREAD.load(Ordering::Relaxed) {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1);
+        builder
+    } else {
+        Builder::new_current_thread()
+    };
+    let runtime = builder.enable_time().build().expect("tokio");
     runtime.block_on(async { tokio::spawn(work).await.expect("no panic") })
 }
 

@@ -1,0 +1,107 @@
+//! Servers under load: an echo server of each runtime in a process of its own, on one core, and one raw epoll program of ours as the load
+//! for all of them, on another. Loopback only.
+//!
+//! Each server is what its runtime's documentation shows: accept, a task for each connection, read into its buffer, write it back. All
+//! get the same listener, with the same options.
+
+mod connect;
+mod echo;
+mod idle;
+mod process;
+mod raw_epoll;
+mod raw_uring;
+mod syscalls;
+
+mod compio;
+mod glommio;
+mod monoio;
+mod smol;
+mod tokio;
+mod trefoil;
+
+use crate::Metric;
+use std::error::Error;
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// Serves for ever, messages of about so many bytes. Ends with an error if it cannot begin.
+type Serve = fn(TcpListener, usize) -> io::Result<()>;
+
+/// In the order of the report.
+const SERVERS: &[(&str, Serve)] = &[
+    ("trefoil-io_uring", trefoil::on_io_uring),
+    ("trefoil-epoll", trefoil::on_epoll),
+    ("tokio", tokio::current_thread),
+    ("tokio-mt", tokio::multi_thread),
+    ("smol", smol::serve),
+    ("monoio", monoio::serve),
+    ("compio", compio::by_default),
+    ("compio-tuned", compio::tuned),
+    ("glommio", glommio::serve),
+    ("raw-io_uring", raw_uring::serve),
+    ("raw-epoll", raw_epoll::serve),
+];
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Bytes of a message.
+    pub size: usize,
+    pub connections: usize,
+    /// So many messages are under way on each connection.
+    pub depth: usize,
+    /// That of the server. The load takes the one before it, or after it.
+    pub core: usize,
+    pub quick: bool,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug)]
+pub enum Job {
+    /// Messages there and back.
+    Echo,
+    /// Connect, one message, close.
+    Accept,
+    /// Memory of a connection that has had one message.
+    Idle,
+    /// Be the server.
+    Serve,
+}
+
+impl Job {
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "echo" => Self::Echo,
+            "accept" => Self::Accept,
+            "idle" => Self::Idle,
+            "serve" => Self::Serve,
+            _ => return None,
+        })
+    }
+}
+
+/// Does it; a server does not return.
+pub fn run(job: Job, server: &str, load: &Load) -> Result<Vec<Metric>, Box<dyn Error>> {
+    let (name, serve) = SERVERS.iter().find(|(name, _)| *name == server).ok_or(format!("no server {server}"))?;
+    match job {
+        Job::Serve => {
+            serve(process::begin(load.core)?, load.size)?;
+            Err("the server has come to an end".into())
+        }
+        Job::Echo => echo::run(name, load),
+        Job::Accept => connect::run(name, load),
+        Job::Idle => idle::run(name, load),
+    }
+}
+
+/// How long the load runs to warm up, how long it is measured, and how long system calls are counted.
+fn lengths(load: &Load) -> (Duration, Duration, Duration) {
+    let length = Duration::from_millis(if load.quick { 80 } else { 200 });
+    (length / 3, length, length / 3)
+}
+
+/// A buffer for messages of that size. The same for all that have one for each connection.
+fn buffer(size: usize) -> Vec<u8> {
+    vec![0; size.max(4096)]
+}

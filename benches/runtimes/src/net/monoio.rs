@@ -1,0 +1,33 @@
+//! monoio on io_uring, or epoll where there is none.
+
+use monoio::buf::IoBuf;
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::net::{TcpListener, TcpStream};
+use monoio::{FusionDriver, RuntimeBuilder};
+use std::io;
+
+pub fn serve(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
+    let mut runtime = RuntimeBuilder::<FusionDriver>::new().build()?;
+    runtime.block_on(async {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            monoio::spawn(echo(stream, size));
+        }
+    })
+}
+
+async fn echo(mut stream: TcpStream, size: usize) -> io::Result<()> {
+    let mut buffer = super::buffer(size);
+    loop {
+        let (read, back) = stream.read(buffer).await;
+        let length = match read? {
+            0 => return Ok(()),
+            length => length,
+        };
+        let (written, back) = stream.write_all(back.slice(..length)).await;
+        written?;
+        buffer = back.into_inner();
+    }
+}
