@@ -4,6 +4,7 @@
 //! deadlines, shields), then `event` and `channel`, which are made of `trefoil_runtime::WaitQueue` alone, as a primitive of your own
 //! would be.
 
+pub mod asyncio;
 mod blocking;
 mod branches;
 mod channel;

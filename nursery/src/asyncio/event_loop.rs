@@ -1,0 +1,247 @@
+//! The loop: a nursery of the core, whose children are the tasks and callbacks, and whose queue is asyncio's queue of what is ready.
+
+use super::control::Control;
+use super::here::{self, Here};
+use super::task::Task;
+use super::timers::{Alarm, Call, Timers};
+use crate::nursery::{Local, Nursery, Open};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Payload};
+
+/// The number of the task that `main` is.
+const MAIN: u64 = 1;
+
+type Handle = Nursery<'static, 'static, Cancelled, Local>;
+
+/// What the tasks of a loop share.
+pub(crate) struct Loop {
+    /// There from the first to the last poll of [`event_loop`], which owns the nursery, and takes this away before that goes.
+    nursery: Cell<Option<Handle>>,
+    pub timers: Timers,
+    /// The tasks that are not done, by number.
+    tasks: RefCell<BTreeMap<u64, Rc<Control>>>,
+    next: Cell<u64>,
+    /// The first panic of a task or callback.
+    panic: RefCell<Option<Payload>>,
+    /// The body of the nursery.
+    body: RefCell<Option<Waker>>,
+}
+
+impl fmt::Debug for Loop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loop").field("tasks", &self.tasks.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+impl Loop {
+    fn new() -> Rc<Self> {
+        Rc::new(Self {
+            nursery: Cell::new(None),
+            timers: Timers::new(),
+            tasks: RefCell::new(BTreeMap::new()),
+            next: Cell::new(MAIN),
+            panic: RefCell::new(None),
+            body: RefCell::new(None),
+        })
+    }
+
+    /// The number of the next task.
+    pub fn number(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
+    }
+
+    /// Puts a child behind what is ready. Where the loop has ended it is dropped.
+    pub fn spawn(&self, child: impl Future<Output = ()> + 'static, place: &'static Location<'static>) {
+        if let Some(nursery) = self.nursery.get() {
+            let child = async move {
+                child.await;
+                Ok(())
+            };
+            drop(nursery.spawn_any(child, place));
+        }
+    }
+
+    /// Calls `function` behind what is ready, in no task (O1).
+    pub fn call_soon(self: &Rc<Self>, place: &'static Location<'static>, function: impl FnOnce() + 'static) {
+        let event_loop = self.clone();
+        self.spawn(async move { event_loop.call(function) }, place);
+    }
+
+    /// Calls a callback, in no task; a panic is the loop's.
+    fn call(self: &Rc<Self>, function: impl FnOnce()) {
+        let _entered = here::enter(Here { event_loop: self.clone(), task: None });
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(function)) {
+            self.panicked(payload);
+        }
+    }
+
+    /// A task or a callback panicked: the loop ends as it does when main is done, and then with this panic.
+    pub fn panicked(&self, payload: Payload) {
+        let first = self.panic.borrow().is_none();
+        if first {
+            *self.panic.borrow_mut() = Some(payload);
+            self.wake_body();
+        } else {
+            tracing::error!("a task panicked while another panic waits for its loop to end");
+            runtime::discard(payload);
+        }
+    }
+
+    pub fn register(&self, task: &Rc<Control>) {
+        self.tasks.borrow_mut().insert(task.number(), task.clone());
+    }
+
+    pub fn unregister(&self, task: &Control) {
+        let gone = self.tasks.borrow_mut().remove(&task.number());
+        drop(gone);
+        let last = self.tasks.borrow().is_empty();
+        if last || task.number() == MAIN {
+            self.wake_body();
+        }
+    }
+
+    /// The tasks that are not done, the oldest first.
+    pub fn tasks(&self) -> Vec<Rc<Control>> {
+        self.tasks.borrow().values().cloned().collect()
+    }
+
+    fn wake_body(&self) {
+        let waker = self.body.borrow().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The body of the nursery: runs timers until main is done, or something panicked; then cancels what is left, once, and waits for it
+    /// (R2, R3).
+    async fn body(self: Rc<Self>, place: &'static Location<'static>) -> Result<(), Cancelled> {
+        let mut alarm = Alarm::new(place);
+        let mut told = 0;
+        let mut main = self.tasks().into_iter().next();
+        poll_fn(|cx: &mut Context<'_>| {
+            let old = self.body.replace(Some(cx.waker().clone()));
+            drop(old);
+            alarm.poll(&self.timers, cx, |call| self.call(move || call.call()));
+            if main.as_ref().is_some_and(|main| !main.is_done()) && self.panic.borrow().is_none() {
+                return Poll::Pending;
+            }
+            main = None;
+            // Those that are made meanwhile are told, too: nothing is left behind.
+            for task in self.tasks() {
+                if task.number() > told {
+                    told = told.max(task.number());
+                    task.cancel(None);
+                }
+            }
+            if self.tasks.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        Ok(())
+    }
+}
+
+/// Takes away what leads into the nursery before that goes.
+struct Detach(Rc<Loop>);
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        self.0.nursery.set(None);
+        drop(self.0.body.take());
+        self.0.timers.clear();
+        let tasks = self.0.tasks.take();
+        drop(tasks);
+    }
+}
+
+/// Runs an event loop until `main` is done, inside of a run of Trefoil: the asynchronous half of `asyncio::run`.
+///
+/// `main` is a task of the loop, the first one. When it is done, what is left over is cancelled, once, and awaited (R2, R3).
+///
+/// # Errors
+/// Those of `main`.
+///
+/// # Cancellation
+/// When the scope around the loop is cancelled, `main` is: as by Ctrl-C in asyncio (R5). The loop ends when all its tasks have.
+///
+/// # Panics
+/// With the first panic of a task or of a callback, when all tasks have been cancelled and have ended.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use std::time::Duration;
+/// use trefoil_nursery::{Cancelled, asyncio};
+/// let sum = asyncio::event_loop(async {
+///     let one = asyncio::create_task(async { Ok::<_, Cancelled>(1) });
+///     asyncio::sleep(Duration::from_millis(1)).await?;
+///     Ok::<_, Cancelled>(one.await? + 1)
+/// })
+/// .await;
+/// assert_eq!(sum, Ok(2));
+/// # });
+/// ```
+#[track_caller]
+pub fn event_loop<F, T, E>(main: F) -> impl Future<Output = Result<T, E>>
+where
+    F: Future<Output = Result<T, E>> + 'static,
+    T: 'static,
+    E: CancelAware + 'static,
+{
+    let place = Location::caller();
+    async move {
+        let event_loop = Loop::new();
+        let mut main_task = None;
+        // SAFETY of the handle, which is not branded: it is in `event_loop` alone, and `Detach` takes it away before `open` is dropped.
+        let open = Open::<_, Cancelled, Local>::new(
+            |nursery| {
+                // What is around is told by way of main.
+                nursery.set_shield(true);
+                event_loop.nursery.set(Some(nursery));
+                let _entered = here::enter(Here { event_loop: event_loop.clone(), task: None });
+                main_task = Some(Task::spawn(main, None, place));
+                event_loop.clone().body(place)
+            },
+            place,
+        );
+        let mut open = pin!(open);
+        let detach = Detach(event_loop.clone());
+        let main_task = main_task.expect("the body of a nursery is made at once");
+        let mut around = Some(Box::pin(runtime::sleep_forever()));
+        let ended = poll_fn(|cx| {
+            if around.as_mut().is_some_and(|around| around.as_mut().poll(cx).is_ready()) {
+                around = None;
+                main_task.cancel();
+            }
+            open.as_mut().poll(cx)
+        })
+        .await;
+        drop(detach);
+        if let Err(error) = ended {
+            tracing::debug!("the nursery of a loop ended with {error:?}");
+        }
+        if let Some(payload) = event_loop.panic.take() {
+            resume_unwind(payload);
+        }
+        main_task.take().unwrap_or_else(|_| Err(E::from(Cancelled::delivered())))
+    }
+}
+
+pub(crate) fn call_at(event_loop: &Rc<Loop>, when: u64, function: Box<dyn FnOnce()>) -> Rc<Call> {
+    let call = Call::new(when, function);
+    event_loop.timers.push(call.clone());
+    call
+}
+
+/// Cancels a call that was made for later.
+pub(crate) fn cancel_call(event_loop: &Rc<Loop>, call: &Call) {
+    if call.cancel() {
+        event_loop.timers.cancelled();
+    }
+}

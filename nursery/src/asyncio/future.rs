@@ -1,0 +1,392 @@
+//! [`Future`]: a value that will be there, with callbacks; what tasks and combinators are made of.
+
+use super::control::Control;
+use super::event_loop::Loop;
+use super::here;
+use super::waiting::Waiting;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::IntoFuture;
+use std::panic::Location;
+use std::rc::Rc;
+use std::task::Waker;
+use trefoil_runtime::{CancelAware, Cancelled};
+
+/// What a cancel has to say.
+pub(crate) type Message = Option<Rc<str>>;
+
+/// A future, whatever its types are.
+pub(crate) trait AnyFuture {
+    /// Cancels it, or asks it to be: whether it took that.
+    fn cancel(self: Rc<Self>, message: Message) -> bool;
+    /// Takes a callback or waker out.
+    fn remove(&self, number: u64) -> bool;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Pending,
+    Done,
+    Cancelled,
+}
+
+/// Who is told when it is done.
+enum Callback<T: 'static, E: CancelAware + 'static> {
+    /// A task: what it is woken by.
+    Wake(Waker),
+    /// A function, called behind what is ready by then.
+    Call(Rc<Loop>, Box<dyn FnOnce(Future<T, E>)>),
+}
+
+/// What cancels it.
+#[allow(dead_code)] // As below.
+pub(crate) enum Kind {
+    /// It is cancelled at once (C17).
+    Plain,
+    /// A task's: it is asked.
+    Task(Rc<Control>),
+    /// That of a combinator, which asks others.
+    Asks(Box<dyn Fn(Message) -> bool>),
+}
+
+pub(crate) struct Inner<T: 'static, E: CancelAware + 'static> {
+    status: Cell<Status>,
+    /// In an `Rc`, so that nothing is borrowed while code of others looks at it. `None` when it was taken.
+    outcome: RefCell<Option<Rc<Result<T, E>>>>,
+    callbacks: RefCell<Vec<(u64, Callback<T, E>)>>,
+    next: Cell<u64>,
+    kind: Kind,
+    /// Somebody looked at the outcome.
+    seen: Cell<bool>,
+    place: &'static Location<'static>,
+}
+
+/// A result that will be there: asyncio's `Future`. Clone it, await it in several tasks, ask it for its state, be called when it is done.
+///
+/// It comes from [`create_future`](super::create_future), from a [`Task`](super::Task), which is one, and from
+/// [`gather`](super::gather) and [`shield`](super::shield).
+///
+/// `(&future).await` gives a clone of the result, to as many as want one. `future.await` takes the result out, and asks for no `Clone`: after that
+/// it is gone, for others too.
+///
+/// # Cancellation
+/// When a task that awaits a future is cancelled, the future is cancelled, for all who await it (C5).
+pub struct Future<T: 'static, E: CancelAware + 'static = Cancelled> {
+    inner: Rc<Inner<T, E>>,
+}
+
+impl<T, E: CancelAware> Clone for Future<T, E> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<T, E: CancelAware> fmt::Debug for Future<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Future")
+            .field("made", &format_args!("{}", self.inner.place))
+            .field("status", &self.inner.status.get())
+            .finish()
+    }
+}
+
+/// The state of a future does not allow that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidState {
+    /// It is not done yet.
+    NotDone,
+    /// It is done, or was cancelled, before.
+    Done,
+    /// Its result was taken out.
+    Taken,
+}
+
+impl fmt::Display for InvalidState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            InvalidState::NotDone => "the future is not done",
+            InvalidState::Done => "the future is done already",
+            InvalidState::Taken => "the result of the future was taken out",
+        })
+    }
+}
+
+impl std::error::Error for InvalidState {}
+
+/// How a result is read: cloned, or taken out.
+pub(crate) type Read<T, E> = fn(&Future<T, E>) -> Result<Result<T, E>, InvalidState>;
+
+#[allow(dead_code)] // What the combinators use, which come next.
+impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
+    pub(crate) fn new(kind: Kind, place: &'static Location<'static>) -> Self {
+        Self {
+            inner: Rc::new(Inner {
+                status: Cell::new(Status::Pending),
+                outcome: RefCell::new(None),
+                callbacks: RefCell::new(Vec::new()),
+                next: Cell::new(0),
+                kind,
+                seen: Cell::new(false),
+                place,
+            }),
+        }
+    }
+
+    /// One that is cancelled at once, by whoever awaits it, and done by [`finish`](Self::finish).
+    #[track_caller]
+    pub(crate) fn pending() -> Self {
+        Self::new(Kind::Plain, Location::caller())
+    }
+
+    pub(crate) fn any(&self) -> Rc<dyn AnyFuture> {
+        self.inner.clone()
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.inner.kind
+    }
+
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.inner.place
+    }
+
+    /// Whether both are the same future.
+    pub fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Whether it has a result, or was cancelled.
+    pub fn done(&self) -> bool {
+        self.inner.status.get() != Status::Pending
+    }
+
+    /// Whether it was cancelled: for a task, whether it ended with a cancellation (C12).
+    pub fn cancelled(&self) -> bool {
+        self.inner.status.get() == Status::Cancelled
+    }
+
+    /// Cancels it: a plain future at once and for good (C17). A task is asked, and decides; see [`Task`](super::Task). False where it is
+    /// done.
+    pub fn cancel(&self) -> bool {
+        self.inner.clone().cancel(None)
+    }
+
+    /// The same, with a message for those who look (C15).
+    pub fn cancel_with(&self, message: impl Into<Rc<str>>) -> bool {
+        self.inner.clone().cancel(Some(message.into()))
+    }
+
+    /// A clone of the result. That of one that was cancelled is a cancellation.
+    ///
+    /// # Errors
+    /// [`InvalidState`] before it is done, and when the result was taken out.
+    pub fn result(&self) -> Result<Result<T, E>, InvalidState>
+    where
+        T: Clone,
+        E: Clone,
+    {
+        self.look(Result::clone)
+    }
+
+    /// Calls `f` with the result, which is neither cloned nor taken. That of one that was cancelled is a cancellation.
+    ///
+    /// # Errors
+    /// As for [`result`](Self::result).
+    pub fn look<R>(&self, f: impl FnOnce(&Result<T, E>) -> R) -> Result<R, InvalidState> {
+        match self.inner.status.get() {
+            Status::Pending => Err(InvalidState::NotDone),
+            Status::Cancelled => Ok(f(&Err(Cancelled::delivered().into()))),
+            Status::Done => {
+                let outcome = self.inner.outcome.borrow().clone();
+                self.inner.seen.set(true);
+                outcome.map(|outcome| f(&outcome)).ok_or(InvalidState::Taken)
+            }
+        }
+    }
+
+    /// Takes the result out. Of one that was cancelled it can be taken again and again.
+    ///
+    /// # Errors
+    /// As for [`result`](Self::result).
+    pub fn take(&self) -> Result<Result<T, E>, InvalidState> {
+        match self.inner.status.get() {
+            Status::Pending => Err(InvalidState::NotDone),
+            Status::Cancelled => Ok(Err(Cancelled::delivered().into())),
+            Status::Done => {
+                let outcome = self.inner.outcome.borrow_mut().take();
+                self.inner.seen.set(true);
+                // More than one: somebody further up on this stack is looking at it.
+                outcome.and_then(Rc::into_inner).ok_or(InvalidState::Taken)
+            }
+        }
+    }
+
+    /// Whether it is done with an error that is not its own cancellation. Whoever asks has seen it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.inner.status.get() == Status::Done && self.look(Result::is_err).unwrap_or(false)
+    }
+
+    /// The same, without having seen it.
+    pub(crate) fn failed_unseen(&self) -> bool {
+        let seen = self.inner.seen.get();
+        let failed = self.has_failed();
+        self.inner.seen.set(seen);
+        failed
+    }
+
+    /// Its outcome needs no report.
+    pub(crate) fn set_seen(&self) {
+        self.inner.seen.set(true);
+    }
+
+    /// Ends it with a result.
+    ///
+    /// # Errors
+    /// Gives the result back where it was done before.
+    pub(crate) fn finish(&self, outcome: Result<T, E>) -> Result<(), Result<T, E>> {
+        if self.done() {
+            return Err(outcome);
+        }
+        *self.inner.outcome.borrow_mut() = Some(Rc::new(outcome));
+        self.inner.status.set(Status::Done);
+        self.tell();
+        Ok(())
+    }
+
+    /// Ends it as cancelled; whether it was not done before.
+    pub(crate) fn finish_cancelled(&self) -> bool {
+        let first = !self.done();
+        if first {
+            self.inner.status.set(Status::Cancelled);
+            self.tell();
+        }
+        first
+    }
+
+    fn tell(&self) {
+        for (_, callback) in self.inner.callbacks.take() {
+            match callback {
+                Callback::Wake(waker) => waker.wake(),
+                Callback::Call(event_loop, function) => {
+                    let future = self.clone();
+                    event_loop.call_soon(self.inner.place, move || function(future));
+                }
+            }
+        }
+    }
+
+    fn add(&self, callback: Callback<T, E>) -> u64 {
+        let number = self.inner.next.replace(self.inner.next.get() + 1);
+        self.inner.callbacks.borrow_mut().push((number, callback));
+        number
+    }
+
+    /// Wakes a task when it is done; with [`AnyFuture::remove`] not.
+    pub(crate) fn add_waker(&self, waker: Waker) -> u64 {
+        self.add(Callback::Wake(waker))
+    }
+
+    /// Another waker in the same place.
+    pub(crate) fn renew_waker(&self, number: u64, waker: &Waker) {
+        let callbacks = self.inner.callbacks.borrow();
+        let same =
+            |(_, callback): &(u64, Callback<T, E>)| matches!(callback, Callback::Wake(old) if old.will_wake(waker));
+        let at = callbacks.binary_search_by_key(&number, |(of, _)| *of);
+        let Ok(at) = at else { return };
+        if same(&callbacks[at]) {
+            return;
+        }
+        drop(callbacks);
+        // The clone is code of others: the list may be another one after it.
+        let waker = waker.clone();
+        let mut callbacks = self.inner.callbacks.borrow_mut();
+        let at = callbacks.binary_search_by_key(&number, |(of, _)| *of);
+        let old = at.ok().map(|at| std::mem::replace(&mut callbacks[at].1, Callback::Wake(waker)));
+        drop(callbacks);
+        drop(old);
+    }
+
+    /// Calls `function` when it is done, behind what is ready by then; at once behind that where it is done already. In no task.
+    ///
+    /// Returns what [`remove_done_callback`](Self::remove_done_callback) takes.
+    ///
+    /// # Panics
+    /// Outside of a loop.
+    #[track_caller]
+    pub fn add_done_callback(&self, function: impl FnOnce(Self) + 'static) -> CallbackId {
+        let event_loop = here::running();
+        if self.done() {
+            let future = self.clone();
+            event_loop.call_soon(Location::caller(), move || function(future));
+            return CallbackId(u64::MAX);
+        }
+        CallbackId(self.add(Callback::Call(event_loop, Box::new(function))))
+    }
+
+    /// Takes a callback out that has not been scheduled; whether it was there.
+    pub fn remove_done_callback(&self, callback: CallbackId) -> bool {
+        self.inner.remove(callback.0)
+    }
+}
+
+/// A callback of a [`Future`]; see [`Future::add_done_callback`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallbackId(u64);
+
+impl<T: 'static, E: CancelAware + 'static> AnyFuture for Inner<T, E> {
+    fn cancel(self: Rc<Self>, message: Message) -> bool {
+        if self.status.get() != Status::Pending {
+            return false;
+        }
+        match &self.kind {
+            Kind::Plain => Future { inner: self }.finish_cancelled(),
+            Kind::Task(control) => control.cancel(message),
+            Kind::Asks(ask) => ask(message),
+        }
+    }
+
+    fn remove(&self, number: u64) -> bool {
+        let mut callbacks = self.callbacks.borrow_mut();
+        let at = callbacks.binary_search_by_key(&number, |(of, _)| *of);
+        let gone = at.ok().map(|at| callbacks.remove(at));
+        drop(callbacks);
+        gone.is_some()
+    }
+}
+
+impl<T: 'static, E: CancelAware + 'static> Drop for Inner<T, E> {
+    fn drop(&mut self) {
+        if self.seen.get() {
+            return;
+        }
+        if let Some(Err(error)) = self.outcome.get_mut().as_deref() {
+            match &self.kind {
+                Kind::Task(control) => {
+                    tracing::error!(task = %control.name(), made = %self.place, "the error of a task that nobody looked at: {error:?}");
+                }
+                _ => tracing::error!(made = %self.place, "the error of a future that nobody looked at: {error:?}"),
+            }
+        }
+    }
+}
+
+impl<T: Clone + 'static, E: CancelAware + Clone + 'static> IntoFuture for &Future<T, E> {
+    type Output = Result<T, E>;
+    type IntoFuture = Waiting<T, E>;
+
+    /// Waits for the result, and clones it.
+    fn into_future(self) -> Waiting<T, E> {
+        Waiting::new(self.clone(), Future::result)
+    }
+}
+
+impl<T: 'static, E: CancelAware + 'static> IntoFuture for Future<T, E> {
+    type Output = Result<T, E>;
+    type IntoFuture = Waiting<T, E>;
+
+    /// Waits for the result, and takes it out.
+    fn into_future(self) -> Waiting<T, E> {
+        Waiting::new(self, Future::take)
+    }
+}

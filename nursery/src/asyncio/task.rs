@@ -1,0 +1,318 @@
+//! [`Task`]: a future that the loop runs, and its handle.
+
+use super::control::Control;
+use super::event_loop::Loop;
+use super::future::{Future, Kind};
+use super::here::{self, Here};
+use super::waiting::Waiting;
+use std::fmt;
+use std::future::{Future as StdFuture, IntoFuture};
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use trefoil_runtime::{CancelAware, Cancelled};
+
+/// A task of the loop, and the [`Future`] of its result: what [`create_task`] returns.
+///
+/// Clone it, await it, cancel it, ask for its state; it derefs to the future. Dropping the handle leaves the task alone: the loop
+/// has it, and cancels it when main is done. An error that nobody looks at is reported when the last handle goes.
+///
+/// # Cancellation
+/// [`cancel`](Future::cancel) is a request. What the task waits for is cancelled (C3), and where it waits for nothing, the next wait is. The
+/// cancellation is delivered once (C8): a task that handles it goes on. It is [`cancelled`](Future::cancelled) if it ends with one (C12).
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(trefoil_nursery::asyncio::event_loop(async {
+/// use trefoil_nursery::{Cancelled, asyncio};
+/// use std::time::Duration;
+/// let task = asyncio::create_task(async {
+///     asyncio::sleep(Duration::from_secs(3600)).await?;
+///     Ok::<_, Cancelled>("done")
+/// });
+/// asyncio::sleep(Duration::ZERO).await?;
+/// assert!(task.cancel() && !task.done());
+/// assert_eq!((&task).await, Err(task.result().unwrap().unwrap_err()));
+/// assert!(task.cancelled());
+/// # Ok::<(), Cancelled>(())
+/// # })).unwrap();
+/// ```
+pub struct Task<T: 'static, E: CancelAware + 'static = Cancelled> {
+    future: Future<T, E>,
+    control: Rc<Control>,
+}
+
+impl<T, E: CancelAware> Clone for Task<T, E> {
+    fn clone(&self) -> Self {
+        Self { future: self.future.clone(), control: self.control.clone() }
+    }
+}
+
+impl<T, E: CancelAware> fmt::Debug for Task<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.control.fmt(f)
+    }
+}
+
+impl<T, E: CancelAware> Deref for Task<T, E> {
+    type Target = Future<T, E>;
+    fn deref(&self) -> &Future<T, E> {
+        &self.future
+    }
+}
+
+impl<T, E: CancelAware> From<Task<T, E>> for Future<T, E> {
+    fn from(task: Task<T, E>) -> Self {
+        task.future
+    }
+}
+
+impl<T: Clone, E: CancelAware + Clone> IntoFuture for &Task<T, E> {
+    type Output = Result<T, E>;
+    type IntoFuture = Waiting<T, E>;
+
+    /// Waits for the result, and clones it.
+    fn into_future(self) -> Waiting<T, E> {
+        (&self.future).into_future()
+    }
+}
+
+impl<T, E: CancelAware> IntoFuture for Task<T, E> {
+    type Output = Result<T, E>;
+    type IntoFuture = Waiting<T, E>;
+
+    /// Waits for the result, and takes it out.
+    fn into_future(self) -> Waiting<T, E> {
+        self.future.into_future()
+    }
+}
+
+impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
+    pub(crate) fn spawn<F>(body: F, name: Option<Rc<str>>, place: &'static Location<'static>) -> Self
+    where
+        F: StdFuture<Output = Result<T, E>> + 'static,
+    {
+        let event_loop = here::running();
+        let control = Control::new(event_loop.clone(), name, place);
+        let task = Self { future: Future::new(Kind::Task(control.clone()), place), control };
+        event_loop.register(&task.control);
+        event_loop.spawn(Step { body: Some(body), task: task.clone(), begun: false }, place);
+        task
+    }
+
+    /// A handle that knows nothing of the types.
+    pub fn handle(&self) -> AnyTask {
+        AnyTask { control: self.control.clone() }
+    }
+
+    /// How many cancels were asked for and not taken back (C2).
+    pub fn cancelling(&self) -> u32 {
+        self.control.cancelling()
+    }
+
+    /// Takes one request to cancel back: how many are left. The last one takes a cancel along that was not delivered yet (C13).
+    pub fn uncancel(&self) -> u32 {
+        self.control.uncancel()
+    }
+
+    /// Its name: `Task-1`, or the one that it was given.
+    pub fn name(&self) -> Rc<str> {
+        self.control.name()
+    }
+
+    /// Gives it another name.
+    pub fn set_name(&self, name: impl Into<Rc<str>>) {
+        self.control.set_name(name.into());
+    }
+}
+
+/// A task of the loop, whatever its result is: from [`current_task`] and [`all_tasks`].
+#[derive(Clone)]
+pub struct AnyTask {
+    control: Rc<Control>,
+}
+
+impl fmt::Debug for AnyTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.control.fmt(f)
+    }
+}
+
+impl PartialEq for AnyTask {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.control, &other.control)
+    }
+}
+
+impl Eq for AnyTask {}
+
+impl AnyTask {
+    pub(crate) fn new(control: Rc<Control>) -> Self {
+        Self { control }
+    }
+
+    /// As [`Future::cancel`] of a task.
+    pub fn cancel(&self) -> bool {
+        self.control.cancel(None)
+    }
+
+    /// The same, with a message for those who look (C15).
+    pub fn cancel_with(&self, message: impl Into<Rc<str>>) -> bool {
+        self.control.cancel(Some(message.into()))
+    }
+
+    /// As [`Task::cancelling`].
+    pub fn cancelling(&self) -> u32 {
+        self.control.cancelling()
+    }
+
+    /// As [`Task::uncancel`].
+    pub fn uncancel(&self) -> u32 {
+        self.control.uncancel()
+    }
+
+    /// What the last cancel had to say (C15).
+    pub fn cancel_message(&self) -> Option<Rc<str>> {
+        self.control.message()
+    }
+
+    /// Whether it has ended.
+    pub fn done(&self) -> bool {
+        self.control.is_done()
+    }
+
+    /// As [`Task::name`].
+    pub fn name(&self) -> Rc<str> {
+        self.control.name()
+    }
+
+    /// Where it was created.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.control.place()
+    }
+}
+
+/// Starts a task, which runs from the next turn on.
+///
+/// # Panics
+/// Outside of a loop.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(trefoil_nursery::asyncio::event_loop(async {
+/// use trefoil_nursery::{Cancelled, asyncio};
+/// let task = asyncio::create_task(async { Ok::<_, Cancelled>(6 * 7) });
+/// assert_eq!(task.await?, 42);
+/// # Ok::<(), Cancelled>(())
+/// # })).unwrap();
+/// ```
+#[track_caller]
+pub fn create_task<F, T, E>(body: F) -> Task<T, E>
+where
+    F: StdFuture<Output = Result<T, E>> + 'static,
+    T: 'static,
+    E: CancelAware + 'static,
+{
+    Task::spawn(body, None, Location::caller())
+}
+
+/// The task that asks; `None` in a callback, and outside of every loop.
+pub fn current_task() -> Option<AnyTask> {
+    here::task().map(AnyTask::new)
+}
+
+/// The tasks of the running loop that are not done, the oldest first.
+///
+/// # Panics
+/// Outside of a loop.
+#[track_caller]
+pub fn all_tasks() -> Vec<AnyTask> {
+    here::running().tasks().into_iter().map(AnyTask::new).collect()
+}
+
+/// The child of the nursery that runs a task.
+struct Step<F, T: 'static, E: CancelAware + 'static> {
+    body: Option<F>,
+    task: Task<T, E>,
+    begun: bool,
+}
+
+impl<F, T: 'static, E: CancelAware + 'static> Step<F, T, E> {
+    fn here(task: &Task<T, E>) -> Here {
+        Here { event_loop: task.control.event_loop().clone(), task: Some(task.control.clone()) }
+    }
+
+    /// The body has ended, and is gone.
+    fn finish(task: &Task<T, E>, outcome: Result<T, E>) {
+        // C10: a cancel that came too late for a wait still decides, and the value is lost. C11: it does not outrank an error.
+        let cancelled = match &outcome {
+            Ok(_) => task.control.take_must_cancel(),
+            Err(error) => error.is_cancelled(),
+        };
+        let event_loop = task.control.event_loop();
+        task.control.set_done();
+        if cancelled {
+            task.future.finish_cancelled();
+            drop(outcome);
+        } else {
+            drop(task.future.finish(outcome));
+        }
+        Loop::unregister(event_loop, &task.control);
+    }
+}
+
+impl<F, T, E> StdFuture for Step<F, T, E>
+where
+    F: StdFuture<Output = Result<T, E>>,
+    T: 'static,
+    E: CancelAware + 'static,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: the body is pinned, and only set to `None`, in place; nothing else is.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: as above.
+        let mut body = unsafe { Pin::new_unchecked(&mut this.body) };
+        let _entered = here::enter(Self::here(&this.task));
+        // C6: it does not run a line.
+        let outcome = if !std::mem::replace(&mut this.begun, true) && this.task.control.take_must_cancel() {
+            Ok(Err(Cancelled::delivered().into()))
+        } else {
+            let Some(future) = body.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(outcome)) => Ok(outcome),
+                Err(payload) => Err(payload),
+            }
+        };
+        let dropped = catch_unwind(AssertUnwindSafe(|| body.set(None)));
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(payload) => {
+                this.task.control.event_loop().panicked(payload);
+                Err(Cancelled::delivered().into())
+            }
+        };
+        if let Err(payload) = dropped {
+            this.task.control.event_loop().panicked(payload);
+        }
+        Self::finish(&this.task, outcome);
+        Poll::Ready(())
+    }
+}
+
+impl<F, T: 'static, E: CancelAware + 'static> Drop for Step<F, T, E> {
+    /// It is dropped before its end with the loop, or never began since that had ended.
+    fn drop(&mut self) {
+        if self.body.is_none() {
+            return;
+        }
+        let _entered = here::enter(Self::here(&self.task));
+        // SAFETY: the body is pinned, and dropped in place.
+        unsafe { Pin::new_unchecked(&mut self.body) }.set(None);
+        Self::finish(&self.task, Err(Cancelled::delivered().into()));
+    }
+}
