@@ -43,6 +43,7 @@ import trio_oracle
 from programs import TOP, Generator
 from schedules import KINDS, Watch, adversarial
 from seen import EXPECTED, Seen
+from shrinking import differing, same_record, save, smaller
 
 # ---- Keeping ----------------------------------------------------------------------------------------------------------
 
@@ -236,12 +237,6 @@ def report(args, themes, refused, errors, first_of, ran, kept):
     return status
 
 
-def save(folder, name, program, expected):
-    with open(os.path.join(folder, name + ".json"), "w") as file:
-        json.dump({"name": name, "program": program, "expected": expected}, file)
-        file.write("\n")
-
-
 # ---- Differences ------------------------------------------------------------------------------------------------------
 
 
@@ -274,54 +269,6 @@ def check(args):
             print(f"{name}: the same under all schedules")
             status = 3
     sys.exit(status)
-
-
-def same_record(one, other):
-    return one["outcome"] == other["outcome"] and json.loads(json.dumps(one["trace"])) == other["trace"]
-
-
-def differing(runner, programs, folder):
-    """The names of the programs, of a dict, that end otherwise on this library."""
-    for name in os.listdir(folder):
-        os.remove(os.path.join(folder, name))
-    for name, (program, expected) in programs.items():
-        save(folder, name, program, expected)
-    run = subprocess.run([runner], env={**os.environ, "TREFOIL_CASES": folder}, capture_output=True, text=True, timeout=60)
-    return {line.split(":")[0] for line in run.stdout.splitlines() if ": " in line}
-
-
-def smaller(value):
-    """Programs that are a little smaller than this one."""
-    if isinstance(value, list):
-        n = len(value)
-        for size in sorted({n, n // 2, n // 4, 1} - {0}, reverse=True):
-            for at in range(0, n, size):
-                yield value[:at] + value[at + size :]
-        for at, statement in enumerate(value):
-            ((verb, arg),) = statement.items()
-            if isinstance(arg, dict):
-                for key in ("body", "finally", "except", "cancelled"):
-                    if key in arg and verb not in ("spawn", "start", "condition"):
-                        yield value[:at] + arg[key] + value[at + 1 :]
-            for less in smaller_statement(verb, arg):
-                yield value[:at] + [{verb: less}] + value[at + 1 :]
-
-
-def smaller_statement(verb, arg):
-    if verb == "sleep" and arg > 1:
-        yield 1
-        yield arg - 1
-    if not isinstance(arg, dict):
-        return
-    for key in ("after", "shield", "cancelled", "except"):
-        if key in arg and verb not in ("set_deadline", "set_shield", "fail_after") and arg.get("id") != "top":
-            yield {k: v for k, v in arg.items() if k != key}
-    if isinstance(arg.get("after"), int) and 1 < arg["after"] < TOP:
-        yield {**arg, "after": 1}
-        yield {**arg, "after": arg["after"] - 1}
-    for key in ("body", "finally", "except", "cancelled"):
-        for less in smaller(arg[key]) if key in arg else ():
-            yield {**arg, key: less}
 
 
 def shrink(args):
