@@ -1,18 +1,24 @@
 //! A binary heap whose ties come out as they do of Python's `heapq`, since programs find that order on CPython: equal times are not in
 //! the order of their calls there, and a heap that is stable would run them in another one.
 
-/// What is in the heap.
-pub(crate) trait Timed {
-    /// The smallest comes first.
-    fn when(&self) -> u64;
+/// What is in a heap.
+pub trait Before {
+    /// Whether it comes out before the other.
+    fn before(&self, other: &Self) -> bool;
 }
 
 #[derive(Debug)]
-pub(crate) struct Heap<T> {
+pub struct Heap<T> {
     items: Vec<T>,
 }
 
-impl<T: Timed> Heap<T> {
+impl<T> Default for Heap<T> {
+    fn default() -> Self {
+        Self { items: Vec::new() }
+    }
+}
+
+impl<T: Before> Heap<T> {
     pub fn new() -> Self {
         Self { items: Vec::new() }
     }
@@ -58,7 +64,7 @@ impl<T: Timed> Heap<T> {
     fn rise(&mut self, top: usize, mut at: usize) {
         while at > top {
             let above = (at - 1) / 2;
-            if self.items[at].when() >= self.items[above].when() {
+            if !self.items[at].before(&self.items[above]) {
                 break;
             }
             self.items.swap(at, above);
@@ -71,7 +77,7 @@ impl<T: Timed> Heap<T> {
         let (mut at, len) = (top, self.items.len());
         while 2 * at + 1 < len {
             let (left, right) = (2 * at + 1, 2 * at + 2);
-            let next = if right < len && self.items[left].when() >= self.items[right].when() { right } else { left };
+            let next = if right < len && !self.items[left].before(&self.items[right]) { right } else { left };
             self.items.swap(at, next);
             at = next;
         }
@@ -85,9 +91,9 @@ mod tests {
 
     struct Item(u64, usize);
 
-    impl Timed for Item {
-        fn when(&self) -> u64 {
-            self.0
+    impl Before for Item {
+        fn before(&self, other: &Self) -> bool {
+            self.0 < other.0
         }
     }
 

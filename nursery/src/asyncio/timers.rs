@@ -4,7 +4,7 @@
 //! passes, the body is woken behind all that is ready by then, and runs what is due: as asyncio puts due timers behind what is ready at the
 //! begin of a turn.
 
-use super::heap::{Heap, Timed};
+use super::heap::{Before, Heap};
 use crate::scope::{CancelScope, InScope};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -59,9 +59,9 @@ impl Call {
     }
 }
 
-impl Timed for Rc<Call> {
-    fn when(&self) -> u64 {
-        self.when
+impl Before for Rc<Call> {
+    fn before(&self, other: &Self) -> bool {
+        self.when < other.when
     }
 }
 
