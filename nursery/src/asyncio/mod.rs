@@ -4,22 +4,38 @@
 //! of a loop are its children, and its queue is the loop's. Nothing runs that nobody owns: what is left over when main is done is
 //! cancelled and awaited.
 
+mod barrier;
 mod calls;
+mod condition;
 mod control;
+mod event;
 mod event_loop;
 mod future;
 mod heap;
 mod here;
+mod lock;
+mod queue;
 mod resolver;
+mod semaphore;
 mod sleep;
 mod task;
 mod timers;
+mod waiters;
 mod waiting;
 
+pub use barrier::{Barrier, BarrierError};
 pub use calls::{Handle, call_at, call_later, call_soon};
+pub use condition::{Condition, ConditionGuard, WaitError};
+pub use event::Event;
 pub use event_loop::event_loop;
 pub use future::{CallbackId, Future, InvalidState};
+pub use lock::{Lock, LockGuard, NotLocked};
+pub use queue::{
+    Fifo, GetError, GetNowaitError, Least, Lifo, LifoQueue, Order, PriorityQueue, PutError, PutNowaitError, Queue,
+    TooManyDone,
+};
 pub use resolver::{Abandoned, Resolver, create_future};
+pub use semaphore::{BoundedPermit, BoundedSemaphore, OverReleased, Permit, Semaphore};
 pub use sleep::sleep;
 pub use task::{AnyTask, Task, all_tasks, create_task, current_task};
 pub use waiting::Waiting;

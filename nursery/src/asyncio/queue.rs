@@ -1,0 +1,568 @@
+//! [`Queue`], [`LifoQueue`] and [`PriorityQueue`].
+
+use super::event::Event;
+use super::heap::{Before, Heap};
+use super::waiters::{Waiter, Waiters};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::ops::Deref;
+use trefoil_runtime::{CancelAware, Cancelled};
+
+/// Items between tasks: `asyncio.Queue` (Q1–Q14). What comes out is what went in first.
+///
+/// It counts those put in that nobody has called [`task_done`](Self::task_done) for, and [`join`](Self::join) waits until there are none.
+///
+/// Nobody owns a queue: where the last task that puts is gone, those that get wait on (Q14), unless it is
+/// [shut down](Self::shutdown). A [`channel`](crate::channel) ends with its last sender.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use trefoil_nursery::asyncio::{self, Queue};
+/// use trefoil_nursery::Cancelled;
+/// use std::rc::Rc;
+/// asyncio::event_loop(async {
+///     let jobs = Rc::new(Queue::new(2));
+///     let worker = asyncio::create_task({
+///         let jobs = jobs.clone();
+///         async move {
+///             let mut sum = 0;
+///             while let Ok(job) = jobs.get().await {
+///                 sum += job;
+///                 jobs.task_done().expect("one for each job");
+///             }
+///             Ok::<_, Cancelled>(sum)
+///         }
+///     });
+///     for job in 1..=4 {
+///         jobs.put(job).await.expect("nobody shuts it down yet");
+///     }
+///     jobs.join().await?;
+///     jobs.shutdown();
+///     assert_eq!(worker.await?, 10);
+///     Ok::<_, Cancelled>(())
+/// })
+/// .await
+/// .unwrap();
+/// # });
+/// ```
+pub struct Queue<T, O: Order<T> = Fifo> {
+    /// An item's `Ord` runs while it is borrowed, and nothing else of users.
+    items: RefCell<O::Items>,
+    /// 0: no bound.
+    maxsize: usize,
+    getters: Waiters,
+    putters: Waiters,
+    unfinished: Cell<usize>,
+    /// Set as long as nothing is unfinished.
+    finished: Event,
+    shut_down: Cell<bool>,
+}
+
+/// A [`Queue`] of which that comes out that went in last: `asyncio.LifoQueue` (Q10).
+///
+/// # Examples
+/// ```
+/// use trefoil_nursery::asyncio::LifoQueue;
+/// let stack = LifoQueue::new(0);
+/// for n in 1..=3 {
+///     stack.put_nowait(n).unwrap();
+/// }
+/// assert_eq!(stack.get_nowait(), Ok(3));
+/// ```
+#[derive(Debug)]
+pub struct LifoQueue<T>(Queue<T, Lifo>);
+
+/// A [`Queue`] of which the least item comes out: `asyncio.PriorityQueue` (Q10). Of equal ones, that which Python's `heapq` gives.
+///
+/// # Examples
+/// ```
+/// use trefoil_nursery::asyncio::PriorityQueue;
+/// let queue = PriorityQueue::new(0);
+/// for job in [(2, "write"), (1, "read"), (3, "rest")] {
+///     queue.put_nowait(job).unwrap();
+/// }
+/// assert_eq!(queue.get_nowait(), Ok((1, "read")));
+/// ```
+#[derive(Debug)]
+pub struct PriorityQueue<T: Ord>(Queue<T, Least>);
+
+impl<T> LifoQueue<T> {
+    /// An empty one for so many items; 0 for any number.
+    pub fn new(maxsize: usize) -> Self {
+        Self(Queue::of(maxsize))
+    }
+}
+
+impl<T: Ord> PriorityQueue<T> {
+    /// An empty one for so many items; 0 for any number.
+    pub fn new(maxsize: usize) -> Self {
+        Self(Queue::of(maxsize))
+    }
+}
+
+impl<T> Deref for LifoQueue<T> {
+    type Target = Queue<T, Lifo>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T: Ord> Deref for PriorityQueue<T> {
+    type Target = Queue<T, Least>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Which item of a [`Queue`] comes out. Of this library: [`Fifo`], [`Lifo`], [`Least`].
+pub trait Order<T>: sealed::Sealed {
+    #[doc(hidden)]
+    type Items: sealed::Items<T>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    pub trait Items<T>: Default {
+        fn put(&mut self, item: T);
+        fn get(&mut self) -> Option<T>;
+        fn len(&self) -> usize;
+    }
+}
+
+use sealed::Items;
+
+/// First in, first out: a [`Queue`].
+#[derive(Clone, Copy, Debug)]
+pub enum Fifo {}
+
+/// Last in, first out: a [`LifoQueue`].
+#[derive(Clone, Copy, Debug)]
+pub enum Lifo {}
+
+/// The least first: a [`PriorityQueue`].
+#[derive(Clone, Copy, Debug)]
+pub enum Least {}
+
+impl sealed::Sealed for Fifo {}
+impl sealed::Sealed for Lifo {}
+impl sealed::Sealed for Least {}
+
+impl<T> Order<T> for Fifo {
+    type Items = VecDeque<T>;
+}
+
+impl<T> Order<T> for Lifo {
+    type Items = Vec<T>;
+}
+
+impl<T: Ord> Order<T> for Least {
+    type Items = Heap<Ordered<T>>;
+}
+
+impl<T> Items<T> for VecDeque<T> {
+    fn put(&mut self, item: T) {
+        self.push_back(item);
+    }
+
+    fn get(&mut self) -> Option<T> {
+        self.pop_front()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<T> Items<T> for Vec<T> {
+    fn put(&mut self, item: T) {
+        self.push(item);
+    }
+
+    fn get(&mut self) -> Option<T> {
+        self.pop()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Ordered<T>(T);
+
+impl<T: Ord> Before for Ordered<T> {
+    fn before(&self, other: &Self) -> bool {
+        self.0 < other.0
+    }
+}
+
+impl<T: Ord> Items<T> for Heap<Ordered<T>> {
+    fn put(&mut self, item: T) {
+        self.push(Ordered(item));
+    }
+
+    fn get(&mut self) -> Option<T> {
+        self.pop().map(|item| item.0)
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<T, O: Order<T>> fmt::Debug for Queue<T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("maxsize", &self.maxsize)
+            .field("qsize", &self.qsize())
+            .field("unfinished", &self.unfinished.get())
+            .field("shut_down", &self.shut_down.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Queue<T> {
+    /// An empty one for so many items; 0 for any number (Q6).
+    pub fn new(maxsize: usize) -> Self {
+        Self::of(maxsize)
+    }
+}
+
+impl<T, O: Order<T>> Queue<T, O> {
+    fn of(maxsize: usize) -> Self {
+        let finished = Event::new();
+        finished.set();
+        Self {
+            items: RefCell::default(),
+            maxsize,
+            getters: Waiters::default(),
+            putters: Waiters::default(),
+            unfinished: Cell::new(0),
+            finished,
+            shut_down: Cell::new(false),
+        }
+    }
+
+    /// For how many items it is; 0 for any number.
+    pub fn maxsize(&self) -> usize {
+        self.maxsize
+    }
+
+    /// How many items are in it.
+    pub fn qsize(&self) -> usize {
+        self.items.borrow().len()
+    }
+
+    /// Whether there is none in it.
+    pub fn empty(&self) -> bool {
+        self.qsize() == 0
+    }
+
+    /// Whether there is room for none. Never so for a `maxsize` of 0.
+    pub fn full(&self) -> bool {
+        self.maxsize > 0 && self.qsize() >= self.maxsize
+    }
+
+    /// Puts an item in, and waits for room. Where there is, this does not give up the turn (Q2), and may take room that somebody else was
+    /// woken for: that one waits again (Q3).
+    ///
+    /// # Errors
+    /// [`PutError::ShutDown`], also while this waits (Q11); [`PutError::Cancelled`]. Both have the item.
+    ///
+    /// # Cancellation
+    /// The item is not put in. Whoever was woken for room, and is cancelled or dropped before it runs, wakes the next (Q4).
+    pub async fn put(&self, item: T) -> Result<(), PutError<T>> {
+        while self.full() {
+            if self.shut_down.get() {
+                return Err(PutError::ShutDown(item));
+            }
+            if let Err(cancelled) = Place::at(&self.putters, || !self.full()).wait().await {
+                return Err(PutError::Cancelled(cancelled, item));
+            }
+        }
+        // Nothing was awaited since there was room.
+        self.put_nowait(item).map_err(|error| PutError::ShutDown(error.into_inner()))
+    }
+
+    /// Puts an item in where there is room.
+    ///
+    /// # Errors
+    /// [`PutNowaitError::Full`] and [`PutNowaitError::ShutDown`], with the item.
+    pub fn put_nowait(&self, item: T) -> Result<(), PutNowaitError<T>> {
+        if self.shut_down.get() {
+            return Err(PutNowaitError::ShutDown(item));
+        }
+        if self.full() {
+            return Err(PutNowaitError::Full(item));
+        }
+        self.items.borrow_mut().put(item);
+        self.unfinished.set(self.unfinished.get() + 1);
+        self.finished.clear();
+        self.getters.wake_out();
+        Ok(())
+    }
+
+    /// Takes an item out, and waits for one. Where there is one, this does not give up the turn (Q2), and may take what somebody else was
+    /// woken for: that one waits again (Q3).
+    ///
+    /// # Errors
+    /// [`GetError::ShutDown`] if it is shut down and empty (Q11); [`GetError::Cancelled`].
+    ///
+    /// # Cancellation
+    /// No item is lost: whoever was woken for one, and is cancelled or dropped before it runs, wakes the next (Q4).
+    pub async fn get(&self) -> Result<T, GetError> {
+        while self.empty() {
+            if self.shut_down.get() {
+                return Err(GetError::ShutDown);
+            }
+            Place::at(&self.getters, || !self.empty()).wait().await?;
+        }
+        // Nothing was awaited since there was one.
+        self.get_nowait().map_err(|_| GetError::ShutDown)
+    }
+
+    /// Takes an item out where there is one.
+    ///
+    /// # Errors
+    /// [`GetNowaitError::Empty`]; [`GetNowaitError::ShutDown`] if it is empty and will stay so.
+    pub fn get_nowait(&self) -> Result<T, GetNowaitError> {
+        let item = self.items.borrow_mut().get();
+        let Some(item) = item else {
+            return Err(if self.shut_down.get() { GetNowaitError::ShutDown } else { GetNowaitError::Empty });
+        };
+        self.putters.wake_out();
+        Ok(item)
+    }
+
+    /// Says that one of the items taken out is done with (Q8).
+    ///
+    /// # Errors
+    /// [`TooManyDone`] if that was said of all: `ValueError` in Python.
+    pub fn task_done(&self) -> Result<(), TooManyDone> {
+        if self.unfinished.get() == 0 {
+            return Err(TooManyDone(()));
+        }
+        self.done(1);
+        Ok(())
+    }
+
+    /// Waits until all items that were put in are [done with](Self::task_done). Where they are, this does not give up the turn (Q9).
+    ///
+    /// # Errors
+    /// [`Cancelled`] if the task is cancelled before.
+    ///
+    /// # Cancellation
+    /// Ends the wait, with no effect.
+    pub async fn join(&self) -> Result<(), Cancelled> {
+        if self.unfinished.get() > 0 { self.finished.wait().await } else { Ok(()) }
+    }
+
+    /// Lets nothing in any more. What is in it can be had, and then [`get`](Self::get) fails; puts fail at once, also those that wait (Q11,
+    /// Q13).
+    pub fn shutdown(&self) {
+        self.shut_down.set(true);
+        self.getters.wake_out_all();
+        self.putters.wake_out_all();
+    }
+
+    /// Lets nothing in or out any more: `shutdown(immediate=True)`. What was in it counts as done with (Q12), and is in what this returns,
+    /// where Python drops it.
+    #[must_use = "these are the items that were in the queue"]
+    pub fn shutdown_now(&self) -> Vec<T> {
+        self.shut_down.set(true);
+        let mut left = Vec::with_capacity(self.qsize());
+        let mut items = self.items.take();
+        while let Some(item) = items.get() {
+            left.push(item);
+        }
+        self.done(left.len());
+        self.shutdown();
+        left
+    }
+
+    fn done(&self, n: usize) {
+        self.unfinished.set(self.unfinished.get().saturating_sub(n));
+        if self.unfinished.get() == 0 {
+            self.finished.set();
+        }
+    }
+}
+
+/// In line for room, or for an item.
+struct Place<'a, F: Fn() -> bool> {
+    line: &'a Waiters,
+    waiter: Waiter,
+    /// Whether there is what it waits for.
+    there: F,
+    /// It runs, and looks.
+    woken: bool,
+}
+
+impl<'a, F: Fn() -> bool> Place<'a, F> {
+    fn at(line: &'a Waiters, there: F) -> Self {
+        Self { line, waiter: line.join(), there, woken: false }
+    }
+
+    async fn wait(mut self) -> Result<(), Cancelled> {
+        (&self.waiter).await?;
+        self.woken = true;
+        Ok(())
+    }
+}
+
+impl<F: Fn() -> bool> Drop for Place<'_, F> {
+    fn drop(&mut self) {
+        if self.woken {
+            return;
+        }
+        self.waiter.cancel();
+        self.line.leave(&self.waiter);
+        if !self.waiter.cancelled() && (self.there)() {
+            // It was woken, and does not take it.
+            self.line.wake_out();
+        }
+    }
+}
+
+/// An item was not put in. It is in here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PutError<T> {
+    /// The task was cancelled.
+    Cancelled(Cancelled, T),
+    /// The queue was shut down.
+    ShutDown(T),
+}
+
+/// An item was not put in at once. It is in here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PutNowaitError<T> {
+    /// There is no room.
+    Full(T),
+    /// The queue was shut down.
+    ShutDown(T),
+}
+
+/// There was no item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetError {
+    /// The task was cancelled.
+    Cancelled(Cancelled),
+    /// The queue was shut down, and is empty.
+    ShutDown,
+}
+
+/// There was no item at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetNowaitError {
+    /// There is none now.
+    Empty,
+    /// The queue was shut down, and is empty.
+    ShutDown,
+}
+
+/// More items were [done with](Queue::task_done) than were put in: `ValueError` in Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyDone(());
+
+impl<T> PutError<T> {
+    /// The item.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutError::Cancelled(_, item) | PutError::ShutDown(item) => item,
+        }
+    }
+}
+
+impl<T> PutNowaitError<T> {
+    /// The item.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutNowaitError::Full(item) | PutNowaitError::ShutDown(item) => item,
+        }
+    }
+}
+
+impl From<Cancelled> for GetError {
+    fn from(cancelled: Cancelled) -> Self {
+        GetError::Cancelled(cancelled)
+    }
+}
+
+impl CancelAware for GetError {
+    fn is_cancelled(&self) -> bool {
+        matches!(self, GetError::Cancelled(_))
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutError::Cancelled(..) => "Cancelled(..)",
+            PutError::ShutDown(_) => "ShutDown(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutError::Cancelled(..) => "the put was cancelled; its item comes back in the error",
+            PutError::ShutDown(_) => "the queue was shut down; the item comes back in the error",
+        })
+    }
+}
+
+impl<T> fmt::Debug for PutNowaitError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutNowaitError::Full(_) => "Full(..)",
+            PutNowaitError::ShutDown(_) => "ShutDown(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for PutNowaitError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutNowaitError::Full(_) => "the queue is full",
+            PutNowaitError::ShutDown(_) => "the queue was shut down",
+        })
+    }
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GetError::Cancelled(cancelled) => cancelled.fmt(f),
+            GetError::ShutDown => f.write_str("the queue was shut down"),
+        }
+    }
+}
+
+impl fmt::Display for GetNowaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GetNowaitError::Empty => "the queue is empty",
+            GetNowaitError::ShutDown => "the queue was shut down",
+        })
+    }
+}
+
+impl fmt::Display for TooManyDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more items are done with than were put in")
+    }
+}
+
+impl<T> Error for PutError<T> {}
+impl<T> Error for PutNowaitError<T> {}
+impl Error for GetError {}
+impl Error for GetNowaitError {}
+impl Error for TooManyDone {}
