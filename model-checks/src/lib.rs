@@ -412,11 +412,11 @@ pub struct Hatched {
 impl Outcome<u32> for Hatched {
     type Value = Value;
 
-    fn finished(&self, says: u32) -> Option<Value> {
+    fn finished(&self, says: u32, _: &'static Location<'static>) -> Option<Value> {
         Some(Value { says, _token: self.values.token() })
     }
 
-    fn panicked(&self, payload: Payload) {
+    fn panicked(&self, payload: Payload, _: &'static Location<'static>) {
         resume_unwind(payload);
     }
 

@@ -168,10 +168,10 @@ struct Nothing;
 
 impl Outcome<()> for Nothing {
     type Value = ();
-    fn finished(&self, _: ()) -> Option<()> {
+    fn finished(&self, _: (), _: &'static Location<'static>) -> Option<()> {
         None
     }
-    fn panicked(&self, payload: Payload) {
+    fn panicked(&self, payload: Payload, _: &'static Location<'static>) {
         std::panic::resume_unwind(payload);
     }
     fn cut(&self, _: &'static Location<'static>) {}

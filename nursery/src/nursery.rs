@@ -156,36 +156,35 @@ pub(crate) fn message(payload: &Payload) -> &str {
 /// Where a child's outcome goes.
 struct ToNursery<E> {
     state: *const State<E>,
-    place: &'static Location<'static>,
 }
 
 impl<E: CancelAware> ToNursery<E> {
-    fn finish<T>(&self, output: Result<T, E>, name: Option<&Arc<str>>) -> Option<T> {
+    fn finish<T>(&self, output: Result<T, E>, name: Option<&Arc<str>>, place: &'static Location<'static>) -> Option<T> {
         match output {
             Ok(value) => Some(value),
             Err(error) => {
                 // SAFETY: [BRAND]: the child is there, so the nursery is; [OWNER].
-                unsafe { &*self.state }.fail(error, Who { name, place: self.place, body: false });
+                unsafe { &*self.state }.fail(error, Who { name, place, body: false });
                 None
             }
         }
     }
 
-    fn panic(&self, payload: Payload, name: Option<&Arc<str>>) {
+    fn panic(&self, payload: Payload, name: Option<&Arc<str>>, place: &'static Location<'static>) {
         // SAFETY: as above.
-        unsafe { &*self.state }.panicked(payload, Who { name, place: self.place, body: false });
+        unsafe { &*self.state }.panicked(payload, Who { name, place, body: false });
     }
 }
 
 impl<T, E: CancelAware> Outcome<Result<T, E>> for ToNursery<E> {
     type Value = T;
 
-    fn finished(&self, output: Result<T, E>) -> Option<T> {
-        self.finish(output, None)
+    fn finished(&self, output: Result<T, E>, place: &'static Location<'static>) -> Option<T> {
+        self.finish(output, None, place)
     }
 
-    fn panicked(&self, payload: Payload) {
-        self.panic(payload, None);
+    fn panicked(&self, payload: Payload, place: &'static Location<'static>) {
+        self.panic(payload, None, place);
     }
 
     fn cut(&self, _: &'static Location<'static>) {
@@ -203,12 +202,12 @@ struct NamedToNursery<E> {
 impl<T, E: CancelAware> Outcome<Result<T, E>> for NamedToNursery<E> {
     type Value = T;
 
-    fn finished(&self, output: Result<T, E>) -> Option<T> {
-        self.to.finish(output, Some(&self.name))
+    fn finished(&self, output: Result<T, E>, place: &'static Location<'static>) -> Option<T> {
+        self.to.finish(output, Some(&self.name), place)
     }
 
-    fn panicked(&self, payload: Payload) {
-        self.to.panic(payload, Some(&self.name));
+    fn panicked(&self, payload: Payload, place: &'static Location<'static>) {
+        self.to.panic(payload, Some(&self.name), place);
     }
 
     fn cut(&self, place: &'static Location<'static>) {
@@ -436,7 +435,7 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
     {
         // SAFETY: [BRAND]: the queue is there. Child and value live as long as the nursery ('s), and its owner polls and drops them on
         // its thread; where that may be another thread than this, the caller has asked for `Send`.
-        Join::new(unsafe { Ready::spawn((*self.state).ready, child, ToNursery { state: self.state, place }, place) })
+        Join::new(unsafe { Ready::spawn((*self.state).ready, child, ToNursery { state: self.state }, place) })
     }
 
     /// As [`spawn_any`](Self::spawn_any). In a box always, so that there are not two kinds of cell for each child.
@@ -446,7 +445,7 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
         B: Future<Output = Result<T, E>> + 's,
     {
         let child: Pin<Box<dyn Future<Output = Result<T, E>> + 's>> = Box::pin(child);
-        let to = NamedToNursery { to: ToNursery { state: self.state, place }, name };
+        let to = NamedToNursery { to: ToNursery { state: self.state }, name };
         // SAFETY: [BRAND]: the queue is there.
         let ready = unsafe { (*self.state).ready };
         if runtime::locals_differ(ready) {

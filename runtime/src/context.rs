@@ -188,7 +188,16 @@ impl Drop for InForce {
     }
 }
 
-/// Gives the task that is about to be polled its budget.
+/// Names the task that is about to be polled, until the guard of the queue around it is dropped, and gives it its budget.
+#[inline]
+pub(crate) fn set_task(task: *const Header, budget: u32) {
+    SLOTS.with(|s| {
+        s.frame.set(Frame { task, ..s.frame.get() });
+        s.budget.set(budget);
+    });
+}
+
+/// Sets what the current task has left.
 #[inline]
 pub(crate) fn refill(budget: u32) {
     SLOTS.with(|s| s.budget.set(budget));
@@ -270,8 +279,8 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
         let task = unsafe { &*task };
         let strikes = task.strikes.get().saturating_add(1);
         task.strikes.set(strikes);
-        if strikes > STRIKES {
-            if strikes == STRIKES + 1 {
+        if u32::from(strikes) > STRIKES {
+            if u32::from(strikes) == STRIKES + 1 {
                 tracing::warn!(operation = %place, task = %task, "cancellation swallowed {STRIKES} times: the task is dropped where it waits (N13)");
             }
             return Poll::Pending;
@@ -281,7 +290,7 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
 }
 
 /// How many cancelled operations the current task has done.
-pub(crate) fn strikes() -> u32 {
+pub(crate) fn strikes() -> u16 {
     let task = frame().task;
     // SAFETY: [CURRENT].
     if task.is_null() { 0 } else { unsafe { &*task }.strikes.get() }
@@ -289,7 +298,7 @@ pub(crate) fn strikes() -> u32 {
 
 /// A scope was left, and its cancellation has ended with it: what was delivered inside does not count against the code after it. `before`
 /// is how many there were at its entry.
-pub(crate) fn forgive(before: u32) {
+pub(crate) fn forgive(before: u16) {
     let task = frame().task;
     if !task.is_null() {
         // SAFETY: [CURRENT].

@@ -53,7 +53,7 @@ pub struct Entry<S: Deref<Target = Scope>> {
     scope: S,
     linked: bool,
     /// How many cancellations the task had been told at the entry (N13 b).
-    strikes: u32,
+    strikes: u16,
     /// The time, where it was read just before the scope is entered.
     now: Option<u64>,
     /// The waker set in the scope.
@@ -241,7 +241,7 @@ pub(crate) struct Unopened {
     entered: Moment,
     /// Who polls it. For the length of the poll.
     waker: *const Waker,
-    strikes: u32,
+    strikes: u16,
     /// The one that is opened after this one.
     inner: Cell<*const Unopened>,
     entry: OnceCell<Entry<Held>>,
