@@ -747,16 +747,17 @@ where
         this.entry.enter(cx);
         // SAFETY: the state is in a box that lives as long as this future.
         let state = unsafe { &*this.state.0.as_ptr() };
-        if !state.scope.is_cancelled() {
-            this.told = false;
-        } else if !std::mem::replace(&mut this.told, true) {
-            this.ready.schedule_all();
-        }
+        let mut turns = runtime::TURNS;
         loop {
+            if !state.scope.is_cancelled() {
+                this.told = false;
+            } else if !std::mem::replace(&mut this.told, true) {
+                this.ready.schedule_all();
+            }
             let (body, value, place) = (&mut this.body, &mut this.value, this.place);
             let who = Who { name: None, place, body: true };
             let mut body_done = false;
-            this.ready.run(&state.scope, cx, |cx| {
+            this.ready.run_batch(&state.scope, cx, |cx| {
                 // SAFETY: pinned with the nursery.
                 let mut body = unsafe { Pin::new_unchecked(&mut *body) };
                 let Some(future) = body.as_mut().as_pin_mut() else { return };
@@ -781,9 +782,12 @@ where
                     if let Some(scope) = state.services.stop_next(this.ready.live_now()) {
                         state.stop(&scope, place);
                     }
-                    if this.ready.has_work() {
-                        cx.waker().wake_by_ref();
+                }
+                if this.ready.has_work() {
+                    if this.ready.takes_turn(cx, &mut turns) {
+                        continue;
                     }
+                    cx.waker().wake_by_ref();
                 }
                 return Poll::Pending;
             }

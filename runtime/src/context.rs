@@ -49,6 +49,7 @@ pub(crate) const OUTSIDE: Frame = Frame {
 struct Slots {
     frame: Cell<Frame>,
     budget: Cell<u32>,
+    alone: Cell<bool>,
     locals: Cell<Locals>,
 }
 
@@ -65,12 +66,12 @@ const NO_LOCALS: Locals = Locals { list: ptr::null(), ready: ptr::null() };
 #[cfg(not(trefoil_loom))]
 thread_local! {
     static SLOTS: Slots =
-        const { Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET), locals: Cell::new(NO_LOCALS) } };
+        const { Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET), alone: Cell::new(false), locals: Cell::new(NO_LOCALS) } };
 }
 #[cfg(trefoil_loom)]
 loom::thread_local! {
     static SLOTS: Slots =
-        Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET), locals: Cell::new(NO_LOCALS) };
+        Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET), alone: Cell::new(false), locals: Cell::new(NO_LOCALS) };
 }
 
 /// The current frame. [`OUTSIDE`] also while the thread is being torn down.
@@ -188,13 +189,27 @@ impl Drop for InForce {
     }
 }
 
-/// Names the task that is about to be polled, until the guard of the queue around it is dropped, and gives it its budget.
+/// Names the task that is about to be polled, until the guard of the queue around it is dropped, and gives it its budget. `alone`: nothing
+/// else was queued, in its queue or in those around it.
 #[inline]
-pub(crate) fn set_task(task: *const Header, budget: u32) {
+pub(crate) fn set_task(task: *const Header, budget: u32, alone: bool) {
     SLOTS.with(|s| {
         s.frame.set(Frame { task, ..s.frame.get() });
         s.budget.set(budget);
+        s.alone.set(alone);
     });
+}
+
+/// Whether nothing but the current task was queued when its poll began, in its queue or in those around it. What was queued since, in those
+/// around it, has notified the worker's parker.
+#[inline]
+pub(crate) fn is_alone() -> bool {
+    SLOTS.with(|s| s.alone.get())
+}
+
+#[inline]
+pub(crate) fn set_alone(alone: bool) {
+    SLOTS.with(|s| s.alone.set(alone));
 }
 
 /// Sets what the current task has left.

@@ -47,6 +47,7 @@ use crate::scope::Scope;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use crate::waker_slot::WakerSlot;
+use crate::worker;
 use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
@@ -68,6 +69,9 @@ const REF: usize = 64;
 
 /// How many tasks of a queue are polled before the task above gives up its turn.
 const SLICE: usize = 256;
+
+/// In how many turns on end a nursery may poll its children while nothing else can run, before the task above gives up its turn.
+pub const TURNS: u32 = 64;
 
 /// What a panic carried.
 pub type Payload = Box<dyn Any + Send>;
@@ -662,16 +666,30 @@ impl ReadyBox {
     /// to the body then is up to the caller.
     ///
     /// `scope` is the one that the children run in.
-    pub fn run(&mut self, scope: &Scope, cx: &mut Context<'_>, mut poll_body: impl FnMut(&mut Context<'_>)) {
+    pub fn run(&mut self, scope: &Scope, cx: &mut Context<'_>, poll_body: impl FnMut(&mut Context<'_>)) {
+        self.run_batch(scope, cx, poll_body);
+        // The worker looks by itself.
+        if matches!(self.get().parent, Above::Task(_)) && self.has_work() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// The same, where the caller sees to it that there is another run if there is more.
+    pub fn run_batch(&mut self, scope: &Scope, cx: &mut Context<'_>, mut poll_body: impl FnMut(&mut Context<'_>)) {
         let this = self.as_ptr();
         if let Above::Task(slot) = &self.get().parent {
             slot.register(cx.waker());
         }
         // Not `scope` as it is: one that nobody has entered would not be taken out of what is linked below it before it goes away.
-        let frame = context::frame_in(scope);
-        let _entered = Entered::new(Frame { ready: this, ..frame });
+        let (around, frame) = (context::frame(), context::frame_in(scope));
+        let entered = Entered::new(Frame { ready: this, ..frame });
         // Of the task around. Were it refilled by those in here, a loop of nurseries that end at once would never give up the turn (N11).
-        let budget_around = context::budget();
+        let (budget_around, alone_around) = (context::budget(), context::is_alone());
+        // SAFETY: [CURRENT] of the context module, [OWNER]: inside of the `run` of the queue around this.
+        let alone = match unsafe { around.ready.as_ref() } {
+            Some(ready) => alone_around && unsafe { ready.is_drained() },
+            None => matches!(self.get().parent, Above::Worker(_)),
+        };
         // SAFETY: [CURRENT] of the context module.
         let worker = unsafe { frame.worker.as_ref() };
         let schedule = worker.and_then(|worker| worker.schedule.as_ref());
@@ -697,7 +715,7 @@ impl ReadyBox {
                 }
                 let waker = borrowed_waker(task);
                 let mut task_cx = Context::from_waker(&waker);
-                context::set_task(task, budget);
+                context::set_task(task, budget, alone && (*this).is_drained());
                 (*task).begin_poll();
                 let is_body = ptr::eq(task, self.body());
                 let over = match watch {
@@ -715,12 +733,29 @@ impl ReadyBox {
                 }
             }
         }
-        drop(_entered);
+        drop(entered);
         context::refill(budget_around);
-        // The worker looks by itself.
-        if matches!(self.get().parent, Above::Task(_)) && self.has_work() {
-            cx.waker().wake_by_ref();
+        context::set_alone(alone_around);
+    }
+
+    /// After a `run` that left work: whether the next one may follow at once, since nothing else in the whole run has anything to do. Then
+    /// what comes between two turns of the loop has been done here (R84, R85). Otherwise the task around has to be polled again, from the
+    /// worker down through every nursery around it.
+    ///
+    /// `turns` counts those that may follow; a future beside this one in the same task, which nobody here knows of, gets its turn too.
+    /// A turn 16 nurseries deep takes 26 ns instead of 520 by this.
+    pub fn takes_turn(&self, cx: &Context<'_>, turns: &mut u32) -> bool {
+        let frame = context::frame();
+        // A waker that is not the task's is of a combinator, which has a queue of its own.
+        let own = is_ours(cx.waker()) && ptr::eq(cx.waker().data(), frame.task.cast());
+        let (Some(tree), true, true) = (frame.tree, own && *turns > 0, context::is_alone()) else { return false };
+        // SAFETY: [CURRENT] of the context module, [OWNER]: inside of the `run` of the queue around this.
+        if !unsafe { frame.ready.as_ref().is_some_and(|ready| ready.is_drained()) } || tree.parker.is_notified() {
+            return false;
         }
+        *turns -= 1;
+        worker::between_turns(frame, tree);
+        !tree.parker.is_notified()
     }
 
     /// \[OWNER\]
@@ -835,6 +870,12 @@ impl Ready {
     /// How many children are not done. Any thread.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is queued.
+    unsafe fn is_drained(&self) -> bool {
+        // SAFETY: [OWNER].
+        self.owner.with(|owner| unsafe { (*owner).first.is_null() })
     }
 
     /// One that is not queued.
