@@ -685,8 +685,9 @@ impl ReadyBox {
         let entered = Entered::new(Frame { ready: this, ..frame });
         // Of the task around. Were it refilled by those in here, a loop of nurseries that end at once would never give up the turn (N11).
         let (budget_around, alone_around) = (context::budget(), context::is_alone());
-        // SAFETY: [CURRENT] of the context module, [OWNER]: inside of the `run` of the queue around this.
+        // SAFETY: [CURRENT] of the context module.
         let alone = match unsafe { around.ready.as_ref() } {
+            // SAFETY: [OWNER]: inside of the `run` of the queue around this.
             Some(ready) => alone_around && unsafe { ready.is_drained() },
             None => matches!(self.get().parent, Above::Worker(_)),
         };
