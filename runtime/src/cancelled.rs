@@ -107,6 +107,12 @@ pub trait CancelAware: From<Cancelled> + fmt::Debug {
     fn as_cancelled(&self) -> Option<Cancelled> {
         self.is_cancelled().then_some(Cancelled(()))
     }
+
+    /// An error that says the same, for a second one who asks what became of something: the first has the error itself. `None` where there
+    /// can be none. If your error is `Clone`, `Some(self.clone())`.
+    fn to_copy(&self) -> Option<Self> {
+        self.as_cancelled().map(Into::into)
+    }
 }
 
 impl CancelAware for Cancelled {
@@ -126,6 +132,15 @@ impl CancelAware for io::Error {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+
+    /// The same number, or the same kind with the same text.
+    fn to_copy(&self) -> Option<Self> {
+        Some(match (self.is_cancelled(), self.raw_os_error()) {
+            (true, _) => Cancelled(()).into(),
+            (_, Some(number)) => io::Error::from_raw_os_error(number),
+            (_, None) => io::Error::new(self.kind(), self.to_string()),
+        })
     }
 }
 

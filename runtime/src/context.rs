@@ -159,6 +159,11 @@ pub(crate) fn locals() -> *const Node {
     return SLOTS.with(|s| s.locals.get().list);
 }
 
+/// Whether task-locals are in force here.
+pub fn locals_in_force() -> bool {
+    !locals().is_null()
+}
+
 /// Whether a child that is spawned here into a queue might find other task-locals where it is polled than there are here. One load
 /// where there are none here.
 #[inline]

@@ -54,7 +54,9 @@ mod worker;
 pub use cancelled::{CancelAware, Cancelled, CancelledOrTimedOut, DeadlineAware, ECANCELED, TimedOut};
 pub use cause::{Cause, Culprit, Kind, ScopeInfo, Source};
 pub use clock::{NEVER, after, instant, nanos};
-pub use context::{BUDGET, STRIKES, locals_differ, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
+pub use context::{
+    BUDGET, STRIKES, locals_differ, locals_in_force, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled,
+};
 pub use driver::{Driver, ThreadDriver, Unpark};
 pub use group::ErrorGroup;
 pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};

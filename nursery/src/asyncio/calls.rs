@@ -107,7 +107,10 @@ fn later(when: u64, function: impl FnOnce() + 'static) -> Handle {
 }
 
 /// The function, with the task-locals that are in force here.
-fn in_context(function: impl FnOnce() + 'static) -> Box<dyn FnOnce()> {
+pub(crate) fn in_context(function: impl FnOnce() + 'static) -> Box<dyn FnOnce()> {
+    if !runtime::locals_in_force() {
+        return Box::new(function);
+    }
     let mut inheriting = Box::pin(runtime::Inheriting::new(Box::pin(async move { function() })));
     Box::new(move || {
         let ended = inheriting.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -8,9 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::IntoFuture;
 use std::panic::Location;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Waker;
-use trefoil_runtime::{CancelAware, Cancelled};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled};
 
 /// What a cancel has to say.
 pub(crate) type Message = Option<Rc<str>>;
@@ -39,7 +39,6 @@ enum Callback<T: 'static, E: CancelAware + 'static> {
 }
 
 /// What cancels it.
-#[allow(dead_code)] // As below.
 pub(crate) enum Kind {
     /// It is cancelled at once (C17).
     Plain,
@@ -58,6 +57,8 @@ pub(crate) struct Inner<T: 'static, E: CancelAware + 'static> {
     kind: Kind,
     /// Somebody looked at the outcome.
     seen: Cell<bool>,
+    /// It was an error, of which there is no second one.
+    gone: Cell<bool>,
     place: &'static Location<'static>,
 }
 
@@ -117,7 +118,6 @@ impl std::error::Error for InvalidState {}
 /// How a result is read: cloned, or taken out.
 pub(crate) type Read<T, E> = fn(&Future<T, E>) -> Result<Result<T, E>, InvalidState>;
 
-#[allow(dead_code)] // What the combinators use, which come next.
 impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     pub(crate) fn new(kind: Kind, place: &'static Location<'static>) -> Self {
         Self {
@@ -128,6 +128,7 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
                 next: Cell::new(0),
                 kind,
                 seen: Cell::new(false),
+                gone: Cell::new(false),
                 place,
             }),
         }
@@ -147,8 +148,13 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
         &self.inner.kind
     }
 
-    pub(crate) fn place(&self) -> &'static Location<'static> {
-        self.inner.place
+    pub(crate) fn downgrade(&self) -> WeakFuture<T, E> {
+        WeakFuture { inner: Rc::downgrade(&self.inner) }
+    }
+
+    /// What tells it from others.
+    pub(crate) fn key(&self) -> *const () {
+        Rc::as_ptr(&self.inner).cast()
     }
 
     /// Whether both are the same future.
@@ -200,12 +206,17 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
             Status::Done => {
                 let outcome = self.inner.outcome.borrow().clone();
                 self.inner.seen.set(true);
-                outcome.map(|outcome| f(&outcome)).ok_or(InvalidState::Taken)
+                match outcome {
+                    Some(outcome) => Ok(f(&outcome)),
+                    None if self.inner.gone.get() => Ok(f(&Err(Cancelled::delivered().into()))),
+                    None => Err(InvalidState::Taken),
+                }
             }
         }
     }
 
-    /// Takes the result out. Of one that was cancelled it can be taken again and again.
+    /// Takes the result out. What is left of an error for others is a [copy](CancelAware::to_copy), or where there can be none, a
+    /// cancellation. Of one that was cancelled the result can be taken again and again.
     ///
     /// # Errors
     /// As for [`result`](Self::result).
@@ -217,7 +228,17 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
                 let outcome = self.inner.outcome.borrow_mut().take();
                 self.inner.seen.set(true);
                 // More than one: somebody further up on this stack is looking at it.
-                outcome.and_then(Rc::into_inner).ok_or(InvalidState::Taken)
+                match outcome.and_then(Rc::into_inner) {
+                    Some(Err(error)) => {
+                        let copy = error.to_copy().map(|copy| Rc::new(Err(copy)));
+                        self.inner.gone.set(copy.is_none());
+                        *self.inner.outcome.borrow_mut() = copy;
+                        Ok(Err(error))
+                    }
+                    Some(value) => Ok(value),
+                    None if self.inner.gone.get() => Ok(Err(Cancelled::delivered().into())),
+                    None => Err(InvalidState::Taken),
+                }
             }
         }
     }
@@ -321,12 +342,50 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
             event_loop.call_soon(Location::caller(), move || function(future));
             return CallbackId(u64::MAX);
         }
-        CallbackId(self.add(Callback::Call(event_loop, Box::new(function))))
+        let call: Box<dyn FnOnce(Self)> = match runtime::locals_in_force() {
+            false => Box::new(function),
+            // It finds the context variables that are in force here.
+            true => {
+                let slot = Rc::new(Cell::new(None));
+                let given = slot.clone();
+                let call = super::calls::in_context(move || {
+                    if let Some(future) = given.take() {
+                        function(future);
+                    }
+                });
+                Box::new(move |future| {
+                    slot.set(Some(future));
+                    call();
+                })
+            }
+        };
+        CallbackId(self.add(Callback::Call(event_loop, call)))
+    }
+
+    /// The same for code of this module: without context variables, which it does not use.
+    pub(crate) fn on_done(&self, event_loop: Rc<Loop>, function: Box<dyn FnOnce(Self)>) -> u64 {
+        if self.done() {
+            let future = self.clone();
+            event_loop.call_soon(self.inner.place, move || function(future));
+            return u64::MAX;
+        }
+        self.add(Callback::Call(event_loop, function))
     }
 
     /// Takes a callback out that has not been scheduled; whether it was there.
     pub fn remove_done_callback(&self, callback: CallbackId) -> bool {
         self.inner.remove(callback.0)
+    }
+}
+
+/// A [`Future`] that does not keep it.
+pub(crate) struct WeakFuture<T: 'static, E: CancelAware + 'static> {
+    inner: Weak<Inner<T, E>>,
+}
+
+impl<T: 'static, E: CancelAware + 'static> WeakFuture<T, E> {
+    pub fn upgrade(&self) -> Option<Future<T, E>> {
+        self.inner.upgrade().map(|inner| Future { inner })
     }
 }
 

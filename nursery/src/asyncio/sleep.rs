@@ -48,13 +48,20 @@ pub fn sleep(length: Duration) -> impl StdFuture<Output = Result<(), Cancelled>>
 /// Cancels a timer when the wait for it is over.
 pub(crate) struct OnDrop(pub Rc<Call>);
 
-impl Drop for OnDrop {
-    fn drop(&mut self) {
+impl OnDrop {
+    /// Cancels it now.
+    pub fn cancel(&self) {
         if let Some(here) = here::here() {
             cancel_call(&here.event_loop, &self.0);
         } else {
             self.0.cancel();
         }
+    }
+}
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
 

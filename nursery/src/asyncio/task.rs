@@ -102,6 +102,10 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
         task
     }
 
+    pub(crate) fn control(&self) -> &Rc<Control> {
+        &self.control
+    }
+
     /// A handle that knows nothing of the types.
     pub fn handle(&self) -> AnyTask {
         AnyTask { control: self.control.clone() }

@@ -1,5 +1,6 @@
 //! How a task waits for a [`Future`].
 
+use super::awaitable::not_there;
 use super::control::Control;
 use super::future::{Future, Kind, Read};
 use super::here;
@@ -41,10 +42,7 @@ impl<T: 'static, E: CancelAware + 'static> Waiting<T, E> {
     fn read(&self) -> Result<T, E> {
         match (self.read)(&self.future) {
             Ok(outcome) => outcome,
-            Err(state) => panic!(
-                "{:?}: {state}, by another `.await` on a handle by value; where several await it, do so by reference",
-                self.future
-            ),
+            Err(state) => not_there(&self.future, state),
         }
     }
 

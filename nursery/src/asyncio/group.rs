@@ -1,0 +1,252 @@
+//! [`task_group`]: tasks that end together.
+
+use super::control::Control;
+use super::event_loop::Loop;
+use super::future::Future;
+use super::here;
+use super::task::Task;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future as StdFuture;
+use std::io;
+use std::panic::Location;
+use std::rc::Rc;
+use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup};
+
+struct Inner<E> {
+    event_loop: Rc<Loop>,
+    parent: Rc<Control>,
+    /// Those that are not done, by number.
+    tasks: RefCell<BTreeMap<u64, Rc<Control>>>,
+    errors: RefCell<Vec<E>>,
+    exiting: Cell<bool>,
+    aborting: Cell<bool>,
+    parent_cancelled: Cell<bool>,
+    completed: RefCell<Option<Future<(), Cancelled>>>,
+}
+
+/// The handle of a group of tasks: see [`task_group`]. Clone it, give it to its tasks.
+pub struct TaskGroup<E: CancelAware + 'static = Cancelled> {
+    inner: Rc<Inner<E>>,
+}
+
+impl<E: CancelAware> Clone for TaskGroup<E> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<E: CancelAware> fmt::Debug for TaskGroup<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskGroup")
+            .field("tasks", &self.inner.tasks.borrow().len())
+            .field("aborting", &self.inner.aborting.get())
+            .finish()
+    }
+}
+
+/// A group takes no more tasks (K2). What was to be one is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GroupClosed {
+    /// It has ended.
+    Finished,
+    /// A task of it failed, or it was cancelled.
+    ShuttingDown,
+}
+
+impl fmt::Display for GroupClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GroupClosed::Finished => "the task group has ended",
+            GroupClosed::ShuttingDown => "the task group is shutting down",
+        })
+    }
+}
+
+impl std::error::Error for GroupClosed {}
+
+impl From<GroupClosed> for io::Error {
+    fn from(error: GroupClosed) -> Self {
+        io::Error::other(error)
+    }
+}
+
+impl<E: CancelAware + 'static> TaskGroup<E> {
+    /// Starts a task in the group: its error is the group's, which then cancels all others and ends with it (K3).
+    ///
+    /// Also while the group waits for the tasks in it (K1).
+    ///
+    /// # Errors
+    /// [`GroupClosed`] when the group has ended, or is shutting down (K2).
+    #[track_caller]
+    pub fn create_task<F, T>(&self, body: F) -> Result<Task<T, E>, GroupClosed>
+    where
+        F: StdFuture<Output = Result<T, E>> + 'static,
+        T: 'static,
+    {
+        let group = &self.inner;
+        if group.exiting.get() && group.tasks.borrow().is_empty() {
+            return Err(GroupClosed::Finished);
+        }
+        if group.aborting.get() {
+            return Err(GroupClosed::ShuttingDown);
+        }
+        let task = Task::spawn(body, None, Location::caller());
+        let control = task.control().clone();
+        group.tasks.borrow_mut().insert(control.number(), control.clone());
+        let told = self.clone();
+        task.on_done(group.event_loop.clone(), Box::new(move |future| told.task_done(&control, &future)));
+        Ok(task)
+    }
+
+    fn abort(&self) {
+        self.inner.aborting.set(true);
+        let tasks: Vec<_> = self.inner.tasks.borrow().values().cloned().collect();
+        for task in tasks {
+            task.cancel(None);
+        }
+    }
+
+    fn task_done<T: 'static>(&self, task: &Control, future: &Future<T, E>) {
+        let group = &self.inner;
+        let gone = group.tasks.borrow_mut().remove(&task.number());
+        drop(gone);
+        let completed = group.completed.borrow().clone().filter(|_| group.tasks.borrow().is_empty());
+        if let Some(completed) = completed {
+            _ = completed.finish(Ok(()));
+        }
+        // K6: a child that was cancelled is none that failed.
+        if future.cancelled() || !future.failed_unseen() {
+            return;
+        }
+        let Ok(Err(error)) = future.take() else { return };
+        if group.parent.is_done() {
+            tracing::error!(task = %task.name(), "the error of a task whose group was dropped: {error:?}");
+            return;
+        }
+        group.errors.borrow_mut().push(error);
+        if !group.aborting.get() && !group.parent_cancelled.get() {
+            self.abort();
+            group.parent_cancelled.set(true);
+            group.parent.cancel(None);
+        }
+    }
+
+    async fn leave<T>(&self, ended: Result<T, E>) -> Result<T, ErrorGroup<E>> {
+        let group = &*self.inner;
+        group.exiting.set(true);
+        let mut cancelled = ended.as_ref().is_err_and(CancelAware::is_cancelled);
+        if ended.is_err() && !group.aborting.get() {
+            self.abort();
+        }
+        while !group.tasks.borrow().is_empty() {
+            let completed = Future::pending();
+            *group.completed.borrow_mut() = Some(completed.clone());
+            // K12: more cancels do not end it earlier.
+            if completed.await.is_err() && !group.aborting.get() {
+                cancelled = true;
+                self.abort();
+            }
+            drop(group.completed.borrow_mut().take());
+        }
+        // K4.
+        if group.parent_cancelled.get() && group.parent.uncancel() == 0 {
+            cancelled = false;
+        }
+        let mut errors = group.errors.take();
+        if cancelled && errors.is_empty() {
+            return Err(Cancelled::delivered().into());
+        }
+        let value = match ended {
+            Ok(value) => Some(value),
+            Err(error) if error.is_cancelled() && !errors.is_empty() => None,
+            // K5: last.
+            Err(error) => {
+                errors.push(error);
+                None
+            }
+        };
+        match (ErrorGroup::new(errors), value) {
+            (Some(errors), _) => {
+                if group.parent.cancelling() > 0 {
+                    // K11.
+                    group.parent.uncancel();
+                    group.parent.cancel(None);
+                }
+                Err(errors)
+            }
+            (None, Some(value)) => Ok(value),
+            (None, None) => unreachable!("a body without a value has an error"),
+        }
+    }
+}
+
+/// Cancels the tasks of a group whose body was dropped.
+struct Leave<'a, E: CancelAware + 'static>(&'a TaskGroup<E>);
+
+impl<E: CancelAware + 'static> Drop for Leave<'_, E> {
+    fn drop(&mut self) {
+        let group = &self.0.inner;
+        group.exiting.set(true);
+        if !group.tasks.borrow().is_empty() {
+            self.0.abort();
+        }
+    }
+}
+
+/// Runs a body with a group of tasks, and ends when the body and all of them have: asyncio's `TaskGroup`.
+///
+/// When one of them fails, or the body does, all others are cancelled, and so is the body (K3). The tasks are the loop's, as all are; a
+/// [`nursery`](crate::nursery()) of the core is the same with children that may borrow.
+///
+/// # Errors
+/// All of them in one [`ErrorGroup`], in the order in which they came, that of the body last (K5). A task that was cancelled is none that failed
+/// (K6).
+///
+/// # Cancellation
+/// The tasks are cancelled, and awaited (K10). More cancels do not end that earlier (K12). Where tasks have failed as well, their errors come
+/// out, and the cancellation at the next wait (K11).
+///
+/// # Panics
+/// Outside of a task.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(trefoil_nursery::asyncio::event_loop(async {
+/// use std::{io, time::Duration};
+/// use trefoil_nursery::asyncio;
+/// let failed = asyncio::task_group(async |group: asyncio::TaskGroup<io::Error>| {
+///     group.create_task(async { Err::<(), _>(io::Error::other("no")) })?;
+///     group.create_task(async { Ok(asyncio::sleep(Duration::from_secs(3600)).await?) })?;
+///     Ok(())
+/// })
+/// .await;
+/// assert_eq!(failed.unwrap_err().first().to_string(), "no");
+/// # Ok::<(), io::Error>(())
+/// # })).unwrap();
+/// ```
+pub async fn task_group<F, T, E>(body: F) -> Result<T, ErrorGroup<E>>
+where
+    F: AsyncFnOnce(TaskGroup<E>) -> Result<T, E>,
+    E: CancelAware + 'static,
+{
+    let event_loop = here::running();
+    let Some(parent) = here::task() else { panic!("a task group is for a task, which it cancels (K18)") };
+    let group = TaskGroup {
+        inner: Rc::new(Inner {
+            event_loop,
+            parent,
+            tasks: RefCell::new(BTreeMap::new()),
+            errors: RefCell::new(Vec::new()),
+            exiting: Cell::new(false),
+            aborting: Cell::new(false),
+            parent_cancelled: Cell::new(false),
+            completed: RefCell::new(None),
+        }),
+    };
+    let _leave = Leave(&group);
+    let ended = body(group.clone()).await;
+    group.leave(ended).await
+}
