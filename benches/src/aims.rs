@@ -7,172 +7,317 @@ pub struct Row {
     pub name: &'static str,
     /// What is measured, for people.
     pub title: &'static str,
-    /// The workload of `runtimes/`, and how many children, tasks or levels.
-    pub workload: &'static str,
-    pub size: usize,
+    /// The workload of `runtimes/`, and its options.
+    pub args: &'static [&'static str],
+    pub field: &'static Field,
     /// The metrics of one process, with their units and aims.
     pub metrics: &'static [Metric],
+}
+
+/// Who runs a row.
+#[derive(Debug)]
+pub struct Field {
+    /// As `runtimes/` calls them. Ours first, then the peers, then the floors.
+    pub runtimes: &'static [&'static str],
+    /// Ours, with what the work costs without a runtime.
+    pub ours: &'static [Ours],
+    /// A run of this one goes just before each run, and they are compared: machines have slow phases.
+    pub pair: Option<&'static str>,
+}
+
+#[derive(Debug)]
+pub struct Ours {
+    pub name: &'static str,
+    pub floor: &'static str,
+}
+
+impl Field {
+    pub fn is_peer(&self, runtime: &str) -> bool {
+        !self.ours.iter().any(|ours| [ours.name, ours.floor].contains(&runtime))
+    }
 }
 
 /// A number that a row has; less is better.
 #[derive(Debug)]
 pub struct Metric {
-    /// As the process prints it.
+    /// As the process prints it; or, where `of` says of which metric it is the ratio to the pair, our name for that.
     pub name: &'static str,
+    pub of: Option<&'static str>,
     pub unit: &'static str,
-    /// At most so much. None where no aim was set.
-    pub aim: Option<f64>,
+    /// At most so much, for each of ours. None where no aim was set.
+    pub aims: &'static [Option<f64>],
 }
 
-const fn ns(aim: f64) -> Metric {
-    Metric { name: "ns", unit: "ns", aim: Some(aim) }
+impl Metric {
+    pub fn aim(&self, ours: usize) -> Option<f64> {
+        self.aims.get(ours).copied().flatten()
+    }
 }
 
-const NS: Metric = Metric { name: "ns", unit: "ns", aim: None };
+/// Work in one process.
+pub const STRUCTURE: Field = Field {
+    runtimes: &[
+        "trefoil",
+        "tokio",
+        "tokio-mt",
+        "tokio-handles",
+        "smol",
+        "futures-unordered",
+        "futures-concurrency",
+        "moro",
+        "monoio",
+        "compio",
+        "glommio",
+        "floor",
+    ],
+    ours: &[Ours { name: "trefoil", floor: "floor" }],
+    pair: None,
+};
+
+const SERVERS: &[&str] = &[
+    "trefoil-io_uring",
+    "trefoil-epoll",
+    "tokio",
+    "tokio-mt",
+    "smol",
+    "monoio",
+    "compio",
+    "compio-tuned",
+    "glommio",
+    "raw-io_uring",
+    "raw-epoll",
+];
+
+const OURS: &[Ours] =
+    &[Ours { name: "trefoil-io_uring", floor: "raw-io_uring" }, Ours { name: "trefoil-epoll", floor: "raw-epoll" }];
+
+/// A server in a process of its own, under load.
+pub const SERVED: Field = Field { runtimes: SERVERS, ours: OURS, pair: Some("raw-epoll") };
+
+/// The same where nothing depends on the phase of the machine.
+pub const HELD: Field = Field { runtimes: SERVERS, ours: OURS, pair: None };
+
+const fn metric(name: &'static str, unit: &'static str, aims: &'static [Option<f64>]) -> Metric {
+    Metric { name, of: None, unit, aims }
+}
+
+const NS: Metric = metric("ns", "ns", &[]);
+
+const fn paired(name: &'static str, of: &'static str, unit: &'static str, aims: &'static [Option<f64>]) -> Metric {
+    Metric { name, of: Some(of), unit, aims }
+}
+
+const CPU: Metric = metric("cpu_us", "µs of server CPU each", &[]);
+const P50: Metric = metric("p50_us", "µs, median latency", &[]);
+const P99: Metric = metric("p99_us", "µs, p99", &[]);
+const P999: Metric = metric("p999_us", "µs, p99.9", &[]);
+const P99_RATIO: Metric = paired("p99", "p99_us", "p99 latency × raw epoll", &[Some(1.1), Some(1.1)]);
+const SYSCALLS: Metric = metric("syscalls", "system calls each", &[]);
+
+const ECHO: &[Metric] = &[
+    paired("cpu", "cpu_us", "server CPU × raw epoll", &[Some(1.0), Some(1.02)]),
+    CPU,
+    P50,
+    P99_RATIO,
+    P99,
+    P999,
+    SYSCALLS,
+];
 
 /// In the order of the report.
 pub const ROWS: &[Row] = &[
     Row {
         name: "spawn-1k",
         title: "spawn + join a ready child, 1,000 in one nursery",
-        workload: "spawn",
-        size: 1_000,
-        metrics: &[ns(25.0)],
+        args: &["spawn", "--size", "1000"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(25.0)])],
     },
     Row {
         name: "spawn-100k",
         title: "spawn + join a ready child, 100,000 in one nursery",
-        workload: "spawn",
-        size: 100_000,
-        metrics: &[ns(30.0)],
+        args: &["spawn", "--size", "100000"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(30.0)])],
     },
     Row {
         name: "yield-1k",
         title: "spawn + join a child that yields once, 1,000",
-        workload: "yield",
-        size: 1_000,
-        metrics: &[ns(40.0)],
+        args: &["yield", "--size", "1000"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(40.0)])],
     },
     Row {
         name: "yield-100k",
         title: "spawn + join a child that yields once, 100,000",
-        workload: "yield",
-        size: 100_000,
-        metrics: &[ns(60.0)],
+        args: &["yield", "--size", "100000"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(60.0)])],
     },
     Row {
         name: "turn",
         title: "one fair turn of a yielding task, 100 tasks",
-        workload: "turn",
-        size: 100,
-        metrics: &[ns(12.0)],
+        args: &["turn", "--size", "100"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(12.0)])],
     },
     Row {
         name: "channel",
         title: "round trip over bounded(1) channels, one thread",
-        workload: "channel",
-        size: 1,
-        metrics: &[ns(80.0)],
+        args: &["channel", "--size", "1"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(80.0)])],
     },
     Row {
         name: "channel-threads",
         title: "round trip over bounded(1) channels, two threads, a hot pair",
-        workload: "channel-threads",
-        size: 1,
-        metrics: &[ns(4_000.0)],
+        args: &["channel-threads", "--size", "1"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(4_000.0)])],
     },
     Row {
         name: "deadline-ready",
         title: "deadline around a ready operation",
-        workload: "deadline-ready",
-        size: 1,
-        metrics: &[ns(8.0)],
+        args: &["deadline-ready", "--size", "1"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(8.0)])],
     },
     Row {
         name: "deadline-waits",
         title: "deadline set and removed around an operation that waits a turn, on top of it",
-        workload: "deadline-waits",
-        size: 1,
-        metrics: &[ns(40.0)],
+        args: &["deadline-waits", "--size", "1"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(40.0)])],
     },
     Row {
         name: "cancel-told",
         title: "cancel 100,000 sleeping children, each told and awaited",
-        workload: "cancel-told",
-        size: 100_000,
-        metrics: &[ns(80.0)],
+        args: &["cancel-told", "--size", "100000"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(80.0)])],
     },
     Row {
         name: "cancel-dropped",
         title: "cancel 100,000 sleeping children by dropping",
-        workload: "cancel-dropped",
-        size: 100_000,
-        metrics: &[ns(35.0)],
+        args: &["cancel-dropped", "--size", "100000"],
+        field: &STRUCTURE,
+        metrics: &[metric("ns", "ns", &[Some(35.0)])],
     },
     Row {
         name: "cancel-cleanup",
         title: "cancel 10,000 sleeping children, each cleans up for a turn in a shield",
-        workload: "cancel-cleanup",
-        size: 10_000,
+        args: &["cancel-cleanup", "--size", "10000"],
+        field: &STRUCTURE,
         metrics: &[NS],
     },
     Row {
         name: "timers",
         title: "100,000 timers in a second",
-        workload: "timers",
-        size: 100_000,
+        args: &["timers", "--size", "100000"],
+        field: &STRUCTURE,
         metrics: &[
-            Metric { name: "cpu_ms", unit: "ms of CPU", aim: Some(180.0) },
-            Metric { name: "late_us", unit: "µs late on average", aim: Some(60.0) },
+            metric("cpu_ms", "ms of CPU", &[Some(180.0)]),
+            metric("late_us", "µs late on average", &[Some(60.0)]),
         ],
     },
     Row {
         name: "bytes-100k",
         title: "memory of a sleeping child, 100,000 of them",
-        workload: "bytes",
-        size: 100_000,
-        metrics: &[Metric { name: "bytes", unit: "B", aim: None }],
+        args: &["bytes", "--size", "100000"],
+        field: &STRUCTURE,
+        metrics: &[metric("bytes", "B", &[None])],
     },
     Row {
         name: "bytes-1m",
         title: "memory of a sleeping child, 1,000,000 of them",
-        workload: "bytes",
-        size: 1_000_000,
-        metrics: &[Metric { name: "bytes", unit: "B", aim: Some(160.0) }],
+        args: &["bytes", "--size", "1000000"],
+        field: &STRUCTURE,
+        metrics: &[metric("bytes", "B", &[Some(160.0)])],
     },
-    Row { name: "nested-1", title: "one turn of a task, 1 nursery deep", workload: "nested", size: 1, metrics: &[NS] },
+    Row {
+        name: "nested-1",
+        title: "one turn of a task, 1 nursery deep",
+        args: &["nested", "--size", "1"],
+        field: &STRUCTURE,
+        metrics: &[NS],
+    },
     Row {
         name: "nested-4",
         title: "one turn of a task, 4 nurseries deep",
-        workload: "nested",
-        size: 4,
+        args: &["nested", "--size", "4"],
+        field: &STRUCTURE,
         metrics: &[NS],
     },
     Row {
         name: "nested-16",
         title: "one turn of a task, 16 nurseries deep",
-        workload: "nested",
-        size: 16,
+        args: &["nested", "--size", "16"],
+        field: &STRUCTURE,
         metrics: &[NS],
     },
-];
-
-/// This library, and what the work costs without a runtime, among the runtimes.
-pub const OURS: &str = "trefoil";
-/// What the work costs without a runtime.
-pub const FLOOR: &str = "floor";
-
-/// All of them, as `runtimes/` calls them. Ours first, then the peers, then the floor.
-pub const RUNTIMES: &[&str] = &[
-    OURS,
-    "tokio",
-    "tokio-handles",
-    "smol",
-    "futures-unordered",
-    "futures-concurrency",
-    "moro",
-    "monoio",
-    "compio",
-    "glommio",
-    FLOOR,
+    Row {
+        name: "echo",
+        title: "TCP echo, 64 B, 64 connections",
+        args: &["echo", "--size", "64", "--connections", "64"],
+        field: &SERVED,
+        metrics: ECHO,
+    },
+    Row {
+        name: "echo-1000",
+        title: "TCP echo, 64 B, 1,000 connections",
+        args: &["echo", "--size", "64", "--connections", "1000"],
+        field: &SERVED,
+        metrics: ECHO,
+    },
+    Row {
+        name: "echo-4k",
+        title: "TCP echo, 4 KiB, 64 connections",
+        args: &["echo", "--size", "4096", "--connections", "64"],
+        field: &SERVED,
+        metrics: ECHO,
+    },
+    Row {
+        name: "echo-64k",
+        title: "TCP echo, 64 KiB, 64 connections",
+        args: &["echo", "--size", "65536", "--connections", "64"],
+        field: &SERVED,
+        metrics: ECHO,
+    },
+    Row {
+        name: "echo-pipelined",
+        title: "TCP echo, 64 B, 64 connections, 16 messages under way on each",
+        args: &["echo", "--size", "64", "--connections", "64", "--depth", "16"],
+        field: &SERVED,
+        metrics: ECHO,
+    },
+    Row {
+        name: "latency",
+        title: "TCP echo, 64 B, one connection",
+        args: &["echo", "--size", "64", "--connections", "1"],
+        field: &SERVED,
+        metrics: &[
+            paired("p50", "p50_us", "median latency × raw epoll", &[Some(1.0), Some(1.0)]),
+            P50,
+            P99_RATIO,
+            P99,
+            P999,
+            paired("cpu", "cpu_us", "server CPU × raw epoll", &[]),
+            CPU,
+            SYSCALLS,
+        ],
+    },
+    Row {
+        name: "accept",
+        title: "accept, one message, close",
+        args: &["accept", "--size", "64", "--connections", "32"],
+        field: &SERVED,
+        metrics: &[paired("cpu", "cpu_us", "server CPU × raw epoll", &[Some(0.93), None]), CPU, SYSCALLS],
+    },
+    Row {
+        name: "idle",
+        title: "memory of an idle connection, 10,000 of them",
+        args: &["idle", "--size", "64", "--connections", "10000"],
+        field: &HELD,
+        metrics: &[metric("bytes", "B", &[Some(600.0), Some(600.0)])],
+    },
 ];

@@ -1,8 +1,8 @@
 //! Measures trefoil, its peers, and what the same work costs without any runtime.
 //!
 //! ```sh
-//! cargo run --release -p trefoil-bench                        # everything: half an hour; writes benches/RESULTS.md
-//! cargo run --release -p trefoil-bench -- spawn-1k channel    # some of it
+//! cargo run --release -p trefoil-bench -- --rounds 5          # everything: 12 minutes; writes benches/RESULTS.md and the book's plots
+//! cargo run --release -p trefoil-bench -- spawn-1k echo       # some of it
 //! cargo run --release -p trefoil-bench -- --quick             # a first look
 //! cargo run --release -p trefoil-bench -- --instructions      # counts instructions, and compares with benches/instructions.txt
 //! ```
@@ -12,28 +12,34 @@
 
 mod aims;
 mod instructions;
+mod machine;
+mod measure;
+mod measured;
+mod notes;
+mod plot;
 mod program;
 mod report;
 mod samples;
 
-use aims::{ROWS, RUNTIMES, Row};
-use indicatif::{ProgressBar, ProgressStyle};
+use aims::{ROWS, Row};
 use lexopt::{Arg, Parser, ValueExt};
-use report::Measured;
-use samples::Samples;
-use std::collections::BTreeMap;
+use measured::Report;
 use std::error::Error;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 const HELP: &str = "\
 usage: cargo run --release -p trefoil-bench -- [workload..] [options]
-  --quick             3 short rounds instead of 7, and no RESULTS.md
+  --quick             3 short rounds instead of 5, and no RESULTS.md
   --rounds N          so many rounds
-  --only RUNTIMES     by comma, e.g. trefoil,tokio,floor
-  --core N            pinned to that core; the last one by default. Two threads: that one and the one before
+  --only RUNTIMES     by comma, e.g. trefoil,tokio,floor,trefoil-epoll
+  --core N            pinned to that core; the last one by default. Two threads, and the load of servers: that one and the one before
   --json FILE         all samples
-  --results FILE      the table as Markdown; benches/RESULTS.md where all is measured
+  --from FILE         measures nothing: the reports of what --json has written
+  --results FILE      the tables as Markdown
+  --plot DIR          a bar chart for each workload, as SVG
+                      (where all is measured: benches/RESULTS.md, benches/results.json, book/src/plots)
   --list              the workloads
   --instructions      counts instructions under valgrind, and fails where there are more than recorded
   --record            with --instructions: records them";
@@ -41,12 +47,14 @@ usage: cargo run --release -p trefoil-bench -- [workload..] [options]
 #[derive(Debug, Default)]
 struct Options {
     rows: Vec<&'static Row>,
-    runtimes: Vec<&'static str>,
+    only: Vec<String>,
     quick: bool,
     rounds: Option<usize>,
     core: Option<usize>,
     json: Option<PathBuf>,
+    from: Option<PathBuf>,
     results: Option<PathBuf>,
+    plot: Option<PathBuf>,
     instructions: bool,
     record: bool,
 }
@@ -59,16 +67,12 @@ fn main() -> ExitCode {
         if options.instructions {
             return instructions::check(options.record);
         }
-        let program = program::build(true)?;
-        let measured = measure(&program, &options)?;
-        print!("{}", report::table(&measured));
-        if let Some(file) = &options.json {
-            std::fs::write(file, format!("{:#}\n", report::json(&measured)))?;
-        }
-        if let Some(file) = &options.results {
-            std::fs::write(file, report::markdown(&measured))?;
-            eprintln!("written: {}", file.display());
-        }
+        let report = match &options.from {
+            Some(file) => Report::from_json(&fs::read_to_string(file)?)?,
+            None => Report::new(measure::all(&program::build(true)?, &options)?),
+        };
+        print!("{}", report::table(&report));
+        write(&report, &options)?;
         Ok(true)
     };
     match run() {
@@ -81,6 +85,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// What was asked for.
+fn write(report: &Report, options: &Options) -> Result<(), Box<dyn Error>> {
+    if let Some(file) = &options.json {
+        fs::write(file, format!("{:#}\n", report.to_json()))?;
+    }
+    if let Some(file) = &options.results {
+        fs::write(file, report::markdown(report))?;
+    }
+    if let Some(directory) = &options.plot {
+        plot::write(report, directory)?;
+    }
+    for path in [&options.json, &options.results, &options.plot].into_iter().flatten() {
+        eprintln!("written: {}", path.display());
+    }
+    Ok(())
+}
+
 /// Nothing if there is nothing left to do.
 fn arguments() -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options::default();
@@ -91,13 +112,18 @@ fn arguments() -> Result<Option<Options>, lexopt::Error> {
             Arg::Long("rounds") => options.rounds = Some(parser.value()?.parse()?),
             Arg::Long("core") => options.core = Some(parser.value()?.parse()?),
             Arg::Long("json") => options.json = Some(parser.value()?.into()),
+            Arg::Long("from") => options.from = Some(parser.value()?.into()),
             Arg::Long("results") => options.results = Some(parser.value()?.into()),
+            Arg::Long("plot") => options.plot = Some(parser.value()?.into()),
             Arg::Long("instructions") => options.instructions = true,
             Arg::Long("record") => options.record = true,
             Arg::Long("only") => {
                 for name in parser.value()?.string()?.split(',') {
-                    let known = RUNTIMES.iter().find(|runtime| **runtime == name);
-                    options.runtimes.push(known.ok_or_else(|| format!("no runtime {name}; there are {RUNTIMES:?}"))?);
+                    if !ROWS.iter().any(|row| row.field.runtimes.contains(&name)) {
+                        let names = [aims::STRUCTURE.runtimes, aims::SERVED.runtimes].concat();
+                        return Err(format!("no runtime {name}; there are {names:?}").into());
+                    }
+                    options.only.push(name.to_owned());
                 }
             }
             Arg::Long("list") => {
@@ -116,58 +142,15 @@ fn arguments() -> Result<Option<Options>, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let all = options.rows.is_empty() && options.runtimes.is_empty();
+    let all = options.rows.is_empty() && options.only.is_empty() && !options.quick && options.from.is_none();
     if options.rows.is_empty() {
         options.rows = ROWS.iter().collect();
     }
-    if options.runtimes.is_empty() {
-        options.runtimes = RUNTIMES.to_vec();
-    }
-    if all && !options.quick && options.results.is_none() {
-        options.results = Some(Path::new(program::HERE).join("RESULTS.md"));
+    if all {
+        let here = Path::new(program::HERE);
+        options.json.get_or_insert_with(|| here.join("results.json"));
+        options.results.get_or_insert_with(|| here.join("RESULTS.md"));
+        options.plot.get_or_insert_with(|| here.join("../book/src/plots"));
     }
     Ok(Some(options))
-}
-
-/// All rounds of all rows.
-fn measure(program: &Path, options: &Options) -> Result<Vec<Measured>, Box<dyn Error>> {
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 }).max(1);
-    let bar = ProgressBar::new((options.rows.len() * rounds * options.runtimes.len()) as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}, {eta} left")?);
-    let mut all = Vec::new();
-    for row in &options.rows {
-        // Who has nothing of the kind, or failed, is left out after the first round.
-        let mut runtimes = options.runtimes.clone();
-        let mut measured = Measured { row, samples: BTreeMap::new(), failed: Vec::new() };
-        for round in 0..rounds {
-            let mut stay = Vec::new();
-            for runtime in &runtimes {
-                bar.set_message(format!("{} on {runtime}", row.name));
-                let mut command = Command::new(program);
-                command.args([row.workload, *runtime, "--size", &row.size.to_string()]);
-                if options.quick {
-                    command.arg("--quick");
-                }
-                if let Some(core) = options.core {
-                    command.args(["--core", &core.to_string()]);
-                }
-                match program::run(&mut command) {
-                    Ok(None) => {}
-                    Ok(Some(metrics)) => {
-                        stay.push(*runtime);
-                        for (metric, value) in metrics {
-                            let samples: &mut Samples = measured.samples.entry((metric, *runtime)).or_default();
-                            samples.push(value);
-                        }
-                    }
-                    Err(error) => measured.failed.push((runtime, error)),
-                }
-                bar.inc(if stay.last() == Some(runtime) { 1 } else { (rounds - round) as u64 });
-            }
-            runtimes = stay;
-        }
-        all.push(measured);
-    }
-    bar.finish_and_clear();
-    Ok(all)
 }
