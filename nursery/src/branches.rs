@@ -106,9 +106,9 @@ where
     )
 }
 
-/// Whether the code that asks is in a cancelled scope.
+/// Whether the code that asks is in a cancelled scope, or was just told of a cancellation that is over with that.
 pub(crate) fn cancelled_here() -> bool {
-    trefoil_runtime::current_cause().is_some()
+    trefoil_runtime::current_cause().is_some() || trefoil_runtime::told_once()
 }
 
 /// A lock that nobody contends for: all branches are polled by one thread. It makes what they share `Send`.

@@ -290,7 +290,16 @@ fn scope<'a>(who: &str) -> &'a Scope {
 #[cold]
 pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
     worker::with(|worker| worker.told.set(worker.told.get().or(Some(place))));
-    let Frame { scope, task, .. } = frame();
+    let Frame { tree, scope, task, .. } = frame();
+    // SAFETY: [CURRENT].
+    if let (Some(tree), Some(scope)) = (tree, unsafe { scope.as_ref() })
+        && scope.is_cancelled()
+        && tree.lock().take_once_around(scope)
+    {
+        // It was an event, and is over. No strike: it is told again only when it is asked for again.
+        worker::with(|worker| worker.told_once.set(true));
+        return Poll::Ready(Cancelled::delivered());
+    }
     // SAFETY: [CURRENT]. A wait that was aborted in a scope which was left before anybody looked is no strike in one that is not
     // cancelled: it would never be forgiven, and who pends for good there is dropped by nobody.
     let here = unsafe { scope.as_ref() }.is_some_and(Scope::is_cancelled);

@@ -9,7 +9,7 @@
 //! 4. `scope` and `tree`: cancellation, shields and deadlines
 //! 5. `park`: the one blocking primitive, with the one race between completing and cancelling
 //! 6. `wait`: queues of waiting operations, from which primitives are made
-//! 7. `scoped`: a future that runs in a scope
+//! 7. `scoped`: a future that runs in a scope; `edge`: one whose waits can be ended once
 //! 8. `task_local`: values that tasks inherit
 //! 9. `run_handle`: closures from other threads
 //! 10. `instrument`: who sees the life of tasks
@@ -23,6 +23,7 @@ mod cause;
 mod clock;
 mod context;
 mod driver;
+mod edge;
 mod group;
 mod heap;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
@@ -58,6 +59,7 @@ pub use context::{
     BUDGET, STRIKES, locals_differ, locals_in_force, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled,
 };
 pub use driver::{Driver, ThreadDriver, Unpark};
+pub use edge::{Edge, told_once};
 pub use group::ErrorGroup;
 pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
 pub use park::{Abort, Completed, Park, Reason, Wait};

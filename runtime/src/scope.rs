@@ -3,6 +3,7 @@
 //! ```text
 //!   effective = cancel called  OR  (not shielded AND the parent is effective)          (R2)
 //!               OR  (polite AND soft)
+//!               OR  cancelled once, and nobody told yet
 //!   soft      = soft cancel called  OR  (not shielded AND the parent is soft)
 //! ```
 //!
@@ -49,6 +50,8 @@ pub(crate) const SOFT_CALLED: u32 = 512;
 pub(crate) const SOFT: u32 = 1024;
 /// A soft cancel cancels this scope. Set before it is entered, for good.
 pub(crate) const POLITE: u32 = 2048;
+/// Cancelled until an operation in it has been told, and not after: see [`Scope::cancel_once`].
+pub(crate) const ONCE: u32 = 4096;
 
 pub(crate) struct Links {
     pub prev: *const Scope,
@@ -257,6 +260,26 @@ impl Scope {
         {
             locked.cancel_softly(self, hard, place);
         }
+    }
+
+    /// Cancels what waits in it, once: for tasks whose cancellation is an event and not a state, as asyncio's is. Whether something
+    /// waits there; otherwise nothing happens, and the caller keeps the request for later.
+    ///
+    /// Every wait in it, at any depth down to the shields, is ended or asked to end, as by [`cancel`](Self::cancel). The first operation that
+    /// returns `Cancelled` ends the state: what is awaited after it goes on as if nothing had been. Until then the scope is cancelled: so a wait that
+    /// completes with a value in the same instant keeps it, and the next one is told instead.
+    pub fn cancel_once(&self) -> bool {
+        self.lock().is_some_and(|mut locked| locked.cancel_once(self))
+    }
+
+    /// Takes back a [`cancel_once`](Self::cancel_once) that nobody was told of; whether there was one.
+    pub fn take_once(&self) -> bool {
+        self.has(ONCE) && self.lock().is_some_and(|mut locked| locked.take_once(self))
+    }
+
+    /// Whether there is a [`cancel_once`](Self::cancel_once) that nobody was told of.
+    pub fn is_cancelled_once(&self) -> bool {
+        self.has(ONCE)
     }
 
     /// Whether it was cancelled softly itself.

@@ -81,6 +81,11 @@ impl<S: Deref<Target = Scope>> Entry<S> {
         &self.scope
     }
 
+    /// What keeps the scope in its place.
+    pub(crate) fn held(&self) -> &S {
+        &self.scope
+    }
+
     /// Whether it was entered and not yet left.
     pub fn is_linked(&self) -> bool {
         self.linked
@@ -188,17 +193,21 @@ impl std::fmt::Debug for Held {
 
 /// What a scope without handles is made of, once it is needed.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
-    kind: Kind,
-    place: &'static Location<'static>,
+pub(crate) struct Plan {
+    pub kind: Kind,
+    pub place: &'static Location<'static>,
     /// Its deadline, from the first poll on (R43).
-    after: Duration,
+    pub after: Duration,
+    /// There will be handles of it.
+    pub shared: bool,
 }
 
 impl Plan {
     fn make(&self) -> Entry<Held> {
-        // SAFETY: the scope is in a box.
-        unsafe { Entry::new(Held::Own(Box::new(Scope::new(self.kind, self.place)))) }
+        let scope = Scope::new(self.kind, self.place);
+        let held = if self.shared { Held::Shared(Arc::new(scope)) } else { Held::Own(Box::new(scope)) };
+        // SAFETY: the scope is in a box or an `Arc`.
+        unsafe { Entry::new(held) }
     }
 
     /// A scope that is entered at `then`, or was, seen from `now`.
@@ -338,8 +347,8 @@ fn log_cut(scope: &Location<'_>) {
     tracing::debug!(%scope, "a cancelled scope pended on nothing known, and its body was dropped (N13)");
 }
 
-/// Polls a body in a scope that is made only if it has to be; at the latest when the body is pending.
-fn poll_first<F: Future>(
+/// Polls a body in a scope that is made only if it has to be; at the latest when the body is pending, unless it is an [`Edge`](crate::Edge)'s.
+pub(crate) fn poll_first<F: Future>(
     future: Pin<&mut F>,
     cx: &mut Context<'_>,
     plan: Plan,
@@ -350,7 +359,7 @@ fn poll_first<F: Future>(
         let _entered = Entered::new(Frame { unopened: &first.unopened, ..first.unopened.around });
         future.poll(cx)
     };
-    if polled.is_pending() {
+    if polled.is_pending() && !plan.shared {
         first.unopened.open();
     }
     polled
@@ -389,20 +398,20 @@ impl<F> std::fmt::Debug for Scoped<F> {
 impl<F> Scoped<F> {
     /// A body that will run in a scope with handles.
     pub fn shared(scope: Arc<Scope>, body: F) -> Self {
-        let plan = Plan { kind: scope.kind, place: scope.place, after: Duration::MAX };
+        let plan = Plan { kind: scope.kind, place: scope.place, after: Duration::MAX, shared: false };
         // SAFETY: the scope is in an `Arc`.
         Self { body: Some(body), entry: Some(unsafe { Entry::new(Held::Shared(scope)) }), plan, after: After::Nothing }
     }
 
     /// A body that will run in a scope of its own, with a deadline relative to its first poll (R43), if there is one.
     pub fn own(kind: Kind, place: &'static Location<'static>, after: Option<Duration>, body: F) -> Self {
-        let plan = Plan { kind, place, after: after.unwrap_or(Duration::MAX) };
+        let plan = Plan { kind, place, after: after.unwrap_or(Duration::MAX), shared: false };
         Self { body: Some(body), entry: None, plan, after: After::Nothing }
     }
 
     /// A body that will run in a scope of its own with an absolute deadline.
     pub fn until(place: &'static Location<'static>, at: u64, body: F) -> Self {
-        let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX };
+        let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX, shared: false };
         let entry = plan.make();
         entry.scope().set_deadline(at);
         Self { body: Some(body), entry: Some(entry), plan, after: After::Nothing }
@@ -410,7 +419,7 @@ impl<F> Scoped<F> {
 
     /// A body that will run in a scope of its own that a soft cancel from outside cancels.
     pub fn polite(place: &'static Location<'static>, body: F) -> Self {
-        let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX };
+        let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX, shared: false };
         let entry = plan.make();
         entry.scope().set_polite();
         Self { body: Some(body), entry: Some(entry), plan, after: After::Nothing }

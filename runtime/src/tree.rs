@@ -19,7 +19,7 @@ use crate::heap::{Entry, Heap, NOWHERE, Position};
 use crate::park::{Abort, Completed, Park, Wait};
 use crate::parker::Parker;
 use crate::ready::Header;
-use crate::scope::{CANCEL_CALLED, EFFECTIVE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
+use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
 use std::panic::Location;
@@ -633,6 +633,64 @@ impl Locked<'_> {
         }
     }
 
+    /// Cancels a scope until somebody in it is told, if something waits there.
+    pub(crate) fn cancel_once(&mut self, scope: &Scope) -> bool {
+        if !self.has_waits_below(scope) {
+            return scope.has(ONCE);
+        }
+        scope.set(ONCE);
+        self.refresh(scope);
+        true
+    }
+
+    /// Somebody was told: the scope is as it was before, and so is what is below it. Whether it was cancelled so.
+    pub(crate) fn take_once(&mut self, scope: &Scope) -> bool {
+        let was = scope.clear(ONCE) & ONCE != 0;
+        if was {
+            self.refresh(scope);
+        }
+        was
+    }
+
+    /// The same for the code in a scope, whatever scope around it was cancelled so.
+    pub(crate) fn take_once_around(&mut self, scope: &Scope) -> bool {
+        let mut node: *const Scope = scope;
+        // SAFETY: [LOCKED].
+        while let Some(scope) = unsafe { node.as_ref() } {
+            if self.take_once(scope) {
+                return true;
+            }
+            if scope.has(SHIELD) {
+                return false;
+            }
+            node = scope.parent.load(Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// Whether something waits in a scope, or below it down to the shields.
+    fn has_waits_below(&self, top: &Scope) -> bool {
+        let mut node: *const Scope = top;
+        while !node.is_null() {
+            // SAFETY: [LOCKED].
+            let scope = unsafe { &*node };
+            let open = ptr::eq(node, top) || !scope.has(SHIELD);
+            // SAFETY: [LOCKED].
+            let mut park = scope.links.with(|links| unsafe { (*links).first_park });
+            while open && !park.is_null() {
+                // SAFETY: [LOCKED].
+                unsafe {
+                    if (*park).is_waiting() {
+                        return true;
+                    }
+                    park = (*park).links.with(|links| (*links).next);
+                }
+            }
+            node = self.after(node, top, open);
+        }
+        false
+    }
+
     /// Brings the effective state of a scope and of all below it up to date (R2), and aborts what waits where it became
     /// cancelled (R15, R22, R33).
     pub(crate) fn refresh(&mut self, top: &Scope) {
@@ -646,7 +704,8 @@ impl Locked<'_> {
             // SAFETY: [LOCKED].
             let above = if flags & SHIELD != 0 { 0 } else { unsafe { parent.as_ref() }.map_or(0, Scope::flags) };
             let soft = flags & SOFT_CALLED != 0 || above & SOFT != 0;
-            let effective = flags & CANCEL_CALLED != 0 || above & EFFECTIVE != 0 || (soft && flags & POLITE != 0);
+            let effective =
+                flags & (CANCEL_CALLED | ONCE) != 0 || above & EFFECTIVE != 0 || (soft && flags & POLITE != 0);
             let soft_changed = soft != (flags & SOFT != 0);
             if soft_changed {
                 if soft {

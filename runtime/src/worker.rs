@@ -38,6 +38,8 @@ pub(crate) struct Worker {
     turn: Cell<u32>,
     /// When the clock was read last.
     looked: Cell<Moment>,
+    /// In this poll of an [`Edge`](crate::Edge) an operation was told of a cancellation that is over with that.
+    pub told_once: Cell<bool>,
 }
 
 /// In how many turns of a busy loop without deadlines the clock is read once.
@@ -105,6 +107,7 @@ pub fn run_instrumented<F: Future>(
         told: Cell::new(None),
         turn: Cell::new(0),
         looked: Cell::new(Moment::At(0)),
+        told_once: Cell::new(false),
     };
     let root = pin!(Scope::new(Kind::Run, place));
     // SAFETY: pinned here, unlinked below, in `Run::drop`, before it goes away.

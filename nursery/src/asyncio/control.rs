@@ -1,14 +1,19 @@
 //! What of a task does not depend on its types: its name, and the state of its cancellation.
 //!
 //! asyncio's is three fields: what the task waits for, whether a cancel is to be delivered at its next step, and how many were asked
-//! for. Here the task may wait for several things at once (`join!`): a cancel asks all of them.
+//! for. Here the task may wait for several things at once (`join!`): a cancel asks all of them. And it may wait for what is the core's: for
+//! that it has a scope of the core, which is cancelled [once](Scope::cancel_once).
 
 use super::event_loop::Loop;
 use super::future::{AnyFuture, Message};
-use std::cell::{Cell, RefCell};
+use super::here;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use trefoil_runtime::{Edge, Scope};
 
 pub(crate) struct Control {
     event_loop: Rc<Loop>,
@@ -22,6 +27,10 @@ pub(crate) struct Control {
     /// What it waits for, by the number of the wait.
     waits: RefCell<Vec<(u64, Rc<dyn AnyFuture>)>>,
     next_wait: Cell<u64>,
+    /// The scope in which it waits for what is not asyncio's, once there is one.
+    scope: OnceCell<Arc<Scope>>,
+    /// How to have it polled, while it waits for nothing of asyncio's.
+    waker: RefCell<Option<Waker>>,
 }
 
 impl fmt::Debug for Control {
@@ -49,6 +58,8 @@ impl Control {
             cancels: Cell::new(0),
             waits: RefCell::new(Vec::new()),
             next_wait: Cell::new(0),
+            scope: OnceCell::new(),
+            waker: RefCell::new(None),
         })
     }
 
@@ -81,8 +92,8 @@ impl Control {
 
     pub fn set_done(&self) {
         self.done.set(true);
-        let waits = self.waits.take();
-        drop(waits);
+        let gone = (self.waits.take(), self.waker.take());
+        drop(gone);
     }
 
     /// C1 to C3.
@@ -97,8 +108,16 @@ impl Control {
             accepted |= wait.cancel(message.clone());
         }
         self.message.replace(message);
+        // All that it waits for is told. What is not asyncio's, too: that keeps the request for its next wait where it ends with a value.
+        accepted |= self.scope.get().is_some_and(|scope| scope.cancel_once());
         if !accepted {
             self.must_cancel.set(true);
+            // It may wait for what nobody here knows of, and is looked at (N13).
+            let waker = self.waker.borrow().clone();
+            let itself = here::task().is_some_and(|task| std::ptr::eq(&*task, self));
+            if let Some(waker) = waker.filter(|_| !itself) {
+                waker.wake();
+            }
         }
         true
     }
@@ -111,14 +130,38 @@ impl Control {
     pub fn uncancel(&self) -> u32 {
         let left = self.cancels.get().saturating_sub(1);
         if self.cancels.replace(left) == 1 {
-            self.must_cancel.set(false);
+            self.take_must_cancel();
         }
         left
     }
 
     /// Takes a cancel that was not delivered.
     pub fn take_must_cancel(&self) -> bool {
-        self.must_cancel.replace(false)
+        let once = self.scope.get().is_some_and(|scope| scope.take_once());
+        self.must_cancel.replace(false) || once
+    }
+
+    fn has_must_cancel(&self) -> bool {
+        self.must_cancel.get() || self.scope.get().is_some_and(|scope| scope.is_cancelled_once())
+    }
+
+    /// After a step that was pending: it may wait for what is not asyncio's. A cancel that was not delivered goes there. Whether one is
+    /// left for which there is no taker.
+    pub fn stepped<F>(&self, body: &Edge<F>, waker: &Waker) -> bool {
+        if self.scope.get().is_none()
+            && let Some(scope) = body.scope()
+        {
+            _ = self.scope.set(scope.clone());
+        }
+        let waits = !self.waits.borrow().is_empty();
+        if !waits && !self.waker.borrow().as_ref().is_some_and(|old| old.will_wake(waker)) {
+            let old = self.waker.replace(Some(waker.clone()));
+            drop(old);
+        }
+        if self.must_cancel.get() && self.scope.get().is_some_and(|scope| scope.cancel_once()) {
+            self.must_cancel.set(false);
+        }
+        !waits && self.has_must_cancel() && body.is_stuck()
     }
 
     pub fn message(&self) -> Message {
@@ -129,8 +172,8 @@ impl Control {
     pub fn wait(&self, what: Rc<dyn AnyFuture>) -> u64 {
         let number = self.next_wait.replace(self.next_wait.get() + 1);
         self.waits.borrow_mut().push((number, what.clone()));
-        if self.must_cancel.get() && what.cancel(self.message()) {
-            self.must_cancel.set(false);
+        if self.has_must_cancel() && what.cancel(self.message()) {
+            self.take_must_cancel();
         }
         number
     }

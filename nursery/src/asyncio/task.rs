@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use trefoil_runtime::{CancelAware, Cancelled};
+use trefoil_runtime::{CancelAware, Cancelled, Edge};
 
 /// A task of the loop, and the [`Future`] of its result: what [`create_task`] returns.
 ///
@@ -98,7 +98,7 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
         let control = Control::new(event_loop.clone(), name, place);
         let task = Self { future: Future::new(Kind::Task(control.clone()), place), control };
         event_loop.register(&task.control);
-        event_loop.spawn(Step { body: Some(body), task: task.clone(), begun: false }, place);
+        event_loop.spawn(Step { body: Edge::new(place, body), task: task.clone(), begun: false }, place);
         task
     }
 
@@ -238,7 +238,7 @@ pub fn all_tasks() -> Vec<AnyTask> {
 
 /// The child of the nursery that runs a task.
 struct Step<F, T: 'static, E: CancelAware + 'static> {
-    body: Option<F>,
+    body: Edge<F>,
     task: Task<T, E>,
     begun: bool,
 }
@@ -276,23 +276,30 @@ where
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: the body is pinned, and only set to `None`, in place; nothing else is.
+        // SAFETY: the body is pinned, and dropped in place; nothing else is pinned.
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: as above.
         let mut body = unsafe { Pin::new_unchecked(&mut this.body) };
+        if !body.has_body() {
+            return Poll::Ready(());
+        }
+        let control = this.task.control.clone();
         let _entered = here::enter(Self::here(&this.task));
         // C6: it does not run a line.
-        let outcome = if !std::mem::replace(&mut this.begun, true) && this.task.control.take_must_cancel() {
+        let outcome = if !std::mem::replace(&mut this.begun, true) && control.take_must_cancel() {
             Ok(Err(Cancelled::delivered().into()))
         } else {
-            let Some(future) = body.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            match catch_unwind(AssertUnwindSafe(|| body.as_mut().poll_body(cx))) {
+                Ok(Poll::Pending) if control.stepped(&body, cx.waker()) => {
+                    tracing::debug!(task = %control.name(), "a cancelled task pended on nothing known, and was dropped (N13)");
+                    Ok(Err(Cancelled::delivered().into()))
+                }
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(outcome)) => Ok(outcome),
                 Err(payload) => Err(payload),
             }
         };
-        let dropped = catch_unwind(AssertUnwindSafe(|| body.set(None)));
+        let dropped = catch_unwind(AssertUnwindSafe(|| body.clear()));
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(payload) => {
@@ -311,12 +318,12 @@ where
 impl<F, T: 'static, E: CancelAware + 'static> Drop for Step<F, T, E> {
     /// It is dropped before its end with the loop, or never began since that had ended.
     fn drop(&mut self) {
-        if self.body.is_none() {
+        if !self.body.has_body() {
             return;
         }
         let _entered = here::enter(Self::here(&self.task));
         // SAFETY: the body is pinned, and dropped in place.
-        unsafe { Pin::new_unchecked(&mut self.body) }.set(None);
+        unsafe { Pin::new_unchecked(&mut self.body) }.clear();
         Self::finish(&self.task, Err(Cancelled::delivered().into()));
     }
 }
