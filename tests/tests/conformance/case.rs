@@ -4,10 +4,10 @@
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// A program, and what it did on Trio.
+/// A program, and what it did on the real thing.
 pub struct Case {
     pub program: Value,
-    /// The trace and the outcome on Trio.
+    /// The trace and the outcome there.
     pub expected: Value,
     /// Those of this library, where they differ on purpose.
     pub here: Option<Value>,
@@ -15,13 +15,16 @@ pub struct Case {
 
 /// What an argument or a field of a statement is.
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
     Nothing,
     Text,
     Number,
     NumberOrNull,
     Flag,
     Anything,
+    /// A list of names.
+    Names,
+    OneOf(&'static [&'static str]),
     Block,
     /// A name that the program has to define, under this key.
     Defined(&'static str),
@@ -29,41 +32,17 @@ enum Kind {
     Fields(&'static [(&'static str, Kind)]),
 }
 
-use Kind::{Anything, Block, Defined, Fields, Flag, Nothing, Number, NumberOrNull, Text};
+use Kind::{Anything, Block, Defined, Fields, Flag, Names, Nothing, Number, NumberOrNull, OneOf, Text};
 
-const CHANNEL: Kind = Defined("channels");
-const SEND: Kind = Fields(&[("ch", CHANNEL), ("value", Anything)]);
-const CHILD: Kind = Fields(&[("in", Text), ("name", Text), ("body", Block)]);
-const NAMED: Kind = Fields(&[("id", Text), ("body", Block)]);
-
-fn argument(verb: &str) -> Option<Kind> {
-    Some(match verb {
-        "sleep_forever" | "checkpoint" | "effective_deadline" => Nothing,
-        "log" | "raise" | "cancel" | "cancel_nursery" | "cancel_called" | "set" | "wait" | "condition_wait" => Text,
-        "recv" | "recv_nowait" | "drain" | "close_send" | "close_recv" => CHANNEL,
-        "sleep" => Number,
-        "started" => Anything,
-        "nursery" | "lock" | "condition" => NAMED,
-        "semaphore" => Fields(&[("id", Defined("semaphores")), ("body", Block)]),
-        "limiter" => Fields(&[("id", Defined("limiters")), ("body", Block)]),
-        "spawn" | "start" => CHILD,
-        "scope" => Fields(&[("id", Text), ("after?", NumberOrNull), ("shield?", Flag), ("body", Block)]),
-        "fail_after" => Fields(&[("after", Number), ("body", Block)]),
-        "set_deadline" => Fields(&[("scope", Text), ("after", NumberOrNull)]),
-        "set_shield" => Fields(&[("scope", Text), ("shield", Flag)]),
-        "try" => Fields(&[("body", Block), ("except?", Block), ("cancelled?", Block)]),
-        "finally" => Fields(&[("body", Block), ("finally", Block)]),
-        "send" | "send_nowait" => SEND,
-        "notify" => Fields(&[("id", Text), ("n?", NumberOrNull)]),
-        _ => return None,
-    })
+/// The statements of a language.
+pub struct Language {
+    pub program: Kind,
+    /// The argument of a statement.
+    pub argument: fn(&str) -> Option<Kind>,
 }
 
-const PROGRAM: Kind =
-    Fields(&[("channels?", Anything), ("semaphores?", Anything), ("limiters?", Anything), ("body", Block)]);
-
 /// Checks a value; `Err` says what is wrong with it.
-fn check(value: &Value, kind: Kind, program: &Value) -> Result<(), String> {
+fn check(value: &Value, kind: Kind, program: &Value, language: &Language) -> Result<(), String> {
     let fits = match kind {
         Nothing => value.is_null(),
         Text => value.is_string(),
@@ -71,6 +50,8 @@ fn check(value: &Value, kind: Kind, program: &Value) -> Result<(), String> {
         NumberOrNull => value.is_number() || value.is_null(),
         Flag => value.is_boolean(),
         Anything => true,
+        Names => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
+        OneOf(known) => value.as_str().is_some_and(|text| known.contains(&text)),
         Defined(what) => {
             let name = value.as_str().ok_or_else(|| format!("{value} is no name"))?;
             return match program[what].get(name) {
@@ -78,13 +59,19 @@ fn check(value: &Value, kind: Kind, program: &Value) -> Result<(), String> {
                 None => Err(format!("{name:?} is not among the {what}")),
             };
         }
-        Block => return value.as_array().ok_or("a block is a list")?.iter().try_for_each(|s| statement(s, program)),
-        Fields(known) => return fields(value, known, program),
+        Block => {
+            return value
+                .as_array()
+                .ok_or("a block is a list")?
+                .iter()
+                .try_for_each(|s| statement(s, program, language));
+        }
+        Fields(known) => return fields(value, known, program, language),
     };
     if fits { Ok(()) } else { Err(format!("what is {value} for?")) }
 }
 
-fn fields(value: &Value, known: &[(&str, Kind)], program: &Value) -> Result<(), String> {
+fn fields(value: &Value, known: &[(&str, Kind)], program: &Value, language: &Language) -> Result<(), String> {
     let given: &Map<_, _> = value.as_object().ok_or_else(|| format!("{value} has no fields"))?;
     let strange = given.keys().find(|key| !known.iter().any(|(name, _)| name.trim_end_matches('?') == *key));
     if let Some(key) = strange {
@@ -92,7 +79,7 @@ fn fields(value: &Value, known: &[(&str, Kind)], program: &Value) -> Result<(), 
     }
     for (name, kind) in known {
         match given.get(name.trim_end_matches('?')) {
-            Some(field) => check(field, *kind, program).map_err(|wrong| format!("{name}: {wrong}"))?,
+            Some(field) => check(field, *kind, program, language).map_err(|wrong| format!("{name}: {wrong}"))?,
             None if name.ends_with('?') => {}
             None => return Err(format!("there has to be a field {name:?}")),
         }
@@ -100,11 +87,11 @@ fn fields(value: &Value, known: &[(&str, Kind)], program: &Value) -> Result<(), 
     Ok(())
 }
 
-fn statement(value: &Value, program: &Value) -> Result<(), String> {
+fn statement(value: &Value, program: &Value, language: &Language) -> Result<(), String> {
     let one = value.as_object().filter(|all| all.len() == 1).ok_or_else(|| format!("{value} has not one key"))?;
     let (verb, arg) = one.iter().next().expect("it has one");
-    let kind = argument(verb).ok_or_else(|| format!("there is no statement {verb:?}"))?;
-    check(arg, kind, program).map_err(|wrong| format!("{verb}: {wrong}"))
+    let kind = (language.argument)(verb).ok_or_else(|| format!("there is no statement {verb:?}"))?;
+    check(arg, kind, program, language).map_err(|wrong| format!("{verb}: {wrong}"))
 }
 
 /// A trace and an outcome.
@@ -117,11 +104,11 @@ fn record(value: &Value) -> Result<(), String> {
 }
 
 impl Case {
-    pub fn read(path: &Path) -> Result<Self, String> {
+    pub fn read(path: &Path, language: &Language) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         let mut case: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         let (program, expected, here) = (case["program"].take(), case["expected"].take(), case.get("here").cloned());
-        check(&program, PROGRAM, &program).map_err(|wrong| format!("program: {wrong}"))?;
+        check(&program, language.program, &program, language).map_err(|wrong| format!("program: {wrong}"))?;
         record(&expected).map_err(|wrong| format!("expected: {wrong}"))?;
         here.iter().try_for_each(record).map_err(|wrong| format!("here: {wrong}"))?;
         Ok(Self { program, expected, here })
