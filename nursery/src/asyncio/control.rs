@@ -24,6 +24,8 @@ pub(crate) struct Control {
     must_cancel: Cell<bool>,
     message: RefCell<Message>,
     cancels: Cell<u32>,
+    /// The turn for which it is in the queue, where that is known.
+    queued: Cell<Option<u64>>,
     /// What it waits for, by the number of the wait.
     waits: RefCell<Vec<(u64, Rc<dyn AnyFuture>)>>,
     next_wait: Cell<u64>,
@@ -56,6 +58,7 @@ impl Control {
             must_cancel: Cell::new(false),
             message: RefCell::new(None),
             cancels: Cell::new(0),
+            queued: Cell::new(None),
             waits: RefCell::new(Vec::new()),
             next_wait: Cell::new(0),
             scope: OnceCell::new(),
@@ -120,6 +123,20 @@ impl Control {
             }
         }
         true
+    }
+
+    /// It is put in the queue, if it is not there.
+    pub fn queue(&self) {
+        if self.queued.get().is_none() {
+            self.queued.set(Some(self.event_loop.next_turn()));
+        }
+    }
+
+    /// It runs.
+    pub fn begin_turn(&self) {
+        if let Some(turn) = self.queued.take() {
+            self.event_loop.begin_turn(turn);
+        }
     }
 
     pub fn cancelling(&self) -> u32 {

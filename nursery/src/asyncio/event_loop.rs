@@ -32,6 +32,15 @@ pub(crate) struct Loop {
     panic: RefCell<Option<Payload>>,
     /// The body of the nursery.
     body: RefCell<Option<Waker>>,
+    /// The turn that runs. What is made ready in one turn is run in the next (O1).
+    turn: Cell<u64>,
+    /// The turn after which what is left over is cancelled: the one after that in which main ended, since asyncio learns of the end by a
+    /// callback, and runs what is ready by then (O6).
+    last_turn: Cell<u64>,
+    /// The turn for which the body is in the queue, where it was put there by us.
+    body_queued: Cell<Option<u64>>,
+    /// The tasks up to this number have been cancelled at the end.
+    told: Cell<u64>,
 }
 
 impl fmt::Debug for Loop {
@@ -49,6 +58,10 @@ impl Loop {
             next: Cell::new(MAIN),
             panic: RefCell::new(None),
             body: RefCell::new(None),
+            turn: Cell::new(0),
+            last_turn: Cell::new(u64::MAX),
+            body_queued: Cell::new(None),
+            told: Cell::new(0),
         })
     }
 
@@ -71,7 +84,14 @@ impl Loop {
     /// Calls `function` behind what is ready, in no task (O1).
     pub fn call_soon(self: &Rc<Self>, place: &'static Location<'static>, function: impl FnOnce() + 'static) {
         let event_loop = self.clone();
-        self.spawn(async move { event_loop.call(function) }, place);
+        let turn = self.next_turn();
+        self.spawn(
+            async move {
+                event_loop.begin_turn(turn);
+                event_loop.call(function);
+            },
+            place,
+        );
     }
 
     /// Calls a callback, in no task; a panic is the loop's.
@@ -87,7 +107,7 @@ impl Loop {
         let first = self.panic.borrow().is_none();
         if first {
             *self.panic.borrow_mut() = Some(payload);
-            self.wake_body();
+            self.end();
         } else {
             tracing::error!("a task panicked while another panic waits for its loop to end");
             runtime::discard(payload);
@@ -102,8 +122,44 @@ impl Loop {
         let gone = self.tasks.borrow_mut().remove(&task.number());
         drop(gone);
         let last = self.tasks.borrow().is_empty();
-        if last || task.number() == MAIN {
+        if task.number() == MAIN {
+            self.end();
+        } else if last {
             self.wake_body();
+        }
+    }
+
+    /// Main ended, or something panicked.
+    fn end(&self) {
+        self.last_turn.set(self.last_turn.get().min(self.next_turn()));
+        self.wake_body();
+    }
+
+    /// The turn in which that runs which is made ready now.
+    pub fn next_turn(&self) -> u64 {
+        self.turn.get() + 1
+    }
+
+    /// Something runs that was put in the queue for that turn. What is left over is cancelled before the first of a turn that comes after
+    /// the last.
+    pub fn begin_turn(&self, turn: u64) {
+        if turn > self.turn.get() {
+            self.turn.set(turn);
+            self.cancel_left_over();
+        }
+    }
+
+    /// Cancels each task that is left over once, if the last turn is over (R2, R3). Those that are made meanwhile are told, too: nothing
+    /// is left behind.
+    fn cancel_left_over(&self) {
+        if self.turn.get() <= self.last_turn.get() {
+            return;
+        }
+        for task in self.tasks() {
+            if task.number() > self.told.get() {
+                self.told.set(task.number());
+                task.cancel(None);
+            }
         }
     }
 
@@ -113,6 +169,9 @@ impl Loop {
     }
 
     fn wake_body(&self) {
+        if self.body_queued.get().is_none() {
+            self.body_queued.set(Some(self.next_turn()));
+        }
         let waker = self.body.borrow().clone();
         if let Some(waker) = waker {
             waker.wake();
@@ -123,23 +182,26 @@ impl Loop {
     /// (R2, R3).
     async fn body(self: Rc<Self>, place: &'static Location<'static>) -> Result<(), Cancelled> {
         let mut alarm = Alarm::new(place);
-        let mut told = 0;
-        let mut main = self.tasks().into_iter().next();
         poll_fn(|cx: &mut Context<'_>| {
             let old = self.body.replace(Some(cx.waker().clone()));
             drop(old);
-            alarm.poll(&self.timers, cx, |call| self.call(move || call.call()));
-            if main.as_ref().is_some_and(|main| !main.is_done()) && self.panic.borrow().is_none() {
+            if let Some(turn) = self.body_queued.take() {
+                self.begin_turn(turn);
+            }
+            // What is due runs in a turn of its own.
+            let turn = self.next_turn();
+            alarm.poll(&self.timers, cx, |call| {
+                self.begin_turn(turn);
+                self.call(move || call.call());
+            });
+            if self.last_turn.get() == u64::MAX {
                 return Poll::Pending;
             }
-            main = None;
-            // Those that are made meanwhile are told, too: nothing is left behind.
-            for task in self.tasks() {
-                if task.number() > told {
-                    told = told.max(task.number());
-                    task.cancel(None);
-                }
+            if self.turn.get() <= self.last_turn.get() {
+                self.wake_body();
+                return Poll::Pending;
             }
+            self.cancel_left_over();
             if self.tasks.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

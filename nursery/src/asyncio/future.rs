@@ -32,8 +32,8 @@ enum Status {
 
 /// Who is told when it is done.
 enum Callback<T: 'static, E: CancelAware + 'static> {
-    /// A task: what it is woken by.
-    Wake(Waker),
+    /// A task: what it is woken by, and whose it is.
+    Wake(Waker, Option<Rc<Control>>),
     /// A function, called behind what is ready by then.
     Call(Rc<Loop>, Box<dyn FnOnce(Future<T, E>)>),
 }
@@ -288,7 +288,12 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     fn tell(&self) {
         for (_, callback) in self.inner.callbacks.take() {
             match callback {
-                Callback::Wake(waker) => waker.wake(),
+                Callback::Wake(waker, task) => {
+                    if let Some(task) = task {
+                        task.queue();
+                    }
+                    waker.wake();
+                }
                 Callback::Call(event_loop, function) => {
                     let future = self.clone();
                     event_loop.call_soon(self.inner.place, move || function(future));
@@ -304,15 +309,15 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     }
 
     /// Wakes a task when it is done; with [`AnyFuture::remove`] not.
-    pub(crate) fn add_waker(&self, waker: Waker) -> u64 {
-        self.add(Callback::Wake(waker))
+    pub(crate) fn add_waker(&self, waker: Waker, task: Option<Rc<Control>>) -> u64 {
+        self.add(Callback::Wake(waker, task))
     }
 
     /// Another waker in the same place.
     pub(crate) fn renew_waker(&self, number: u64, waker: &Waker) {
         let callbacks = self.inner.callbacks.borrow();
         let same =
-            |(_, callback): &(u64, Callback<T, E>)| matches!(callback, Callback::Wake(old) if old.will_wake(waker));
+            |(_, callback): &(u64, Callback<T, E>)| matches!(callback, Callback::Wake(old, _) if old.will_wake(waker));
         let at = callbacks.binary_search_by_key(&number, |(of, _)| *of);
         let Ok(at) = at else { return };
         if same(&callbacks[at]) {
@@ -323,7 +328,10 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
         let waker = waker.clone();
         let mut callbacks = self.inner.callbacks.borrow_mut();
         let at = callbacks.binary_search_by_key(&number, |(of, _)| *of);
-        let old = at.ok().map(|at| std::mem::replace(&mut callbacks[at].1, Callback::Wake(waker)));
+        let old = match at.ok().map(|at| &mut callbacks[at].1) {
+            Some(Callback::Wake(old, _)) => Some(std::mem::replace(old, waker)),
+            _ => None,
+        };
         drop(callbacks);
         drop(old);
     }

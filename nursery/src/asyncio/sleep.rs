@@ -79,6 +79,9 @@ impl StdFuture for NextTurn {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if !std::mem::replace(&mut self.yielded, true) {
+            if let Some(task) = here::task() {
+                task.queue();
+            }
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

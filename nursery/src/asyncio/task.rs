@@ -98,6 +98,7 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
         let control = Control::new(event_loop.clone(), name, place);
         let task = Self { future: Future::new(Kind::Task(control.clone()), place), control };
         event_loop.register(&task.control);
+        task.control.queue();
         event_loop.spawn(Step { body: Edge::new(place, body), task: task.clone(), begun: false }, place);
         task
     }
@@ -284,6 +285,7 @@ where
             return Poll::Ready(());
         }
         let control = this.task.control.clone();
+        control.begin_turn();
         let _entered = here::enter(Self::here(&this.task));
         // C6: it does not run a line.
         let outcome = if !std::mem::replace(&mut this.begun, true) && control.take_must_cancel() {

@@ -70,7 +70,7 @@ impl<T: 'static, E: CancelAware + 'static> StdFuture for Waiting<T, E> {
                 {
                     panic!("the task {} awaits itself", task.name());
                 }
-                let waker = this.future.add_waker(cx.waker().clone());
+                let waker = this.future.add_waker(cx.waker().clone(), task.clone());
                 let task = task.map(|task| {
                     let number = task.wait(this.future.any());
                     (task, number)
