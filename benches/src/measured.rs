@@ -2,7 +2,7 @@
 
 use crate::aims::{Metric, ROWS, Row};
 use crate::machine;
-use crate::samples::{Samples, digits};
+use crate::samples::{Samples, digits, printed};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -79,7 +79,7 @@ impl Measured {
                 of_peer: ratio(peer.map(|(_, median)| median)),
                 of_floor: ratio(self.median(metric, ours.floor)),
                 aim: aim.map_or("–".to_owned(), |aim| format!("≤ {}", digits(aim).trim_end_matches(".00"))),
-                met: median.zip(aim).map(|(median, aim)| median <= aim),
+                met: median.zip(aim).map(|(median, aim)| printed(median) <= aim),
             }
         };
         self.row.field.ours.iter().enumerate().map(verdict).collect()

@@ -71,8 +71,8 @@ fn chart(one: &Measured) -> Result<Option<String>, Box<dyn Error>> {
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         area.fill(&WHITE)?;
-        let font = ("sans-serif", 13).into_font();
-        let title = ("sans-serif", 16).into_font().color(&BLACK);
+        let font = ("sans-serif", 15).into_font();
+        let title = ("sans-serif", 19).into_font().color(&BLACK);
         area.draw_text(&format!("{}: {}", one.row.title, metric.unit), &title, (12, 12))?;
         let (left, right) = (150, WIDTH as i32 - 170);
         let x = |value: f64| left + ((value.min(most) / most) * f64::from(right - left)) as i32;

@@ -66,6 +66,16 @@ pub fn digits(value: f64) -> String {
     }
 }
 
+/// The number that `digits` shows: whether an aim is met should not depend on digits that mean nothing.
+pub fn printed(value: f64) -> f64 {
+    let scale = match value.abs() {
+        100.0.. => 1.0,
+        10.0.. => 10.0,
+        _ => 100.0,
+    };
+    (value * scale).round() / scale
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +97,6 @@ mod tests {
     fn three_digits_mean_something() {
         let texts = [0.123, 12.34, 123.4, 1_234.5, 1_234_567.0, -41_000.0].map(digits);
         assert_eq!(texts, ["0.12", "12.3", "123", "1,234", "1,234,567", "-41,000"]);
+        assert_eq!([1.004, 1.006, 25.04, 25.06, 600.4].map(printed), [1.0, 1.01, 25.0, 25.1, 600.0]);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub fn run(server: &str, load: &Load) -> Result<Vec<Metric>, Box<dyn Error>> {
     let process = Process::start(server, load)?;
     echo::check(&mut process.connect()?, 1, load.size)?;
-    let (warm_up, length, counted) = super::lengths(load);
+    let [warm_up, length, counted] = super::lengths(load);
     connections(&process, load, warm_up)?;
     let (cpu, waited, begin) = (process.cpu()?, process.waited()?, Instant::now());
     let count = connections(&process, load, length)? as f64;

@@ -17,7 +17,7 @@ pub fn run(server: &str, load: &Load) -> Result<Vec<Metric>, Box<dyn Error>> {
     many_files()?;
     let process = Process::start(server, load)?;
     let mut clients = Clients::connect(&process, load)?;
-    let (warm_up, length, counted) = super::lengths(load);
+    let [warm_up, length, counted] = super::lengths(load);
     clients.run(warm_up)?;
     clients.latencies.reset();
     let (cpu, waited, begin) = (process.cpu()?, process.waited()?, Instant::now());
