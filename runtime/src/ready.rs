@@ -223,6 +223,16 @@ impl Header {
         }
     }
 
+    /// The word of a task that has no references but the owner's and `more`, all of this thread, which is inside of its queue's `run`:
+    /// nobody else can change it ([ALONE]).
+    #[inline]
+    fn is_alone_with(&self, more: usize) -> Option<usize> {
+        // Acquire: what those did that gave up theirs.
+        let state = self.state.load(Ordering::Acquire);
+        let alone = state & (DONE | JOIN) == 0 && state / REF == 1 + more;
+        (alone && ptr::eq(context::frame().ready, self.queue)).then_some(state)
+    }
+
     /// N13 (a): it is pending, was not woken meanwhile, and waits for nothing that this library knows of. One that was told
     /// meanwhile is scheduled instead, and judged after its next poll.
     ///
@@ -254,7 +264,13 @@ pub(crate) fn is_ours(waker: &Waker) -> bool {
 
 unsafe fn waker_clone(task: *const ()) -> RawWaker {
     // SAFETY: [REF]: the waker has a reference.
-    let before = unsafe { &*task.cast::<Header>() }.state.fetch_add(REF, Ordering::Relaxed);
+    let header = unsafe { &*task.cast::<Header>() };
+    if let Some(state) = header.is_alone_with(0) {
+        // In its own poll, as a rule. 5 ns.
+        header.state.store(state + REF, Ordering::Relaxed);
+        return RawWaker::new(task, &WAKER);
+    }
+    let before = header.state.fetch_add(REF, Ordering::Relaxed);
     if before > isize::MAX as usize {
         std::process::abort(); // 2^57 wakers: a leak in a loop
     }
@@ -327,10 +343,13 @@ unsafe fn wake_elsewhere(task: *const Header) {
 
 unsafe fn release(task: *const Header) {
     // SAFETY: [REF].
-    let state = unsafe { &(*task).state };
-    let alone = state.load(Ordering::Acquire);
-    // [ALONE]: nobody is left that could change it.
-    let before = if alone / REF == 1 { alone } else { state.fetch_sub(REF, Ordering::AcqRel) };
+    let header = unsafe { &*task };
+    if let Some(state) = header.is_alone_with(1) {
+        // A child that had one waker, which was woken on the owner's thread. 5 ns.
+        header.state.store(state - REF, Ordering::Relaxed);
+        return;
+    }
+    let before = header.state.fetch_sub(REF, Ordering::AcqRel);
     if before / REF == 1 {
         // SAFETY: that was the last reference.
         unsafe { free(task, before) }
