@@ -626,6 +626,8 @@ where
     /// Everybody has been scheduled since the scope was cancelled.
     told: bool,
     done: bool,
+    /// How many turns on end there was work left.
+    busy: u8,
     /// It has ended, and does not say so: the task around it has swallowed too many cancellations (N13 b).
     mute: bool,
     _env: Invariant<'env>,
@@ -688,6 +690,7 @@ where
             place,
             told: false,
             done: false,
+            busy: 0,
             mute: false,
             _env: PhantomData,
             _marker: PhantomData,
@@ -783,12 +786,15 @@ where
                         state.stop(&scope, place);
                     }
                 }
-                if this.ready.has_work() {
-                    if this.ready.takes_turn(cx, &mut turns) {
-                        continue;
-                    }
-                    cx.waker().wake_by_ref();
+                if !this.ready.has_work() {
+                    this.busy = 0;
+                    return Poll::Pending;
                 }
+                this.busy = this.busy.saturating_add(1);
+                if this.busy > runtime::BUSY && this.ready.takes_turn(cx, &mut turns) {
+                    continue;
+                }
+                cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             if !this.ready.has_work() {

@@ -65,7 +65,7 @@ pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_in
 pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use quiet::wait_all_tasks_blocked;
-pub use ready::{Outcome, Payload, RawJoin, Ready, ReadyBox, TURNS, discard};
+pub use ready::{BUSY, Outcome, Payload, RawJoin, Ready, ReadyBox, TURNS, discard};
 pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;
 pub use scope::Scope;

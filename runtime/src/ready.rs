@@ -73,6 +73,10 @@ const SLICE: usize = 256;
 /// In how many turns on end a nursery may poll its children while nothing else can run, before the task above gives up its turn.
 pub const TURNS: u32 = 64;
 
+/// After how many turns on end at whose end it had work a nursery takes its next turns itself. A burst goes the ordinary way, turn by turn:
+/// code that polls a nursery by hand, and does something between two polls, sees each of them.
+pub const BUSY: u8 = 64;
+
 /// What a panic carried.
 pub type Payload = Box<dyn Any + Send>;
 
