@@ -72,7 +72,7 @@ class Generator:
         self.events = [f"e{i}" for i in range(1, rng.choice([2, 3]))]
         self.locks = ["l1", "l2"][: rng.choice([1, 2])]
         self.conditions = ["c1", "c2"][: rng.choice([1, 1, 2])]
-        self.queues = {f"q{i}": rng.choice([0, 1, 1, 2, 3]) for i in range(1, rng.choice([2, 3]))}
+        self.queues = {f"q{i}": rng.choice([0, 1, 1, 1, 2]) for i in range(1, rng.choice([2, 3]))}
         self.semaphores = {f"m{i}": rng.choice([0, 1, 1, 2]) for i in range(1, rng.choice([2, 3]))}
         self.barriers = {f"b{i}": rng.choice([1, 2, 2, 2, 3]) for i in range(1, rng.choice([2, 3]))}
 
@@ -616,9 +616,10 @@ class Generator:
                     out += self.guard([{"task_done": queue}], 0.3)
             return [self.new_timeout(inner, lambda _: out, self.time())] if self.chance(0.3) else out
 
+        workers = self.rng.choice([[producer, consumer, consumer], [producer, producer, consumer]])
         out = []
         for _ in range(self.rng.randint(2, 5)):
-            out.append(self.create(c, self.rng.choice([producer, consumer, consumer])))
+            out.append(self.create(c, self.rng.choice(workers)))
         if self.chance(0.5):
             out.append(self.create(c, lambda _: [{"join": queue}, self.log()]))
         for _ in range(self.rng.randint(0, 3)):
@@ -653,7 +654,7 @@ class Generator:
 
     def do_interrupted(self, c):
         """A wait that is over and cancelled in one step, in either order."""
-        kind = self.rng.choice(["future", "event", "queue", "task", "room"])
+        kind = self.rng.choice(["future", "event", "queue", "task", "room", "room"])
         future, event, queue = self.rng.choice(self.futures), self.rng.choice(self.events), self.queue()
         wait, end = {
             "future": ({"await": future}, {"set_result": {"future": future, "value": self.value()}}),
@@ -663,6 +664,10 @@ class Generator:
             "task": ({"await": c.tasks[-1]}, {"cancel": c.tasks[-1]}),
         }[kind]
         out, names = [], []
+        if kind == "room":
+            # Full, if it can be.
+            for _ in range(self.queues[queue]):
+                out += self.guard([{"put_nowait": {"queue": queue, "value": self.value()}}], 1)
         for _ in range(self.rng.randint(1, 3)):
             body = self.rng.choice([[wait], [{"shield": wait["await"]}] if "await" in wait else [wait]])
             out.append(self.create(c, lambda inner: self.guard(body, 0.5) + self.body(inner, 1)))

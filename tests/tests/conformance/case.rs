@@ -13,7 +13,8 @@ pub struct Case {
     pub here: Option<Value>,
 }
 
-/// What an argument or a field of a statement is.
+/// What an argument or a field of a statement is. Each test has one language, which does not need all of them.
+#[allow(dead_code)]
 #[derive(Clone, Copy)]
 pub enum Kind {
     Nothing,
