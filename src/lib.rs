@@ -55,8 +55,9 @@
 pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
 pub use trefoil_nursery::*;
 pub use trefoil_runtime::{
-    Coalesced, Instrument, InstrumentHandle, Metrics, Reason, RunFinished, RunHandle, ScopeView, TaskInfo, TaskView,
-    WaitView, add_instrument, metrics, run_handle, tree,
+    BlockedTask, BlockedWait, Coalesced, Deadlock, Detection, Holder, Holding, Instrument, InstrumentHandle, Limits,
+    Metrics, Reason, Role, RunFinished, RunHandle, ScopeView, ServiceThread, TaskInfo, TaskRef, TaskView, WaitView,
+    WakeSources, add_instrument, metrics, run_handle, tree, wake_sources,
 };
 #[doc(inline)]
 pub use trefoil_testing as testing;

@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use trefoil_runtime::{Instrument, Instruments, Options};
+use trefoil_runtime::{Deadlock, Detection, Instrument, Instruments, Limits, Options};
 
 /// Runs a future to its end on the calling thread, with everything: tasks, scopes, timers, I/O.
 ///
@@ -21,14 +21,14 @@ use trefoil_runtime::{Instrument, Instruments, Options};
 /// ```
 ///
 /// # Panics
-/// With the panic of the future; inside of another run on the same thread; and where no driver can be had.
-/// [`Builder::try_run`] returns the latter two as errors.
+/// With the panic of the future; inside of another run on the same thread; where no driver can be had; and with a report where nothing can
+/// go on any more (N10). [`Builder::try_run`] returns the latter three as errors.
 #[track_caller]
 pub fn run<F: Future>(main: F) -> F::Output {
     Builder::new().run(main)
 }
 
-/// Why a run did not start.
+/// Why a run did not start, or was ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -50,6 +50,9 @@ pub enum RunError {
     /// The environment asks for a driver that does not exist.
     #[error("TREFOIL_DRIVER: {0}")]
     UnknownDriver(#[from] UnknownDriver),
+    /// Every task waits, and nothing can wake one (N10).
+    #[error("{0}")]
+    Deadlock(Deadlock),
 }
 
 /// How a run is set up.
@@ -62,7 +65,7 @@ pub enum RunError {
 /// assert_eq!(sum, 2);
 /// # Ok::<(), trefoil_io::RunError>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it runs something"]
 pub struct Builder {
     settings: Settings,
@@ -70,10 +73,47 @@ pub struct Builder {
     instruments: Instruments,
 }
 
+impl Default for Builder {
+    fn default() -> Self {
+        let livelock = Some(Limits::default());
+        let options = Options { deadlock: Detection::Proven, livelock, ..Options::default() };
+        Self { settings: Settings::default(), options, instruments: Instruments::default() }
+    }
+}
+
 impl Builder {
     /// The best driver that there is, and real time.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// When a run in which every task waits is ended as a deadlock (N10): where it is certain, by default. See [`Detection`].
+    ///
+    /// Then the run is cancelled, so that its tasks clean up, and ends when its main future has; what still waits after that is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use trefoil_io::{Builder, RunError};
+    /// use trefoil_nursery::Event;
+    /// use trefoil_runtime::Detection;
+    ///
+    /// // No other thread of this program has to do with the run.
+    /// let builder = Builder::new().deadlock(Detection::After(Duration::from_millis(10)));
+    /// let ended = builder.try_run(async { Event::new().wait().await });
+    /// let Err(RunError::Deadlock(report)) = ended else { panic!("it waits for ever") };
+    /// assert_eq!(report.tasks().len(), 1);
+    /// assert!(report.to_string().contains("the main task"), "{report}");
+    /// ```
+    pub fn deadlock(mut self, detection: Detection) -> Self {
+        self.options.deadlock = detection;
+        self
+    }
+
+    /// Whether tasks that wait for each other end the run also while others go on (N10). By default that is logged as a warning.
+    pub fn cycles_end(mut self, end: bool) -> Self {
+        self.options.cycles_end = end;
+        self
     }
 
     /// Forces a driver, whatever `TREFOIL_DRIVER` says: one that cannot be had is then an error.
@@ -107,6 +147,13 @@ impl Builder {
     /// Time stands still while anything can run, and then jumps to the next deadline: for tests.
     pub fn virtual_time(mut self, virtual_time: bool) -> Self {
         self.options.virtual_time = virtual_time;
+        self
+    }
+
+    /// When a run that is busy and gets nowhere is reported, by a warning: after a million turns and 5 seconds by default. `None`: never.
+    /// See [`Limits`].
+    pub fn livelock(mut self, limits: Option<Limits>) -> Self {
+        self.options.livelock = limits;
         self
     }
 
@@ -147,7 +194,7 @@ impl Builder {
     /// ```
     ///
     /// # Panics
-    /// With the panic of the future, and where [`try_run`](Self::try_run) returns an error.
+    /// With the panic of the future, and where [`try_run`](Self::try_run) returns an error: if it cannot go on, with the report (N10).
     #[track_caller]
     pub fn run<F: Future>(self, main: F) -> F::Output {
         match self.try_run(main) {
@@ -156,7 +203,7 @@ impl Builder {
         }
     }
 
-    /// Runs a future to its end on the calling thread; an error if it could not be started.
+    /// Runs a future to its end on the calling thread; an error if it could not be started, or cannot go on.
     ///
     /// # Examples
     /// ```
@@ -178,6 +225,7 @@ impl Builder {
             return Err(RunError::Nested);
         }
         let reactor = Reactor::new(self.settings)?;
-        Ok(trefoil_runtime::run_instrumented(Rc::new(reactor), self.options, self.instruments, place, main))
+        trefoil_runtime::try_run(Rc::new(reactor), self.options, self.instruments, place, main)
+            .map_err(RunError::Deadlock)
     }
 }

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use trefoil_runtime::sync::{AtomicBool, Ordering};
-use trefoil_runtime::{Cancelled, Guard, Handed, Reason, TimedOut, Turn, Wait, WaitQueue, Waiter};
+use trefoil_runtime::{
+    Cancelled, Guard, Handed, Holder, HolderKey, Holders, Holding, Reason, TimedOut, Turn, Wait, WaitQueue, Waiter,
+};
 
 const RECEIVERS: usize = 0;
 const SENDERS: usize = 1;
@@ -32,6 +34,25 @@ struct State<T> {
     senders: usize,
     receivers: usize,
     handles: usize,
+    /// Who made the open ends, and where: for receivers that wait, and for senders.
+    sending: Holders,
+    receiving: Holders,
+}
+
+/// Which end it is.
+#[derive(Clone, Copy)]
+enum Side {
+    Sending,
+    Receiving,
+}
+
+impl<T> State<T> {
+    fn ends(&mut self, side: Side) -> &mut Holders {
+        match side {
+            Side::Sending => &mut self.sending,
+            Side::Receiving => &mut self.receiving,
+        }
+    }
 }
 
 /// What a waiter brings, and what it is handed.
@@ -57,15 +78,21 @@ struct Handle<T> {
     queue: Arc<Queue<T>>,
     id: usize,
     closed: AtomicBool,
+    /// Among the open ends.
+    key: HolderKey,
 }
 
 impl<T> Handle<T> {
-    fn new(queue: Arc<Queue<T>>, closed: bool) -> Self {
+    fn new(queue: Arc<Queue<T>>, closed: bool, side: Side, place: &'static Location<'static>) -> Self {
         let mut state = queue.lock();
         state.handles += 1;
         let id = state.handles;
+        let key = state.ends(side).add(Holder::here(place, 1));
+        if closed {
+            state.ends(side).remove(key);
+        }
         drop(state);
-        Self { queue, id, closed: AtomicBool::new(closed) }
+        Self { queue, id, closed: AtomicBool::new(closed), key }
     }
 
     fn is_closed(&self) -> bool {
@@ -98,6 +125,7 @@ impl<T> Handle<T> {
 /// assert_eq!(sum, 45);
 /// # });
 /// ```
+#[track_caller]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let state = State {
         buffer: VecDeque::new(),
@@ -107,12 +135,16 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         senders: 1,
         receivers: 1,
         handles: 0,
+        sending: Holders::new(Holding::Senders, 0),
+        receiving: Holders::new(Holding::Receivers, 0),
     };
-    let queue = Arc::new(WaitQueue::new(state));
-    (Sender { handle: Handle::new(queue.clone(), false) }, Receiver { handle: Handle::new(queue, false) })
+    let (queue, place) = (Arc::new(WaitQueue::new(state)), Location::caller());
+    let sender = Sender { handle: Handle::new(queue.clone(), false, Side::Sending, place) };
+    (sender, Receiver { handle: Handle::new(queue, false, Side::Receiving, place) })
 }
 
 /// A channel without a bound: a send never waits, and a receiver that is too slow shows up as memory. Prefer [`channel`].
+#[track_caller]
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     channel(usize::MAX)
 }
@@ -423,6 +455,7 @@ impl<T> Sender<T> {
             return;
         }
         queue.senders -= 1;
+        queue.sending.remove(self.handle.key);
         queue.release(SENDERS, |slot| slot.via == self.handle.id);
         if queue.senders == 0 {
             queue.release(RECEIVERS, |_| true);
@@ -533,6 +566,7 @@ impl<T> Receiver<T> {
             return;
         }
         queue.receivers -= 1;
+        queue.receiving.remove(self.handle.key);
         queue.release(RECEIVERS, |slot| slot.via == self.handle.id);
         if queue.receivers == 0 {
             queue.release(SENDERS, |slot| {
@@ -555,25 +589,27 @@ impl<T> Receiver<T> {
 
 impl<T> Clone for Sender<T> {
     /// One more sender; a closed one of a closed one.
+    #[track_caller]
     fn clone(&self) -> Self {
         // Under the lock, as a close: nobody comes back after the last one has gone (R94, R95).
         let mut queue = self.handle.queue.lock();
         let closed = self.handle.is_closed();
         queue.senders += usize::from(!closed);
         drop(queue);
-        Self { handle: Handle::new(self.handle.queue.clone(), closed) }
+        Self { handle: Handle::new(self.handle.queue.clone(), closed, Side::Sending, Location::caller()) }
     }
 }
 
 impl<T> Clone for Receiver<T> {
     /// One more receiver; a closed one of a closed one.
+    #[track_caller]
     fn clone(&self) -> Self {
         // Under the lock, as a close: nobody comes back after the last one has gone (R94, R95).
         let mut queue = self.handle.queue.lock();
         let closed = self.handle.is_closed();
         queue.receivers += usize::from(!closed);
         drop(queue);
-        Self { handle: Handle::new(self.handle.queue.clone(), closed) }
+        Self { handle: Handle::new(self.handle.queue.clone(), closed, Side::Receiving, Location::caller()) }
     }
 }
 
@@ -645,7 +681,11 @@ impl<T> Future for SendFuture<'_, T> {
         let polled = waiter.poll(cx, wait, |queue| {
             match offer(handle, queue, item.take().expect("polled after it was ready")) {
                 Ok(()) => Turn::Ready(Ok(())),
-                Err(TrySendError::Full(item)) => Turn::Wait(SENDERS, Some(Slot::new(handle.id, Some(item)))),
+                Err(TrySendError::Full(item)) => {
+                    let receivers = queue.receiving.thing();
+                    queue.waits_for(receivers, 1);
+                    Turn::Wait(SENDERS, Some(Slot::new(handle.id, Some(item))))
+                }
                 Err(TrySendError::Closed(item) | TrySendError::HandleClosed(item)) => Turn::Ready(Err(failed(item))),
             }
         });
@@ -692,7 +732,11 @@ impl<T> Future for RecvFuture<'_, T> {
         let polled = waiter.poll(cx, wait, |queue| match take(handle, queue) {
             Ok(item) => Turn::Ready(Some(item)),
             Err(TryRecvError::Closed | TryRecvError::HandleClosed) => Turn::Ready(None),
-            Err(TryRecvError::Empty) => Turn::Wait(RECEIVERS, Some(Slot::new(handle.id, None))),
+            Err(TryRecvError::Empty) => {
+                let senders = queue.sending.thing();
+                queue.waits_for(senders, 1);
+                Turn::Wait(RECEIVERS, Some(Slot::new(handle.id, None)))
+            }
         });
         Poll::Ready(match ready!(polled) {
             Ok(Handed::Ready(item)) => Ok(item),

@@ -13,23 +13,27 @@
 //! 8. `task_local`: values that tasks inherit
 //! 9. `run_handle`: closures from other threads
 //! 10. `instrument`: who sees the life of tasks
+//! 11. `deadlock`, `holders`, `wait_graph`: programs that cannot go on; `livelock`: those that run and get nowhere
 //!
 //! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` and `idle` (sleeping, and before it), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
-//! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `sync` (the switch between `std` and loom).
+//! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `threads` (who else is there), `sync` (the switch between `std` and loom).
 
 mod cancelled;
 mod cause;
 mod clock;
 mod context;
+mod deadlock;
 mod driver;
 mod edge;
 mod group;
 mod heap;
+mod holders;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod idle;
 mod inbox;
 mod instrument;
+mod livelock;
 mod park;
 mod parker;
 mod placed;
@@ -44,9 +48,11 @@ mod scoped;
 mod snapshot;
 pub mod sync;
 mod task_local;
+mod threads;
 mod time;
 mod tree;
 mod wait;
+mod wait_graph;
 mod waker_slot;
 mod wakers;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
@@ -58,10 +64,13 @@ pub use clock::{NEVER, after, instant, nanos};
 pub use context::{
     BUDGET, STRIKES, locals_differ, locals_in_force, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled,
 };
+pub use deadlock::{BlockedTask, BlockedWait, Deadlock, Detection, WakeSources};
 pub use driver::{Driver, ThreadDriver, Unpark};
 pub use edge::{Edge, told_once};
 pub use group::ErrorGroup;
+pub use holders::{Holder, HolderKey, Holders, Holding, Role, TaskRef, Thing};
 pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
+pub use livelock::Limits;
 pub use park::{Abort, Completed, Park, Reason, Wait};
 pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use quiet::wait_all_tasks_blocked;
@@ -72,9 +81,10 @@ pub use scope::Scope;
 pub use scoped::{Entry, Held, Scoped};
 pub use snapshot::{Metrics, ScopeView, TaskView, WaitView};
 pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
+pub use threads::ServiceThread;
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
-pub use worker::{Options, in_run, run, run_instrumented, with_driver};
+pub use worker::{Options, in_run, run, run_instrumented, try_run, with_driver};
 
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].
 pub fn now_nanos() -> u64 {
@@ -131,6 +141,30 @@ pub fn metrics() -> Metrics {
     let (driver, in_flight) = worker::driver_state();
     let locked = tree.lock();
     snapshot::count(&locked, locked.root(scope), driver, in_flight)
+}
+
+/// What can still wake the run on this thread if every task waits: why it is no deadlock (N10).
+///
+/// # Panics
+/// Outside of a run.
+///
+/// # Examples
+/// ```
+/// # trefoil_runtime::doc_run(async {
+/// use std::time::Duration;
+/// let handle = trefoil_runtime::run_handle();
+/// let sources = trefoil_runtime::wake_sources();
+/// assert_eq!((sources.timers, sources.in_flight, sources.handles), (0, 0, 1));
+/// println!("{sources}"); // "1 run handle"
+/// # });
+/// ```
+#[track_caller]
+pub fn wake_sources() -> WakeSources {
+    let (tree, _) = current();
+    let (_, in_flight) = worker::driver_state();
+    let handles = worker::with(|worker| worker.calls.get().map_or(0, run_handle::Calls::handles)).unwrap_or(0);
+    let timers = tree.lock().timers();
+    WakeSources { timers, in_flight, handles, threads: threads::others() }
 }
 
 #[track_caller]

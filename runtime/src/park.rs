@@ -26,9 +26,10 @@
 use crate::cancelled::Cancelled;
 use crate::context;
 use crate::heap::NOWHERE;
+use crate::holders::Thing;
 use crate::ready::{self, Header};
 use crate::scope::Scope;
-use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell};
+use crate::sync::{Arc, AtomicPtr, AtomicU32, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use std::cell::Cell;
 use std::fmt;
@@ -80,6 +81,8 @@ pub enum Reason {
     Lock,
     /// For permits or tokens.
     Permits,
+    /// For the body and the children of a nursery that it opened.
+    Children,
     /// For a notification of a condition, with its lock.
     Condition,
     /// For others at a barrier.
@@ -105,6 +108,7 @@ impl fmt::Display for Reason {
             Reason::Write(fd) => write!(f, "write to fd {fd}"),
             Reason::Lock => f.write_str("a lock"),
             Reason::Permits => f.write_str("permits"),
+            Reason::Children => f.write_str("the children of a nursery"),
             Reason::Condition => f.write_str("a condition"),
             Reason::Barrier => f.write_str("others at a barrier"),
             Reason::Start => f.write_str("a child to be ready"),
@@ -149,6 +153,19 @@ impl Wait {
     }
 }
 
+/// What a wait is for, where that is known: who could end it (N10).
+#[derive(Clone, Debug)]
+pub(crate) enum On {
+    /// The end of the child whose header has this address, if it is not 0. To be compared only.
+    Child(usize),
+    /// So many units of something that others hold.
+    Thing(Arc<Thing>, usize),
+}
+
+impl On {
+    pub const UNKNOWN: Self = Self::Child(0);
+}
+
 /// Links into the scope's list. \[LOCKED\].
 pub(crate) struct Links {
     pub prev: *const Park,
@@ -169,6 +186,8 @@ pub struct Park {
     pub(crate) task: AtomicPtr<Header>,
     tree: Cell<Option<&'static Tree>>,
     pub(crate) links: UnsafeCell<Links>,
+    /// [OWNER] while it is in no list; read under the lock while it is in one.
+    pub(crate) on: UnsafeCell<On>,
     _pinned: PhantomPinned,
 }
 
@@ -238,6 +257,7 @@ impl Park {
                 wait: Wait { reason: Reason::Forever, place, abort: Abort::AtOnce, until: u64::MAX },
                 since: 0,
             }),
+            on: UnsafeCell::new(On::UNKNOWN),
             _pinned: PhantomPinned,
         }
     }
@@ -286,6 +306,12 @@ impl Park {
     /// # Panics
     /// Outside of a run, and where a wait is going on already.
     pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
+        // SAFETY: the caller's word.
+        unsafe { self.begin_on(cx, wait, On::UNKNOWN) }
+    }
+
+    /// The same, for something of which it is known who could end the wait.
+    pub(crate) unsafe fn begin_on(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait, on: On) -> Result<(), Cancelled> {
         let frame = context::open_frame();
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
         assert!(!self.is_active(), "a Park waits for one thing at a time");
@@ -302,6 +328,8 @@ impl Park {
             return Err(Cancelled::delivered());
         }
         self.tree.set(Some(tree));
+        // SAFETY: [OWNER]; it is in no list. What was there before is `UNKNOWN`: see `end`.
+        self.on.with_mut(|known| unsafe { *known = on });
         self.links.with_mut(|links| {
             // SAFETY: [LOCKED].
             let links = unsafe { &mut *links };
@@ -354,6 +382,8 @@ impl Park {
     /// \[OWNER\].
     pub unsafe fn end(&self) -> bool {
         self.unlink();
+        // SAFETY: [OWNER]; it is in no list.
+        drop(self.on.with_mut(|on| std::mem::replace(unsafe { &mut *on }, On::UNKNOWN)));
         let state = self.state.load(Ordering::Acquire);
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
         self.state.store(IDLE, Ordering::Relaxed);

@@ -4,13 +4,14 @@
 //! | --- | --- | --- |
 //! | somebody waits in [`wait_all_tasks_blocked`] (R54) | the smallest cushion | those with that cushion go on |
 //! | the time is virtual, and a deadline is set (R51) | [`Options::autojump`] | time jumps exactly to the deadline |
-//! | nothing can come (N10) | [`Options::deadlock_after`] | the run ends with a report |
+//! | nothing can come (N10) | [`Options::deadlock`] | the run ends with a report, or it is looked into: see `deadlock` |
 //!
 //! The time counts from the moment at which nothing could run; whatever is woken meanwhile begins it anew.
 
 use crate::cancelled::Cancelled;
 use crate::clock::NEVER;
 use crate::context;
+use crate::deadlock::Detection;
 use crate::park::{Reason, Wait};
 use crate::wait::{Turn, WaitQueue};
 use crate::worker::{self, Options};
@@ -33,6 +34,8 @@ pub(crate) enum Next {
     Jump,
     /// Nothing ever will.
     Deadlock,
+    /// Nothing will, unless another thread wakes a task.
+    Suspicious,
 }
 
 /// See the module.
@@ -41,20 +44,16 @@ pub(crate) struct Quiet {
     /// Made when the first one comes: an ordinary run never has it.
     watchers: OnceCell<Arc<Watchers>>,
     pub autojump: Cell<Duration>,
-    deadlock_after: Option<Duration>,
+    deadlock: Detection,
 }
 
 impl Quiet {
     pub fn new(options: &Options) -> Self {
-        Self {
-            watchers: OnceCell::new(),
-            autojump: Cell::new(options.autojump),
-            deadlock_after: options.deadlock_after,
-        }
+        Self { watchers: OnceCell::new(), autojump: Cell::new(options.autojump), deadlock: options.deadlock }
     }
 
     /// What comes next, and after how much real time. `None`: the run sleeps until its next deadline.
-    pub fn next(&self, alarm: u64, virtual_time: bool, in_flight: impl FnOnce() -> usize) -> Option<(Next, Duration)> {
+    pub fn next(&self, alarm: u64, virtual_time: bool, in_flight: impl Fn() -> usize) -> Option<(Next, Duration)> {
         if let Some(cushion) = self.watchers.get().and_then(|watchers| smallest(watchers)) {
             return Some((Next::Watchers(cushion), cushion));
         }
@@ -62,8 +61,9 @@ impl Quiet {
         if alarm != NEVER && time_passes {
             return virtual_time.then_some((Next::Jump, self.autojump.get()));
         }
-        match self.deadlock_after {
-            Some(after) if in_flight() == 0 => Some((Next::Deadlock, after)),
+        match self.deadlock {
+            Detection::After(after) if in_flight() == 0 => Some((Next::Deadlock, after)),
+            Detection::Proven if in_flight() == 0 => Some((Next::Suspicious, Duration::ZERO)),
             _ => None,
         }
     }

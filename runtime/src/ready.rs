@@ -41,10 +41,10 @@
 use crate::context::{self, Entered, Frame};
 use crate::inbox::{Inbox, Linked, Pushed};
 use crate::instrument::{self, Watch};
-use crate::park::{Park, Reason, Wait};
+use crate::park::{On, Park, Reason, Wait};
 use crate::schedule::Schedule;
 use crate::scope::Scope;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use crate::waker_slot::WakerSlot;
 use crate::worker;
@@ -123,6 +123,10 @@ pub struct Header {
     /// It is in the owner's queue. \[OWNER\]
     queued: Cell<bool>,
     pub(crate) strikes: Cell<u16>,
+    /// How many children it has spawned. Counted by who polls it.
+    spawned: AtomicU32,
+    /// See [`id`](Self::id); 0 until somebody asks.
+    id: AtomicU64,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
 }
@@ -165,6 +169,8 @@ impl Header {
             told: AtomicBool::new(false),
             queued: Cell::new(false),
             strikes: Cell::new(0),
+            spawned: AtomicU32::new(0),
+            id: AtomicU64::new(0),
             place,
         }
     }
@@ -182,6 +188,38 @@ impl Header {
     /// How many waits and scopes it has open. Exactly, under the lock of the tree.
     pub(crate) fn waits(&self) -> u32 {
         self.waits.load(Ordering::Acquire)
+    }
+
+    /// A number that no other task of the process has. Given when somebody asks: few are ever asked.
+    pub(crate) fn id(&self) -> u64 {
+        match self.id.load(Ordering::Relaxed) {
+            0 => self.number(),
+            id => id,
+        }
+    }
+
+    #[cold]
+    fn number(&self) -> u64 {
+        static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let id = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        // Of two threads that ask at once, the first gives it.
+        self.id.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|given| given, |_| id)
+    }
+
+    /// How many children it has spawned.
+    pub(crate) fn spawned(&self) -> u32 {
+        self.spawned.load(Ordering::Relaxed)
+    }
+
+    /// How many references there are beside the owner's and the join handle's: of wakers, while it is not scheduled.
+    pub(crate) fn wakers(&self) -> usize {
+        let state = self.state.load(Ordering::Acquire);
+        (state / REF).saturating_sub(1 + usize::from(state & JOIN != 0))
+    }
+
+    /// Whose body or child it is.
+    pub(crate) fn queue(&self) -> *const Ready {
+        self.queue
     }
 
     /// Whether it was woken since its last poll began. \[OWNER\]
@@ -1165,9 +1203,13 @@ impl Ready {
             stage: UnsafeCell::new(Stage::Running(future)),
         }));
         let task: *const Header = cell.cast();
-        // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so.
+        let frame = context::frame();
+        // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so; [CURRENT] of the context module.
         unsafe {
-            if ptr::eq(context::frame().ready, ready) {
+            if let Some(spawner) = frame.task.as_ref() {
+                spawner.spawned.store(spawner.spawned().wrapping_add(1), Ordering::Relaxed);
+            }
+            if ptr::eq(frame.ready, ready) {
                 if (*ready).owner.with(|owner| (*owner).special) & CLOSED == 0 {
                     (*ready).add_child(task);
                     (*ready).push_local(task);
@@ -1279,7 +1321,7 @@ impl<T> RawJoin<T> {
         unsafe {
             park.prepare(cx);
             let lock = (*(*self.task).queue).joins.lock();
-            if park.as_ref().begin(cx, Wait::new(Reason::Join).at(place)).is_err() {
+            if park.as_ref().begin_on(cx, Wait::new(Reason::Join).at(place), On::Child(self.task.addr())).is_err() {
                 drop(lock);
                 park.end();
                 return context::poll_cancelled(place).map(Err);

@@ -16,7 +16,7 @@
 use crate::cause::{Cause, Source, Why};
 use crate::clock::{Clock, NEVER};
 use crate::heap::{Entry, Heap, NOWHERE, Position};
-use crate::park::{Abort, Completed, Park, Wait};
+use crate::park::{Abort, Completed, On, Park, Wait};
 use crate::parker::Parker;
 use crate::ready::Header;
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
@@ -66,6 +66,8 @@ pub(crate) struct State {
     created: u64,
     /// The deadline for which the worker sleeps; 0 while it is awake.
     alarm: u64,
+    /// How many waits and scopes have begun.
+    activity: u64,
 }
 
 // SAFETY: the pointers in the heap are used under the lock ([LOCKED]).
@@ -124,7 +126,7 @@ impl Tree {
 
     fn new() -> Self {
         Self {
-            state: Mutex::new(State { heap: Heap::new(), created: 0, alarm: 0 }),
+            state: Mutex::new(State { heap: Heap::new(), created: 0, alarm: 0, activity: 0 }),
             now: AtomicU64::new(0),
             next: AtomicU64::new(NEVER),
             parker: Parker::new(),
@@ -188,6 +190,11 @@ impl Locked<'_> {
 
     pub(crate) fn now(&self) -> u64 {
         self.tree.turn_time()
+    }
+
+    /// How many waits and scopes have begun in this tree.
+    pub(crate) fn activity(&self) -> u64 {
+        self.state.activity
     }
 
     // ---- Deadlines -------------------------------------------------------------------------------------------------
@@ -288,6 +295,7 @@ impl Locked<'_> {
     // ---- Waits -----------------------------------------------------------------------------------------------------
 
     pub(crate) fn link_park(&mut self, park: &Park, scope: *const Scope, task: *const Header) {
+        self.state.activity += 1;
         park.scope.store(scope.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]; `scope` and `task` are current.
         let until = unsafe {
@@ -375,6 +383,7 @@ impl Locked<'_> {
 
     /// Puts a scope under another (or makes it the root), and gives it the state that follows (R2, R6, R22).
     pub(crate) fn link_scope(&mut self, scope: &Scope, parent: *const Scope, task: *const Header) {
+        self.state.activity += 1;
         scope.parent.store(parent.cast_mut(), Ordering::Relaxed);
         scope.task.store(task.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]; `parent` and `task` are current.
@@ -841,6 +850,24 @@ impl Locked<'_> {
             while let Some(found) = NonNull::new(child.cast_mut()) {
                 all.push(found);
                 child = (*child).links.with(|links| (*links).next);
+            }
+        }
+        all
+    }
+
+    /// The same as [`waits`](Self::waits), with what is known of who could end them.
+    pub(crate) fn waits_on(&self, scope: &Scope) -> Vec<(*const Header, Wait, u64, On)> {
+        let mut all = Vec::new();
+        // SAFETY: [LOCKED]; `on` of a park that is linked changes no more.
+        unsafe {
+            let mut park = scope.links.with(|links| (*links).first_park);
+            while !park.is_null() {
+                let on = (*park).on.with(|on| (*on).clone());
+                park = (*park).links.with(|links| {
+                    let task = (*park).task.load(Ordering::Relaxed).cast_const();
+                    all.push((task, (*links).wait, (*links).since, on));
+                    (*links).next
+                });
             }
         }
         all

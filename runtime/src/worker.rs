@@ -4,14 +4,17 @@
 use crate::cause::{Kind, Source};
 use crate::clock::{self, A_WHILE, Moment, NEVER, nanos};
 use crate::context::{self, Entered, Frame};
+use crate::deadlock::{self, Deadlock, Detection, GRACE, SELDOM, SOON, Suspicion};
 use crate::driver::Driver;
 use crate::idle::Idle;
 use crate::instrument::{Instruments, Watch};
+use crate::livelock::{Limits, Livelock};
 use crate::quiet::{Next, Quiet};
 use crate::ready::{Above, Payload, ReadyBox, discard};
 use crate::run_handle::Calls;
 use crate::schedule::{Order, Schedule};
 use crate::scope::Scope;
+use crate::threads;
 use crate::tree::Tree;
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
@@ -29,6 +32,8 @@ pub(crate) struct Worker {
     pub schedule: Option<Schedule>,
     pub quiet: Quiet,
     pub idle: Idle,
+    pub suspicion: Suspicion,
+    pub livelock: Livelock,
     /// What other threads have it run; made with the first handle.
     pub calls: OnceCell<Calls>,
     /// The instruments; made with the first.
@@ -58,9 +63,12 @@ pub struct Options {
     pub autojump: Duration,
     /// In which order tasks are polled (N4).
     pub order: Order,
-    /// After how much real time in which nothing could run, while no deadline is set and the driver has nothing in flight, the run ends
-    /// with a panic that shows the task tree (N10). Another thread may still be about to wake it: give it time to. `None`: never.
-    pub deadlock_after: Option<Duration>,
+    /// When the run is ended since every task waits, no deadline is set and the driver has nothing in flight (N10).
+    pub deadlock: Detection,
+    /// Tasks that wait for each other, while others go on, end the run. Otherwise it is logged as a warning.
+    pub cycles_end: bool,
+    /// When a run that is busy and gets nowhere is reported, by a warning; `None`: never.
+    pub livelock: Option<Limits>,
     /// For how long a loop with nothing to do looks at the driver, again and again, before it sleeps.
     pub spin: Duration,
 }
@@ -81,7 +89,7 @@ pub fn run<F: Future>(
 /// The same, with instruments from the begin.
 ///
 /// # Panics
-/// As [`run`].
+/// As [`run`], and with the report if the run is ended as a deadlock (N10).
 pub fn run_instrumented<F: Future>(
     driver: Rc<dyn Driver>,
     options: Options,
@@ -89,6 +97,26 @@ pub fn run_instrumented<F: Future>(
     place: &'static Location<'static>,
     main: F,
 ) -> F::Output {
+    match try_run(driver, options, instruments, place, main) {
+        Ok(output) => output,
+        Err(deadlock) => panic!("{deadlock}"),
+    }
+}
+
+/// The same; a run that is ended as a deadlock is an error, after everything in it was cancelled and dropped.
+///
+/// # Errors
+/// [`Deadlock`], as [`Options::deadlock`] asks for it (N10).
+///
+/// # Panics
+/// As [`run`]. A panic in the clean-up of a run that is ended as a deadlock is logged, and the report goes first.
+pub fn try_run<F: Future>(
+    driver: Rc<dyn Driver>,
+    options: Options,
+    instruments: Instruments,
+    place: &'static Location<'static>,
+    main: F,
+) -> Result<F::Output, Deadlock> {
     assert!(
         context::frame().tree.is_none(),
         "a run was started inside of a run, on the same thread: await the future instead, or start the run on a thread of its own"
@@ -102,6 +130,8 @@ pub fn run_instrumented<F: Future>(
         schedule: Schedule::new(options.order),
         quiet: Quiet::new(&options),
         idle: Idle::new(options.spin),
+        suspicion: Suspicion::default(),
+        livelock: Livelock::new(options.livelock),
         calls: OnceCell::new(),
         watch: Watch::new(instruments).map_or_else(OnceCell::new, OnceCell::from),
         told: Cell::new(None),
@@ -120,6 +150,9 @@ pub fn run_instrumented<F: Future>(
         main: pin!(Some(main)),
         outcome: None,
         failed: None,
+        deadlock: None,
+        hopeless: false,
+        cycles_end: options.cycles_end,
     };
     run.turns();
     if let Some(payload) = run.failed.take() {
@@ -129,10 +162,13 @@ pub fn run_instrumented<F: Future>(
             discard(another);
         }
     }
+    if let Some(deadlock) = run.deadlock.take() {
+        return Err(end_deadlocked(run, deadlock));
+    }
     match run.outcome.take().expect("the loop ends when main has") {
         Ok(output) => {
             drop(run);
-            output
+            Ok(output)
         }
         Err(payload) => {
             // The first one is resumed.
@@ -144,6 +180,31 @@ pub fn run_instrumented<F: Future>(
     }
 }
 
+/// Drops what is left of a run that cannot go on. The report goes before a panic of its clean-up, such as that of an `unwrap` of what was
+/// cancelled: it says why. The panic was printed by its hook, and is logged.
+#[cold]
+fn end_deadlocked<F: Future>(mut run: Run<'_, F>, deadlock: Deadlock) -> Deadlock {
+    let mut first = None;
+    match run.outcome.take() {
+        Some(Err(payload)) => first = Some(payload),
+        Some(Ok(output)) => {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
+                first = Some(payload);
+            }
+        }
+        None => {}
+    }
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(run))) {
+        keep_first(&mut first, payload);
+    }
+    if let Some(payload) = first {
+        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|s| &**s));
+        tracing::error!("a panic in the clean-up of a run that is in a deadlock: {}", text.unwrap_or("(no text)"));
+        discard(payload);
+    }
+    deadlock
+}
+
 struct Run<'a, F: Future> {
     tree: &'static Tree,
     worker: &'a Worker,
@@ -153,6 +214,11 @@ struct Run<'a, F: Future> {
     outcome: Option<Result<F::Output, Payload>>,
     /// A call from outside panicked (R89).
     failed: Option<Payload>,
+    /// It cannot go on, and was cancelled for that (N10).
+    deadlock: Option<Deadlock>,
+    /// Nor can its clean-up.
+    hopeless: bool,
+    cycles_end: bool,
 }
 
 impl Worker {
@@ -162,6 +228,7 @@ impl Worker {
     fn expire(&self, tree: &'static Tree, slept: bool) {
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
+        self.livelock.turn(turn, slept, tree);
         let next = tree.next_look();
         if !slept {
             let skip = match next {
@@ -221,17 +288,27 @@ impl<F: Future> Run<'_, F> {
             }
             self.run_calls();
             self.run_ready(&mut cx);
-            if self.outcome.is_some() || (self.failed.is_some() && self.ready.body_is_stuck()) {
+            let ending = self.failed.is_some() || self.deadlock.is_some();
+            if self.outcome.is_some() || self.hopeless || (ending && self.ready.body_is_stuck()) {
                 return;
+            }
+            if self.worker.suspicion.any() {
+                self.look_for_cycles();
             }
             let slept = self.wait();
             self.worker.expire(self.tree, slept);
+            if let Some(report) = self.worker.livelock.report() {
+                tracing::warn!("{report}");
+            }
         }
     }
 
     /// Runs what other threads want run (R88).
     fn run_calls(&mut self) {
-        if let Some(calls) = self.worker.calls.get() {
+        if let Some(calls) = self.worker.calls.get()
+            && calls.has_work()
+        {
+            self.worker.livelock.progress();
             let mut first = None;
             calls.run(|payload| keep_first(&mut first, payload));
             if let Some(payload) = first {
@@ -245,10 +322,51 @@ impl<F: Future> Run<'_, F> {
     #[cold]
     fn fail(&mut self, payload: Payload) {
         if self.failed.is_none() {
-            self.root.cancel(Source::Shutdown, self.root.place);
-            self.ready.schedule_all();
+            self.cancel();
         }
         keep_first(&mut self.failed, payload);
+    }
+
+    /// The run comes to its end. A main that waits for nothing known is dropped (N13).
+    #[cold]
+    fn cancel(&mut self) {
+        self.root.cancel(Source::Shutdown, self.root.place);
+        self.ready.schedule_all();
+    }
+
+    /// The run cannot go on: it is cancelled, so that it cleans up; if that cannot go on either, the rest is dropped.
+    #[cold]
+    fn end(&mut self, deadlock: Deadlock) {
+        match self.deadlock {
+            None => {
+                self.deadlock = Some(deadlock);
+                self.cancel();
+            }
+            Some(_) => self.hopeless = true,
+        }
+    }
+
+    /// The report of a run in which every task waits.
+    fn report(&self, headline: String) -> Deadlock {
+        let now = self.tree.clock.now();
+        deadlock::report(&self.tree.lock(), self.root.get_ref(), now, headline)
+    }
+
+    /// Looks for tasks that wait for each other (N10).
+    #[cold]
+    fn look_for_cycles(&mut self) {
+        // Virtual time is about to pass for who is asleep: there it is cheap to be sure.
+        let sleeps = !self.has_work();
+        if !sleeps && !self.worker.turn.get().is_multiple_of(CLOCK_EVERY) {
+            return;
+        }
+        let sure = sleeps && self.tree.clock.is_virtual();
+        let Some(found) = self.worker.suspicion.look(self.tree, self.root.get_ref(), sure) else { return };
+        if self.cycles_end && self.deadlock.is_none() {
+            self.end(found);
+        } else {
+            tracing::warn!("{found}");
+        }
     }
 
     fn has_work(&self) -> bool {
@@ -281,8 +399,12 @@ impl<F: Future> Run<'_, F> {
         let alarm = locked.next_deadline();
         locked.set_alarm(alarm);
         drop(locked);
-        let pending = || driver.in_flight() + self.worker.calls.get().map_or(0, Calls::handles);
-        if let Some((next, after)) = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), pending) {
+        let next = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), || self.pending());
+        if let Some((Next::Suspicious, _)) = next {
+            self.suspicious(alarm);
+            return true;
+        }
+        if let Some((next, after)) = next {
             self.quiet(next, after, alarm);
             return true;
         }
@@ -346,6 +468,55 @@ impl<F: Future> Run<'_, F> {
         found
     }
 
+    /// Who is going to wake the run for certain, or might be asked to by somebody who has a handle.
+    fn pending(&self) -> usize {
+        self.worker.driver.in_flight() + self.worker.calls.get().map_or(0, Calls::handles)
+    }
+
+    /// Every task waits, and only another thread can wake one, if there is one. Sleeps, and looks for threads from time to time. Returns if
+    /// something can run, a deadline was set, or the run is to end.
+    #[cold]
+    fn suspicious(&mut self, alarm: u64) {
+        let (driver, begin) = (self.worker.driver.clone(), Instant::now());
+        let (mut look, mut said) = (SOON, false);
+        loop {
+            // What is in the kernel comes first; and whatever another thread did before it ended is seen after it was not there any more.
+            if self.has_work() || self.tree.next_look() < alarm || self.pending() > 0 {
+                return;
+            }
+            let left = look.saturating_sub(begin.elapsed());
+            if !left.is_zero() {
+                if !self.tree.parker.prepare() {
+                    return;
+                }
+                let slept = Instant::now();
+                let parked = driver.park(Some(left));
+                self.worker.idle.slept(self.tree.parker.was_rung(), slept.elapsed());
+                self.tree.parker.awake();
+                check(&*driver, parked);
+                continue;
+            }
+            let others = threads::others();
+            check(&*driver, driver.poll());
+            if self.has_work() || self.tree.next_look() < alarm || self.pending() > 0 {
+                return;
+            }
+            let passed = begin.elapsed();
+            if others.as_ref().is_some_and(Vec::is_empty) {
+                let why = if alarm != NEVER { MOVED_BY_HAND } else { NO_DEADLINE };
+                let text = format!(
+                    "deadlock (N10): every task waits, {why}, nothing is in flight, and no other thread is there that could wake one"
+                );
+                return self.end(self.report(text));
+            }
+            look = if passed < GRACE { GRACE } else { passed + passed.min(SELDOM) };
+            if passed >= GRACE && !std::mem::replace(&mut said, true) && self.deadlock.is_none() {
+                // Code of others, after which everything is looked at again.
+                tracing::warn!("{}", self.report(waits_for_threads(others)));
+            }
+        }
+    }
+
     /// Lets real time pass in which nothing can run, and then does what comes next. Returns early if something can run, a real deadline
     /// is due, or the next deadline is another one.
     #[cold]
@@ -393,7 +564,13 @@ impl<F: Future> Run<'_, F> {
         match next {
             Next::Watchers(cushion) => self.worker.quiet.release(cushion),
             Next::Jump => self.tree.clock.jump(alarm),
-            Next::Deadlock => deadlock(self.tree.clock.is_virtual() && alarm != NEVER),
+            Next::Deadlock => {
+                let why = if alarm != NEVER { MOVED_BY_HAND } else { NO_DEADLINE };
+                let text =
+                    format!("deadlock (N10): every task waits, {why}, and nothing is in flight that could wake one");
+                self.end(self.report(text));
+            }
+            Next::Suspicious => unreachable!("it is looked into elsewhere"),
         }
     }
 }
@@ -406,10 +583,21 @@ fn keep_first(first: &mut Option<Payload>, payload: Payload) {
     }
 }
 
-#[cold]
-fn deadlock(time_stands_still: bool) -> ! {
-    let why = if time_stands_still { "time is moved by hand, and nobody moves it" } else { "no deadline is set" };
-    panic!("deadlock (N10): every task waits, {why}, and nothing is in flight that could wake one\n{}", crate::tree())
+const NO_DEADLINE: &str = "no deadline is set";
+const MOVED_BY_HAND: &str = "time is moved by hand, and nobody moves it";
+
+fn waits_for_threads(others: Option<Vec<String>>) -> String {
+    let who = match others {
+        None => "if there is one".to_string(),
+        Some(names) if names.len() == 1 => format!("of which there is one: {}", names[0]),
+        Some(names) => {
+            let more = if names.len() > 4 { ", .." } else { "" };
+            format!("of which there are {}: {}{more}", names.len(), names[..names.len().min(4)].join(", "))
+        }
+    };
+    format!(
+        "every task waits, no deadline is set, nothing is in flight: only another thread can wake a task, {who} (N10)"
+    )
 }
 
 #[track_caller]

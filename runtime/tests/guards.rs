@@ -138,7 +138,7 @@ fn behind_of(guard: &mut trefoil_runtime::Guard<'_, u8, String, 2>) -> Option<St
 fn a_waiter_is_used_again_with_another_waker() {
     let queue = Queue::new(0);
     let wait = Wait::new(Reason::Custom("a turn"));
-    let options = Options { deadlock_after: Some(Duration::ZERO), ..Options::default() };
+    let options = Options { deadlock: trefoil_runtime::Detection::After(Duration::ZERO), ..Options::default() };
     run(Rc::new(ThreadDriver::new()), options, std::panic::Location::caller(), async {
         let mut waiter = pin!(queue.waiter());
         let mut foreign = Context::from_waker(Waker::noop());

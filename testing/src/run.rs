@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
-use trefoil_runtime::{Options, Order, ThreadDriver};
+use trefoil_runtime::{Detection, Limits, Options, Order, ThreadDriver};
 
 /// The environment variable whose seed is used instead of any other.
 const VARIABLE: &str = "TREFOIL_SEED";
@@ -135,8 +135,11 @@ impl Default for Builder {
 impl Builder {
     /// The ordinary order, virtual time that jumps at once, and a deadlock reported after a second.
     pub fn new() -> Self {
-        let deadlock_after = Some(Duration::from_secs(1));
-        Self { options: Options { virtual_time: true, deadlock_after, ..Options::default() }, seed: 0 }
+        let deadlock = Detection::After(Duration::from_secs(1));
+        // Time stands still while it is busy: turns count alone.
+        let livelock = Some(Limits { time: Duration::ZERO, ..Limits::default() });
+        let options = Options { virtual_time: true, deadlock, cycles_end: true, livelock, ..Options::default() };
+        Self { options, seed: 0 }
     }
 
     /// The order in which tasks are polled; see [`run`]. `TREFOIL_SEED` overrides it.
@@ -164,7 +167,14 @@ impl Builder {
     ///
     /// It is real time since another thread may still be at work on what will wake the run. A test without threads needs none.
     pub fn deadlock_after(mut self, after: Option<Duration>) -> Self {
-        self.options.deadlock_after = after;
+        self.options.deadlock = after.map_or(Detection::Off, Detection::After);
+        self
+    }
+
+    /// Whether tasks that wait for each other end the run, with a report, also while others go on (N10). They do, unless this says no: for
+    /// a test in which that is wanted, or is ended by a cancel.
+    pub fn cycles_end(mut self, end: bool) -> Self {
+        self.options.cycles_end = end;
         self
     }
 

@@ -18,10 +18,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use trefoil_io::{Builder, DriverKind, RunError};
 use trefoil_nursery::{CancelScope, now};
-use trefoil_runtime::{Options, ThreadDriver};
+use trefoil_runtime::{Deadlock, Detection, Instruments, Options, ThreadDriver};
 
 /// How long a run may take before the test process is ended.
 pub const HANG: Duration = Duration::from_secs(120);
+
+/// After how long a run in which every task waits is ended, with a report (N10). Real time: threads of the tests may be at work meanwhile.
+pub const QUIET: Duration = Duration::from_secs(15);
 
 /// Milliseconds.
 pub const fn ms(n: u64) -> Duration {
@@ -55,6 +58,12 @@ fn drivers() -> Vec<(String, On)> {
 #[track_caller]
 pub fn run<T>(options: Options, mut main: impl AsyncFnMut() -> T) -> T {
     let place = Location::caller();
+    // Every test is run with detection: what waits for ever is a failure that says why, and a report of what goes on is one, too.
+    let deadlock = match options.deadlock {
+        Detection::Off => Detection::After(QUIET),
+        detection => detection,
+    };
+    let options = Options { deadlock, cycles_end: true, ..options };
     let mut last = None;
     for (name, on) in drivers() {
         let _watch = Watch::new(format!("the test at {place} hangs on the {name} driver"));
@@ -71,7 +80,12 @@ pub fn run<T>(options: Options, mut main: impl AsyncFnMut() -> T) -> T {
         match on {
             On::Thread => last = Some(trefoil_runtime::run(Rc::new(ThreadDriver::new()), options, place, program)),
             On::Reactor(kind, entries) => {
-                let mut builder = Builder::new().driver(kind).virtual_time(options.virtual_time).spin(options.spin);
+                let mut builder = Builder::new()
+                    .driver(kind)
+                    .virtual_time(options.virtual_time)
+                    .spin(options.spin)
+                    .deadlock(options.deadlock)
+                    .cycles_end(options.cycles_end);
                 if let Some(entries) = entries {
                     builder = builder.ring_entries(entries);
                 }
@@ -84,6 +98,44 @@ pub fn run<T>(options: Options, mut main: impl AsyncFnMut() -> T) -> T {
         }
     }
     last.expect("at least one driver")
+}
+
+/// Runs a program that cannot go on, on every driver: with what report each ended (N10).
+#[track_caller]
+pub fn deadlocks<T>(options: Options, mut main: impl AsyncFnMut() -> T) -> Vec<Deadlock> {
+    let place = Location::caller();
+    let mut reports = Vec::new();
+    for (name, on) in drivers() {
+        let _watch = Watch::new(format!("the test at {place} hangs on the {name} driver"));
+        let ended = match on {
+            On::Thread => {
+                let driver = Rc::new(ThreadDriver::new());
+                trefoil_runtime::try_run(driver, options, Instruments::default(), place, main())
+            }
+            On::Reactor(kind, entries) => {
+                let mut builder = Builder::new()
+                    .driver(kind)
+                    .virtual_time(options.virtual_time)
+                    .deadlock(options.deadlock)
+                    .cycles_end(options.cycles_end);
+                if let Some(entries) = entries {
+                    builder = builder.ring_entries(entries);
+                }
+                match builder.try_run(main()) {
+                    Ok(output) => Ok(output),
+                    Err(RunError::Deadlock(deadlock)) => Err(deadlock),
+                    Err(error @ RunError::DriverUnavailable { .. }) => {
+                        println!("skipped on {name}: {error}");
+                        continue;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        reports.push(ended.err().unwrap_or_else(|| panic!("no deadlock on the {name} driver")));
+    }
+    assert!(!reports.is_empty(), "at least one driver");
+    reports
 }
 
 /// Runs a test under a virtual clock, which jumps when nothing can run.

@@ -14,7 +14,7 @@ use trefoil_nursery::{
     CancelScope, Cancelled, Event, channel, checkpoint, checkpoint_if_cancelled, local_nursery, move_on_after, now,
     nursery, shield, sleep, sleep_forever, sleep_until, sync, yield_now,
 };
-use trefoil_runtime::{Options, Reason, ThreadDriver};
+use trefoil_runtime::{Detection, Options, Reason, ThreadDriver};
 use trefoil_testing::{
     Builder, Clock, Moment, assert_checkpoints, assert_no_checkpoints, cancel_sweep, drop_sweep, seeds,
     wait_all_tasks_blocked,
@@ -310,7 +310,7 @@ fn n10_a_thread_may_still_come() {
 #[test]
 fn n10_no_deadlock_where_another_thread_sets_a_deadline_meanwhile() {
     for virtual_time in [true, false] {
-        let options = Options { virtual_time, deadlock_after: Some(ms(10_000)), ..Options::default() };
+        let options = Options { virtual_time, deadlock: Detection::After(ms(10_000)), ..Options::default() };
         let driver = Rc::new(ThreadDriver::new());
         trefoil_runtime::run(driver, options, std::panic::Location::caller(), async {
             let scope = CancelScope::new();

@@ -1,6 +1,6 @@
 //! [`Condition`].
 
-use super::mutex::{self, LOCKERS, MutexGuard, NOTIFIED, Queue};
+use super::mutex::{self, LOCKERS, MutexGuard, NOTIFIED, Queue, State};
 use crate::scope::shield;
 use std::future::poll_fn;
 use std::panic::Location;
@@ -128,7 +128,7 @@ impl Condition {
         })
         .await;
         match (waited, guard) {
-            (Ok(()), _) => (MutexGuard::handed(mutex), Ok(())),
+            (Ok(()), _) => (MutexGuard::handed(mutex, place), Ok(())),
             // It never began.
             (Err((cancelled, _)), Some(guard)) => (guard, Err(cancelled)),
             (Err((cancelled, brought)), None) => {
@@ -164,17 +164,17 @@ impl Condition {
 }
 
 /// Moves one from those who wait for the condition to those who wait for the lock, or gives it the lock where that is free.
-fn notify(queue: &mut Guard<'_, bool, usize, 2>, identity: usize) -> bool {
+fn notify(queue: &mut Guard<'_, State, usize, 2>, identity: usize) -> bool {
     let moved = queue.transfer(NOTIFIED, LOCKERS, |&of| of == identity).is_some();
-    if moved && !**queue && queue.hand(LOCKERS, None).is_ok() {
-        **queue = true;
+    if moved && !queue.locked && queue.hand(LOCKERS, None).is_ok() {
+        queue.locked = true;
     }
     moved
 }
 
 /// A wait for a notification; passes on what it got if it is dropped.
 struct Notification<'a> {
-    waiter: Waiter<'a, bool, usize, 2>,
+    waiter: Waiter<'a, State, usize, 2>,
     identity: usize,
 }
 
@@ -188,7 +188,7 @@ impl Drop for Notification<'_> {
             trefoil_runtime::Retracted::Served(_) => {
                 let mut queue = queue.lock();
                 notify(&mut queue, self.identity);
-                mutex::unlock(&mut queue);
+                mutex::pass_on(&mut queue);
             }
             // N1: it was notified, and waited for the lock.
             trefoil_runtime::Retracted::Waited(None) => {

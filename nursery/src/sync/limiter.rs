@@ -1,15 +1,25 @@
 //! [`CapacityLimiter`].
 
-use super::WouldBlock;
+use super::{Listed, WouldBlock};
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
+use trefoil_runtime::{
+    Cancelled, Guard, Handed, Holder, HolderKey, Holders, Holding, Reason, Turn, Wait, WaitQueue, Waiter,
+};
 
 struct State {
     total: usize,
     borrowed: usize,
+    holders: Holders,
+}
+
+impl State {
+    fn hold(&mut self, place: &'static Location<'static>) -> HolderKey {
+        self.holders.add(Holder::here(place, 1))
+    }
 }
 
 type Queue = WaitQueue<State, (), 1>;
@@ -52,6 +62,7 @@ impl fmt::Debug for CapacityLimiter {
         f.debug_struct("CapacityLimiter")
             .field("total", &total)
             .field("borrowed", &borrowed)
+            .field("holders", &Listed(self.queue.lock().holders.list()))
             .field("waiting", &waiting)
             .finish()
     }
@@ -66,7 +77,8 @@ fn serve(state: &mut Guard<'_, State, (), 1>) {
 impl CapacityLimiter {
     /// For so many at once.
     pub fn new(total: usize) -> Self {
-        Self { queue: Queue::new(State { total, borrowed: 0 }) }
+        let holders = Holders::new(Holding::Permits, total);
+        Self { queue: Queue::new(State { total, borrowed: 0, holders }) }
     }
 
     /// Borrows a token; waits while all are borrowed. It goes back when it is dropped.
@@ -85,19 +97,23 @@ impl CapacityLimiter {
     ///
     /// # Errors
     /// [`WouldBlock`].
+    #[track_caller]
     pub fn try_acquire(&self) -> Result<Token<'_>, WouldBlock> {
         let mut state = self.queue.lock();
         if state.borrowed >= state.total {
             return Err(WouldBlock::new());
         }
         state.borrowed += 1;
-        Ok(Token { limiter: self })
+        let key = Some(state.hold(Location::caller()));
+        Ok(Token { limiter: self, key })
     }
 
     /// Changes how many tokens there may be at once.
     pub fn set_total(&self, total: usize) {
         let mut state = self.queue.lock();
         state.total = total;
+        // From now on nobody can say how many there will be (N10).
+        state.holders.set_open();
         serve(&mut state);
     }
 
@@ -113,12 +129,17 @@ impl CapacityLimiter {
 #[derive(Debug)]
 pub struct Token<'a> {
     limiter: &'a CapacityLimiter,
+    /// None of who was given it and never looked.
+    key: Option<HolderKey>,
 }
 
 impl Drop for Token<'_> {
     fn drop(&mut self) {
         let mut state = self.limiter.queue.lock();
         state.borrowed -= 1;
+        if let Some(key) = self.key {
+            state.holders.remove(key);
+        }
         serve(&mut state);
     }
 }
@@ -148,13 +169,19 @@ impl<'a> Future for AcquireToken<'a> {
         };
         let polled = waiter.poll(cx, wait, |state| {
             if state.borrowed >= state.total {
+                let tokens = state.holders.thing();
+                state.waits_for(tokens, 1);
                 return Turn::Wait(0, None);
             }
             state.borrowed += 1;
-            Turn::Ready(())
+            Turn::Ready(state.hold(wait.place))
         });
         Poll::Ready(match ready!(polled) {
-            Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(Token { limiter }),
+            Ok(Handed::Ready(key)) => Ok(Token { limiter, key: Some(key) }),
+            Ok(Handed::Handed(_)) => {
+                let key = Some(limiter.queue.lock().hold(wait.place));
+                Ok(Token { limiter, key })
+            }
             Err((cancelled, _)) => Err(cancelled),
         })
     }
@@ -166,7 +193,7 @@ impl Drop for AcquireToken<'_> {
         let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };
         if waiter.withdraw().is_some() {
             // N5: it was given a token and never looked.
-            drop(Token { limiter: self.limiter });
+            drop(Token { limiter: self.limiter, key: None });
         }
     }
 }

@@ -21,6 +21,7 @@ pub use semaphore::{Acquire, Permits, Semaphore};
 pub use watch::{WatchReceiver, WatchRef, WatchSender, watch};
 
 use std::fmt;
+use trefoil_runtime::Holder;
 
 /// It could not be had at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,5 +44,25 @@ impl std::error::Error for WouldBlock {}
 impl From<WouldBlock> for std::io::Error {
     fn from(error: WouldBlock) -> Self {
         std::io::Error::new(std::io::ErrorKind::WouldBlock, error)
+    }
+}
+
+/// Who holds something, for a `Debug` output: `[task main.rs:7 (main.rs:9)]`.
+struct Listed(Vec<Holder>);
+
+impl fmt::Debug for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line =
+            |holder: &Holder| format!("{} at {}:{}", holder.task(), holder.place().file(), holder.place().line());
+        f.debug_list().entries(self.0.iter().map(|holder| Text(line(holder)))).finish()
+    }
+}
+
+/// Text that is shown as it is.
+struct Text(String);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }

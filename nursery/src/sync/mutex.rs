@@ -1,20 +1,35 @@
 //! [`Mutex`].
 
-use super::WouldBlock;
+use super::{Listed, WouldBlock};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
+use trefoil_runtime::{Cancelled, Guard, Handed, Holder, Holders, Holding, Reason, Turn, Wait, WaitQueue, Waiter};
 
 pub(super) const LOCKERS: usize = 0;
 /// Who waits for a notification of a condition; each brings the condition's identity.
 pub(super) const NOTIFIED: usize = 1;
 
-/// Whether it is locked; tasks that wait for it, and tasks that wait for conditions of it.
-pub(super) type Queue = WaitQueue<bool, usize, 2>;
+/// Whether it is locked, and by whom.
+#[derive(Debug)]
+pub(super) struct State {
+    pub locked: bool,
+    holders: Holders,
+}
+
+impl State {
+    fn lock(&mut self, place: &'static Location<'static>) {
+        self.locked = true;
+        self.holders.add(Holder::here(place, 1));
+    }
+}
+
+/// Tasks that wait for it, and tasks that wait for conditions of it.
+pub(super) type Queue = WaitQueue<State, usize, 2>;
 
 /// A lock that waits instead of blocking, and that may be held across an await. In order, with hand-off (R76).
 ///
@@ -55,7 +70,8 @@ unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 impl<T> Mutex<T> {
     /// An unlocked one.
     pub fn new(value: T) -> Self {
-        Self { queue: Queue::new(false), value: UnsafeCell::new(value) }
+        let state = State { locked: false, holders: Holders::new(Holding::Lock, 1) };
+        Self { queue: Queue::new(state), value: UnsafeCell::new(value) }
     }
 
     /// The value.
@@ -81,18 +97,19 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     /// [`WouldBlock`].
+    #[track_caller]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, WouldBlock> {
-        let mut locked = self.queue.lock();
-        if *locked {
+        let mut state = self.queue.lock();
+        if state.locked {
             return Err(WouldBlock::new());
         }
-        *locked = true;
+        state.lock(Location::caller());
         Ok(MutexGuard { mutex: self })
     }
 
     /// Whether somebody has it.
     pub fn is_locked(&self) -> bool {
-        *self.queue.lock()
+        self.queue.lock().locked
     }
 
     /// The value, through the only reference.
@@ -106,9 +123,15 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 /// Gives the lock to who waits longest, or opens it.
-pub(super) fn unlock(queue: &mut Guard<'_, bool, usize, 2>) {
+pub(super) fn unlock(queue: &mut Guard<'_, State, usize, 2>) {
+    queue.holders.remove_only();
+    pass_on(queue);
+}
+
+/// The same for who has been given it and never looked: nobody is known to hold it.
+pub(super) fn pass_on(queue: &mut Guard<'_, State, usize, 2>) {
     if queue.hand(LOCKERS, None).is_err() {
-        **queue = false;
+        queue.locked = false;
     }
 }
 
@@ -117,7 +140,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
         let mut debug = f.debug_struct("Mutex");
         match self.try_lock() {
             Ok(guard) => debug.field("value", &&*guard),
-            Err(_) => debug.field("locked", &true),
+            Err(_) => debug.field("holder", &Listed(self.queue.lock().holders.list())),
         };
         debug.field("waiting", &self.queue.lock().waiting(LOCKERS)).finish()
     }
@@ -146,7 +169,8 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     }
 
     /// For who has been given the lock.
-    pub(super) fn handed(mutex: &'a Mutex<T>) -> Self {
+    pub(super) fn handed(mutex: &'a Mutex<T>, place: &'static Location<'static>) -> Self {
+        mutex.queue.lock().holders.add(Holder::here(place, 1));
         Self { mutex }
     }
 }
@@ -182,7 +206,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
 #[must_use = "a lock is not taken until it is awaited"]
 pub struct Lock<'a, T: ?Sized> {
     mutex: &'a Mutex<T>,
-    waiter: Waiter<'a, bool, usize, 2>,
+    waiter: Waiter<'a, State, usize, 2>,
     wait: Wait,
 }
 
@@ -201,15 +225,18 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
             let this = self.get_unchecked_mut();
             (this.mutex, Pin::new_unchecked(&mut this.waiter), this.wait)
         };
-        let polled = waiter.poll(cx, wait, |locked| {
-            if **locked {
+        let polled = waiter.poll(cx, wait, |state| {
+            if state.locked {
+                let lock = state.holders.thing();
+                state.waits_for(lock, 1);
                 return Turn::Wait(LOCKERS, None);
             }
-            **locked = true;
+            state.lock(wait.place);
             Turn::Ready(())
         });
         Poll::Ready(match ready!(polled) {
-            Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(MutexGuard { mutex }),
+            Ok(Handed::Ready(())) => Ok(MutexGuard { mutex }),
+            Ok(Handed::Handed(_)) => Ok(MutexGuard::handed(mutex, wait.place)),
             Err((cancelled, _)) => Err(cancelled),
         })
     }
@@ -221,7 +248,7 @@ impl<T: ?Sized> Drop for Lock<'_, T> {
         let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };
         if waiter.withdraw().is_some() {
             // N5: it was given the lock and never looked.
-            unlock(&mut self.mutex.queue.lock());
+            pass_on(&mut self.mutex.queue.lock());
         }
     }
 }

@@ -1,13 +1,16 @@
 //! [`RwLock`].
 
-use super::WouldBlock;
+use super::{Listed, WouldBlock};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Retracted, Turn, Wait, WaitQueue, Waiter};
+use trefoil_runtime::{
+    Cancelled, Guard, Handed, Holder, HolderKey, Holders, Holding, Reason, Retracted, Turn, Wait, WaitQueue, Waiter,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
@@ -15,10 +18,22 @@ enum Access {
     Write,
 }
 
-#[derive(Default)]
+/// All that there is to hold: what a writer has. A reader has 1.
+const ALL: usize = usize::MAX / 2;
+
+impl Access {
+    fn units(self) -> usize {
+        match self {
+            Access::Read => 1,
+            Access::Write => ALL,
+        }
+    }
+}
+
 struct State {
     readers: usize,
     writer: bool,
+    holders: Holders,
 }
 
 impl State {
@@ -31,6 +46,10 @@ impl State {
             Access::Read => self.readers += 1,
             Access::Write => self.writer = true,
         }
+    }
+
+    fn hold(&mut self, access: Access, place: &'static Location<'static>) -> HolderKey {
+        self.holders.add(Holder::here(place, access.units()))
     }
 }
 
@@ -78,7 +97,8 @@ fn serve(state: &mut Locked<'_>) {
 impl<T> RwLock<T> {
     /// An unlocked one.
     pub fn new(value: T) -> Self {
-        Self { queue: Queue::new(State::default()), value: UnsafeCell::new(value) }
+        let state = State { readers: 0, writer: false, holders: Holders::new(Holding::Lock, ALL) };
+        Self { queue: Queue::new(state), value: UnsafeCell::new(value) }
     }
 
     /// The value.
@@ -121,27 +141,29 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     /// [`WouldBlock`].
+    #[track_caller]
     pub fn try_read(&self) -> Result<ReadGuard<'_, T>, WouldBlock> {
-        self.try_acquire(Access::Read)?;
-        Ok(ReadGuard { rwlock: self })
+        let key = self.try_acquire(Access::Read, Location::caller())?;
+        Ok(ReadGuard { rwlock: self, key })
     }
 
     /// Locks it for writing if that needs no wait.
     ///
     /// # Errors
     /// [`WouldBlock`].
+    #[track_caller]
     pub fn try_write(&self) -> Result<WriteGuard<'_, T>, WouldBlock> {
-        self.try_acquire(Access::Write)?;
-        Ok(WriteGuard { rwlock: self })
+        let key = self.try_acquire(Access::Write, Location::caller())?;
+        Ok(WriteGuard { rwlock: self, key })
     }
 
-    fn try_acquire(&self, access: Access) -> Result<(), WouldBlock> {
+    fn try_acquire(&self, access: Access, place: &'static Location<'static>) -> Result<HolderKey, WouldBlock> {
         let mut state = self.queue.lock();
         if state.peek(0).is_some() || !state.allows(access) {
             return Err(WouldBlock::new());
         }
         state.grant(access);
-        Ok(())
+        Ok(state.hold(access, place))
     }
 
     /// The value, through the only reference.
@@ -149,8 +171,12 @@ impl<T: ?Sized> RwLock<T> {
         self.value.get_mut()
     }
 
-    fn release(&self, access: Access) {
+    /// `key`: of who is known to hold it.
+    fn release(&self, access: Access, key: Option<HolderKey>) {
         let mut state = self.queue.lock();
+        if let Some(key) = key {
+            state.holders.remove(key);
+        }
         match access {
             Access::Read => state.readers -= 1,
             Access::Write => state.writer = false,
@@ -165,6 +191,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
         {
             let state = self.queue.lock();
             debug.field("readers", &state.readers).field("writer", &state.writer).field("waiting", &state.waiting(0));
+            debug.field("holders", &Listed(state.holders.list()));
         }
         if let Ok(guard) = self.try_read() {
             debug.field("value", &&*guard);
@@ -181,7 +208,7 @@ struct Acquire<'a, T: ?Sized> {
 }
 
 impl<T: ?Sized> Acquire<'_, T> {
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<HolderKey, Cancelled>> {
         // SAFETY: `waiter` is pinned with this.
         let (rwlock, access, waiter, wait) = unsafe {
             let this = self.get_unchecked_mut();
@@ -189,13 +216,16 @@ impl<T: ?Sized> Acquire<'_, T> {
         };
         let polled = waiter.poll(cx, wait, |state| {
             if state.peek(0).is_some() || !state.allows(access) {
+                let lock = state.holders.thing();
+                state.waits_for(lock, access.units());
                 return Turn::Wait(0, Some(access));
             }
             state.grant(access);
-            Turn::Ready(())
+            Turn::Ready(state.hold(access, wait.place))
         });
         Poll::Ready(match ready!(polled) {
-            Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(()),
+            Ok(Handed::Ready(key)) => Ok(key),
+            Ok(Handed::Handed(_)) => Ok(rwlock.queue.lock().hold(access, wait.place)),
             Err((cancelled, _)) => {
                 // A writer that gives up lets the readers behind it through.
                 serve(&mut rwlock.queue.lock());
@@ -211,7 +241,7 @@ impl<T: ?Sized> Drop for Acquire<'_, T> {
         let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };
         match waiter.retract() {
             // N5: it was given the lock and never looked.
-            Retracted::Served(_) => self.rwlock.release(self.access),
+            Retracted::Served(_) => self.rwlock.release(self.access, None),
             Retracted::Waited(_) => serve(&mut self.rwlock.queue.lock()),
             Retracted::Idle => {}
         }
@@ -239,7 +269,7 @@ macro_rules! side {
                 let rwlock = self.lock.rwlock;
                 // SAFETY: `lock` is pinned with this.
                 let lock = unsafe { self.map_unchecked_mut(|this| &mut this.lock) };
-                Poll::Ready(ready!(lock.poll(cx)).map(|()| $guard { rwlock }))
+                Poll::Ready(ready!(lock.poll(cx)).map(|key| $guard { rwlock, key }))
             }
         }
 
@@ -247,6 +277,7 @@ macro_rules! side {
         #[must_use = "dropping the guard unlocks at once"]
         pub struct $guard<'a, T: ?Sized> {
             rwlock: &'a RwLock<T>,
+            key: HolderKey,
         }
 
         impl<T: ?Sized> Deref for $guard<'_, T> {
@@ -265,7 +296,7 @@ macro_rules! side {
 
         impl<T: ?Sized> Drop for $guard<'_, T> {
             fn drop(&mut self) {
-                self.rwlock.release($access);
+                self.rwlock.release($access, Some(self.key));
             }
         }
     };

@@ -1,14 +1,24 @@
 //! [`Semaphore`].
 
-use super::WouldBlock;
+use super::{Listed, WouldBlock};
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, WaitQueue, Waiter};
+use trefoil_runtime::{
+    Cancelled, Guard, Handed, Holder, HolderKey, Holders, Holding, Reason, Turn, Wait, WaitQueue, Waiter,
+};
 
-type Queue = WaitQueue<usize, usize, 1>;
-type Locked<'a> = Guard<'a, usize, usize, 1>;
+/// How many permits are there, and who has the others.
+#[derive(Debug)]
+struct State {
+    permits: usize,
+    holders: Holders,
+}
+
+type Queue = WaitQueue<State, usize, 1>;
+type Locked<'a> = Guard<'a, State, usize, 1>;
 
 /// A number of permits, to be acquired one or many at a time, in order (R76, R80).
 ///
@@ -45,16 +55,20 @@ pub struct Semaphore {
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let queue = self.queue.lock();
-        f.debug_struct("Semaphore").field("available", &*queue).field("waiting", &queue.waiting(0)).finish()
+        f.debug_struct("Semaphore")
+            .field("available", &queue.permits)
+            .field("holders", &Listed(queue.holders.list()))
+            .field("waiting", &queue.waiting(0))
+            .finish()
     }
 }
 
 /// Serves who waits, in order, as long as there is enough.
-fn serve(permits: &mut Locked<'_>) {
+fn serve(state: &mut Locked<'_>) {
     loop {
-        let there = **permits;
-        match permits.hand_if(0, |wanted| wanted.is_some_and(|&wanted| wanted <= there), None) {
-            Ok(wanted) => **permits -= wanted.expect("who waits has said how many for"),
+        let there = state.permits;
+        match state.hand_if(0, |wanted| wanted.is_some_and(|&wanted| wanted <= there), None) {
+            Ok(wanted) => state.permits -= wanted.expect("who waits has said how many for"),
             Err(_) => return,
         }
     }
@@ -63,7 +77,7 @@ fn serve(permits: &mut Locked<'_>) {
 impl Semaphore {
     /// With so many permits.
     pub fn new(permits: usize) -> Self {
-        Self { queue: Queue::new(permits) }
+        Self { queue: Queue::new(State { permits, holders: Holders::new(Holding::Permits, permits) }) }
     }
 
     /// Acquires `n` permits; waits until there are so many, and all who came before are served. The permits go back when the
@@ -83,13 +97,15 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`WouldBlock`].
+    #[track_caller]
     pub fn try_acquire(&self, n: usize) -> Result<Permits<'_>, WouldBlock> {
-        let mut permits = self.queue.lock();
-        if permits.peek(0).is_some() || *permits < n {
+        let mut state = self.queue.lock();
+        if state.peek(0).is_some() || state.permits < n {
             return Err(WouldBlock::new());
         }
-        *permits -= n;
-        Ok(Permits { semaphore: self, n })
+        state.permits -= n;
+        let key = state.holders.add(Holder::here(Location::caller(), n));
+        Ok(Permits { semaphore: self, n, key })
     }
 
     /// Adds permits.
@@ -97,15 +113,21 @@ impl Semaphore {
     /// # Panics
     /// If there would be more than `usize::MAX`.
     pub fn add(&self, n: usize) {
-        let mut permits = self.queue.lock();
-        *permits = permits.checked_add(n).expect("a semaphore has at most usize::MAX permits");
-        serve(&mut permits);
+        let mut state = self.queue.lock();
+        // From now on nobody can say how many there will be (N10).
+        state.holders.set_open();
+        give_back(state, n);
     }
 
     /// How many permits are there now.
     pub fn available(&self) -> usize {
-        *self.queue.lock()
+        self.queue.lock().permits
     }
+}
+
+fn give_back(mut state: Locked<'_>, n: usize) {
+    state.permits = state.permits.checked_add(n).expect("a semaphore has at most usize::MAX permits");
+    serve(&mut state);
 }
 
 /// Permits of a [`Semaphore`]; dropping them gives them back.
@@ -114,6 +136,7 @@ impl Semaphore {
 pub struct Permits<'a> {
     semaphore: &'a Semaphore,
     n: usize,
+    key: HolderKey,
 }
 
 impl Permits<'_> {
@@ -124,14 +147,19 @@ impl Permits<'_> {
 
     /// Keeps them for good: the semaphore has so many fewer.
     pub fn forget(mut self) {
+        let mut state = self.semaphore.queue.lock();
+        state.holders.forget(self.n);
+        drop(state);
         self.n = 0;
     }
 }
 
 impl Drop for Permits<'_> {
     fn drop(&mut self) {
+        let mut state = self.semaphore.queue.lock();
+        state.holders.remove(self.key);
         if self.n > 0 {
-            self.semaphore.add(self.n);
+            give_back(state, self.n);
         }
     }
 }
@@ -142,7 +170,7 @@ impl Drop for Permits<'_> {
 pub struct Acquire<'a> {
     semaphore: &'a Semaphore,
     n: usize,
-    waiter: Waiter<'a, usize, usize, 1>,
+    waiter: Waiter<'a, State, usize, 1>,
     wait: Wait,
 }
 
@@ -155,15 +183,21 @@ impl<'a> Future for Acquire<'a> {
             let this = self.get_unchecked_mut();
             (this.semaphore, this.n, Pin::new_unchecked(&mut this.waiter), this.wait)
         };
-        let polled = waiter.poll(cx, wait, |permits| {
-            if permits.peek(0).is_some() || **permits < n {
+        let polled = waiter.poll(cx, wait, |state| {
+            if state.peek(0).is_some() || state.permits < n {
+                let permits = state.holders.thing();
+                state.waits_for(permits, n);
                 return Turn::Wait(0, Some(n));
             }
-            **permits -= n;
-            Turn::Ready(())
+            state.permits -= n;
+            Turn::Ready(state.holders.add(Holder::here(wait.place, n)))
         });
         Poll::Ready(match ready!(polled) {
-            Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(Permits { semaphore, n }),
+            Ok(Handed::Ready(key)) => Ok(Permits { semaphore, n, key }),
+            Ok(Handed::Handed(_)) => {
+                let key = semaphore.queue.lock().holders.add(Holder::here(wait.place, n));
+                Ok(Permits { semaphore, n, key })
+            }
             Err((cancelled, _)) => {
                 // It may have kept smaller ones behind it waiting.
                 serve(&mut semaphore.queue.lock());
@@ -179,7 +213,7 @@ impl Drop for Acquire<'_> {
         let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };
         match waiter.retract() {
             // N5: it was given permits and never looked.
-            trefoil_runtime::Retracted::Served(_) => self.semaphore.add(self.n),
+            trefoil_runtime::Retracted::Served(_) => give_back(self.semaphore.queue.lock(), self.n),
             trefoil_runtime::Retracted::Waited(_) => serve(&mut self.semaphore.queue.lock()),
             trefoil_runtime::Retracted::Idle => {}
         }

@@ -1,0 +1,383 @@
+//! Programs that cannot go on (N10): when a run looks for that, what it finds, and how it says so.
+//!
+//! **All tasks wait.** Nothing can run, no deadline is set, the driver has nothing in flight, nobody has a [`RunHandle`](crate::RunHandle). Then
+//! only another thread could wake a task, by way of an `Arc<Event>`, a sender, a guard, a scope, or a waker that it has; and what it has
+//! cannot be seen from here. So the criterion is whether there is another thread ([`Detection::Proven`]):
+//!
+//! | other threads | |
+//! | --- | --- |
+//! | none | nobody can wake a task, whatever it waits for: the run ends with a [`Deadlock`] |
+//! | some, or it cannot be found out | the run goes on; after [`GRACE`], once per spell, the report is logged as a warning. It looks again from time to time: the last thread may have ended |
+//!
+//! Who knows that no thread will come says so with [`Detection::After`].
+//!
+//! **Some tasks wait for each other**, while others go on. That is looked for when a task begins to wait for what others hold, before the run
+//! sleeps, and is certain where [`Graph::stuck`] says so. It is logged as a warning, once for each cycle; in a run for tests, where
+//! [`Options::cycles_end`](crate::Options::cycles_end) is set, it ends the run.
+
+use crate::context;
+use crate::holders::{Holder, Holding, TaskRef};
+use crate::park::Reason;
+use crate::scope::Scope;
+use crate::snapshot::{self, ScopeView, length, short};
+use crate::tree::{Locked, Tree};
+use crate::wait_graph::Graph;
+use crate::worker;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long nothing could run before a run looks whether that is a deadlock. So that one that other threads wake all the time does not look
+/// each time.
+pub(crate) const SOON: Duration = Duration::from_millis(5);
+
+/// How long nothing could run before it is said that only another thread can go on with it.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// The longest time between two looks, of a run that waits for other threads.
+pub(crate) const SELDOM: Duration = Duration::from_secs(60);
+
+/// After how long those that wait for what others hold are looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Of the time of a busy run, the searches for cycles take one part in so many.
+const SHARE: u32 = 50;
+
+/// How many tasks a report lists.
+const LISTED: usize = 20;
+
+/// When a run in which every task waits is ended as a deadlock (N10).
+///
+/// Every task waits: no one can run, no deadline is set, no operation is in flight, and nobody has a [`RunHandle`](crate::RunHandle).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Detection {
+    /// Never.
+    #[default]
+    Off,
+    /// When it is certain: the process has no other thread that could wake a task. Within some 10 ms.
+    ///
+    /// While there are other threads nothing is ended, since each of them may have a sender, an event, a guard, a scope or a waker of this
+    /// run. After a second a warning is logged with the same report.
+    Proven,
+    /// After so much real time, whatever other threads there are: for programs in which no other thread wakes a task, such as tests.
+    After(Duration),
+}
+
+/// A run, or some tasks of it, cannot go on: who waits for what, where, since when, and who holds it (N10).
+///
+/// Its `Display` output is the report.
+#[derive(Clone)]
+pub struct Deadlock {
+    headline: String,
+    tasks: Vec<BlockedTask>,
+    cycles: Vec<Vec<usize>>,
+    elsewhere: usize,
+    tree: Box<ScopeView>,
+}
+
+/// A task that waits, in a [`Deadlock`].
+#[derive(Clone, Debug)]
+pub struct BlockedTask {
+    task: TaskRef,
+    name: Option<Arc<str>>,
+    waits: Vec<BlockedWait>,
+}
+
+/// What a [`BlockedTask`] waits for.
+#[derive(Clone, Debug)]
+pub struct BlockedWait {
+    reason: Reason,
+    place: &'static Location<'static>,
+    since: Option<Duration>,
+    held: Option<Holding>,
+    holders: Vec<Holder>,
+}
+
+impl Deadlock {
+    /// The tasks that wait. The body of a nursery is listed by itself.
+    pub fn tasks(&self) -> &[BlockedTask] {
+        &self.tasks
+    }
+
+    /// Tasks that wait for each other, in a circle: each for the next one, and the last for the first.
+    pub fn cycles(&self) -> impl Iterator<Item = Vec<&BlockedTask>> {
+        self.cycles.iter().map(|cycle| cycle.iter().map(|at| &self.tasks[*at]).collect())
+    }
+
+    /// The whole task tree at that moment.
+    pub fn tree(&self) -> &ScopeView {
+        &self.tree
+    }
+}
+
+impl BlockedTask {
+    pub(crate) fn new(task: TaskRef, name: Option<Arc<str>>, waits: Vec<BlockedWait>) -> Self {
+        Self { task, name, waits }
+    }
+
+    /// Which one.
+    pub fn task(&self) -> TaskRef {
+        self.task
+    }
+
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Where it was spawned.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.task.place
+    }
+
+    /// What it waits for.
+    pub fn waits(&self) -> &[BlockedWait] {
+        &self.waits
+    }
+
+    fn key(&self) -> String {
+        let waits: Vec<String> = self.waits.iter().map(|wait| wait.text(false)).collect();
+        format!("{self} {}", waits.join("; "))
+    }
+}
+
+impl fmt::Display for BlockedTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{} {name:?}", self.task),
+            None => write!(f, "{}", self.task),
+        }
+    }
+}
+
+impl BlockedWait {
+    pub(crate) fn new(
+        reason: Reason,
+        place: &'static Location<'static>,
+        since: Option<Duration>,
+        held: Option<Holding>,
+        holders: Vec<Holder>,
+    ) -> Self {
+        Self { reason, place, since, held, holders }
+    }
+
+    /// What for.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Where in the program.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.place
+    }
+
+    /// For how long it had been, where that is known.
+    pub fn since(&self) -> Option<Duration> {
+        self.since
+    }
+
+    /// Who held it.
+    pub fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    fn text(&self, with_time: bool) -> String {
+        let mut text = format!("waits for {} at {}", self.reason, short(self.place));
+        if let Some(since) = self.since.filter(|_| with_time) {
+            text += &format!(" since {}", length(since));
+        }
+        let Some(held) = self.held else { return text };
+        let holders: Vec<String> = self.holders.iter().map(|holder| describe(held, holder)).collect();
+        let listed = match holders.len() {
+            0 => "nobody that is known".to_string(),
+            1..=4 => holders.join(", "),
+            more => format!("{}, and {} more", holders[..3].join(", "), more - 3),
+        };
+        text += match (held, self.holders.len()) {
+            (Holding::Lock | Holding::Permits, _) => ", held by ",
+            (Holding::Senders, 0) => ", of which no sender is open",
+            (Holding::Receivers, 0) => ", of which no receiver is open",
+            (Holding::Senders, 1) => ", whose sender is that of ",
+            (Holding::Receivers, 1) => ", whose receiver is that of ",
+            (Holding::Senders, _) => ", whose senders are those of ",
+            (Holding::Receivers, _) => ", whose receivers are those of ",
+        };
+        if !(self.holders.is_empty() && matches!(held, Holding::Senders | Holding::Receivers)) {
+            text += &listed;
+        }
+        text
+    }
+}
+
+fn describe(held: Holding, holder: &Holder) -> String {
+    let (task, place) = (holder.task(), short(holder.place()));
+    match held {
+        Holding::Senders | Holding::Receivers => format!("{task} (made at {place})"),
+        Holding::Permits if holder.units() != 1 => format!("{task} ({} acquired at {place})", holder.units()),
+        Holding::Lock | Holding::Permits => format!("{task} (acquired at {place})"),
+    }
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.headline)?;
+        for cycle in &self.cycles {
+            let names: Vec<String> = cycle.iter().chain(cycle.first()).map(|at| self.tasks[*at].to_string()).collect();
+            writeln!(f, "cycle: {}", names.join(" → "))?;
+        }
+        // Those that look the same are one line.
+        let mut lines: Vec<(String, &BlockedTask, usize)> = Vec::new();
+        let mut known = std::collections::HashMap::new();
+        for task in self.tasks.iter().filter(|task| !task.waits.is_empty()) {
+            let at = *known.entry(task.key()).or_insert_with(|| {
+                let waits: Vec<String> = task.waits.iter().map(|wait| wait.text(true)).collect();
+                lines.push((waits.join("; "), task, 0));
+                lines.len() - 1
+            });
+            lines[at].2 += 1;
+        }
+        for (waits, task, count) in lines.iter().take(LISTED) {
+            let many = if *count > 1 { format!("{count} × ") } else { String::new() };
+            writeln!(f, "- {many}{task} {waits}")?;
+        }
+        if lines.len() > LISTED {
+            writeln!(f, "- … and {} more", lines.len() - LISTED)?;
+        }
+        match self.elsewhere {
+            0 => {}
+            1 => writeln!(f, "- one more task waits for something foreign, or can run")?,
+            more => writeln!(f, "- {more} more tasks wait for something foreign, or can run")?,
+        }
+        write!(f, "{}", self.tree)
+    }
+}
+
+impl fmt::Debug for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deadlock")
+            .field("headline", &self.headline)
+            .field("tasks", &self.tasks)
+            .field("cycles", &self.cycles)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error for Deadlock {}
+
+/// The report of a run in which nothing moves.
+pub(crate) fn report(locked: &Locked<'_>, root: &Scope, now: u64, headline: String) -> Deadlock {
+    let graph = Graph::of(locked, root, now);
+    let cycles = graph.cycles(|_| true);
+    let elsewhere = graph.elsewhere;
+    let (tasks, places) = graph.tasks(|_| true);
+    let cycles = cycles.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
+    Deadlock { headline, tasks, cycles, elsewhere, tree: Box::new(snapshot::view(locked, root, now, 0)) }
+}
+
+/// What can still wake a run in which every task waits. See [`wake_sources`](crate::wake_sources).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WakeSources {
+    /// Deadlines and sleeps that are set.
+    pub timers: usize,
+    /// Operations that the kernel has, or descriptors that it watches for somebody who waits.
+    pub in_flight: usize,
+    /// [`RunHandle`](crate::RunHandle)s.
+    pub handles: usize,
+    /// The names of the other threads of the process, of which any may hold something; `None` where they cannot be found out.
+    pub threads: Option<Vec<String>>,
+}
+
+impl fmt::Display for WakeSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let many = |count: usize, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {what}")),
+            more => Some(format!("{more} {what}s")),
+        };
+        let threads = match &self.threads {
+            None => Some("other threads, perhaps".to_string()),
+            Some(names) => many(names.len(), "other thread").map(|text| format!("{text} ({})", names.join(", "))),
+        };
+        let (timers, in_flight) = (many(self.timers, "timer"), many(self.in_flight, "operation"));
+        let all: Vec<String> =
+            [timers, in_flight.map(|text| text + " in flight"), many(self.handles, "run handle"), threads]
+                .into_iter()
+                .flatten()
+                .collect();
+        if all.is_empty() { f.write_str("nothing") } else { f.write_str(&all.join(", ")) }
+    }
+}
+
+// ---- Some wait for each other --------------------------------------------------------------------------------------
+
+/// Whether to look for tasks that wait for each other.
+#[derive(Debug, Default)]
+pub(crate) struct Suspicion {
+    /// Somebody has begun to wait for what others hold.
+    fresh: Cell<bool>,
+    /// Somebody waits so.
+    standing: Cell<bool>,
+    looked: Cell<Option<Instant>>,
+    took: Cell<Duration>,
+    reported: RefCell<HashSet<Vec<u64>>>,
+}
+
+/// A task of the run on this thread begins to wait for what others hold.
+pub(crate) fn suspect() {
+    worker::with(|worker| worker.suspicion.fresh.set(true));
+    // A nursery in which nothing but its own children run gives the loop its turn.
+    if let Some(tree) = context::frame().tree {
+        tree.parker.unpark();
+    }
+}
+
+impl Suspicion {
+    /// Whether it may be time to look: two loads, for each turn.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.fresh.get() || self.standing.get()
+    }
+
+    /// Looks, unless it has looked too much already. `sure`: in any case.
+    #[cold]
+    pub fn look(&self, tree: &'static Tree, root: &Scope, sure: bool) -> Option<Deadlock> {
+        let begin = Instant::now();
+        if let Some(looked) = self.looked.get()
+            && !sure
+        {
+            let rest = if self.fresh.get() { self.took.get() * SHARE } else { AGAIN };
+            if begin.duration_since(looked) < rest {
+                return None;
+            }
+        }
+        self.fresh.set(false);
+        let found = self.search(tree, root);
+        let end = Instant::now();
+        self.looked.set(Some(end));
+        self.took.set(end - begin);
+        found
+    }
+
+    fn search(&self, tree: &'static Tree, root: &Scope) -> Option<Deadlock> {
+        let locked = tree.lock();
+        let now = tree.clock.now();
+        let graph = Graph::of(&locked, root, now);
+        self.standing.set(graph.contended());
+        let stuck = graph.stuck();
+        let mut cycles = graph.cycles(|at| stuck[at]);
+        cycles.retain(|cycle| self.reported.borrow_mut().insert(graph.ids(cycle)));
+        if cycles.is_empty() {
+            return None;
+        }
+        let (tasks, places) = graph.tasks(|at| cycles.iter().any(|cycle| cycle.contains(&at)));
+        let cycles = cycles.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
+        let headline = "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string();
+        Some(Deadlock { headline, tasks, cycles, elsewhere: 0, tree: Box::new(snapshot::view(&locked, root, now, 0)) })
+    }
+}

@@ -1,0 +1,452 @@
+//! N10: programs that cannot go on, and how they say so. What depends on there being no other thread in the process is in `deadlock_alone.rs`.
+
+use std::future::pending;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use trefoil::sync::{CapacityLimiter, Mutex, RwLock, Semaphore, oneshot};
+use trefoil::{
+    Cancelled, Deadlock, Detection, Event, Holder, Join, Reason, Role, channel, checkpoint, local_nursery,
+    move_on_after, nursery, shield, sleep, sleep_forever,
+};
+use trefoil_runtime::Options;
+use trefoil_tests::{OnDrop, deadlocks, ms, run_real, run_virtual};
+
+type Ended = Result<(), Cancelled>;
+
+/// A run that is ended when nothing moves. No other thread has to do with it.
+fn quiet() -> Options {
+    Options { deadlock: Detection::After(ms(1)), ..Options::default() }
+}
+
+/// The line of a place, if it is in this file.
+fn line(place: &Location<'_>) -> u32 {
+    assert!(place.file().ends_with("deadlock.rs"), "{place}");
+    place.line()
+}
+
+/// The lines of the tasks of the only cycle, from the smallest.
+fn cycle(report: &Deadlock) -> Vec<u32> {
+    let cycles: Vec<_> = report.cycles().collect();
+    assert_eq!(cycles.len(), 1, "{report}");
+    let mut lines: Vec<u32> = cycles[0].iter().map(|task| line(task.place())).collect();
+    let first = (0..lines.len()).min_by_key(|at| lines[*at]).unwrap();
+    lines.rotate_left(first);
+    lines
+}
+
+// ---- The three classics --------------------------------------------------------------------------------------------
+
+/// Rows 16 and 17 of the list of silent failures: two locks, in different order.
+#[test]
+fn n10_two_locks_crossed() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let (left, right) = (Mutex::new(()), Mutex::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(async {
+                let _left = left.lock().await?; // base + 5
+                checkpoint().await?;
+                right.lock().await.map(drop) // base + 7
+            });
+            n.spawn(async {
+                let _right = right.lock().await?; // base + 10
+                checkpoint().await?;
+                left.lock().await.map(drop) // base + 12
+            });
+            Ok(())
+        })
+        .await;
+        ended.map_err(|error| error.to_string())
+    }) {
+        assert_eq!(cycle(&report), [base + 4, base + 9], "{report}");
+        for (task, waits, held) in
+            [(base + 4, base + 7, (base + 9, base + 10)), (base + 9, base + 12, (base + 4, base + 5))]
+        {
+            let task = report.tasks().iter().find(|found| line(found.place()) == task).unwrap();
+            assert_eq!(task.task().role(), Role::Child);
+            let [wait] = task.waits() else { panic!("{task:?}") };
+            assert_eq!((wait.reason(), line(wait.place())), (Reason::Lock, waits));
+            let [holder] = wait.holders() else { panic!("{wait:?}") };
+            assert_eq!((line(holder.task().place()), line(holder.place())), held);
+        }
+        let text = report.to_string();
+        let (a, b) = (base + 4, base + 9);
+        for part in [
+            "deadlock (N10): every task waits".to_string(),
+            format!("task deadlock.rs:{a} → task deadlock.rs:{b} → task deadlock.rs:{a}"),
+            format!("waits for a lock at deadlock.rs:{} since", base + 7),
+            format!("held by task deadlock.rs:{b} (acquired at deadlock.rs:{})", base + 10),
+        ] {
+            assert!(text.contains(&part), "{part:?} in {text}");
+        }
+    }
+}
+
+/// Row 19: the receiver has a sender in its own hands, so the end never comes.
+#[test]
+fn n10_a_sender_that_is_gone_from_view_is_named() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let (sender, receiver) = channel::<u8>(1); // base + 2
+        let more = sender.clone(); // base + 3
+        drop(sender);
+        let received = receiver.recv().await; // base + 5
+        drop(more);
+        received.is_err()
+    }) {
+        let [task] = report.tasks() else { panic!("{report}") };
+        assert_eq!(task.task().role(), Role::Main);
+        let [wait] = task.waits() else { panic!("{report}") };
+        assert_eq!((wait.reason(), line(wait.place())), (Reason::Receive, base + 5));
+        assert_eq!(wait.holders().iter().map(|end| line(end.place())).collect::<Vec<_>>(), [base + 3], "{report}");
+        assert_eq!(cycle(&report).len(), 1, "the main task has it itself: {report}");
+        let text = report.to_string();
+        assert!(text.contains(&format!("whose sender is that of the main task (deadlock.rs:{})", base + 1)), "{text}");
+    }
+}
+
+/// Row 18: each waits for the value of the other.
+#[test]
+fn n10_tasks_that_await_each_other() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let ended = local_nursery(async |n| -> Ended {
+            let (give_one, mut take_one) = oneshot::<Join<'_, ()>>();
+            let (give_two, mut take_two) = oneshot::<Join<'_, ()>>();
+            let one = n.spawn(async move { take_one.recv().await?.unwrap().await }); // base + 5
+            let two = n.spawn(async move { take_two.recv().await?.unwrap().await }); // base + 6
+            assert!(give_one.send(two).is_ok() && give_two.send(one).is_ok());
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report), [base + 5, base + 6], "{report}");
+        let children: Vec<_> = report.tasks().iter().filter(|task| task.task().role() == Role::Child).collect();
+        assert!(children.iter().all(|task| matches!(task.waits(), [wait] if wait.reason() == Reason::Join)));
+    }
+}
+
+// ---- Who holds it --------------------------------------------------------------------------------------------------
+
+/// Everything that can be held: by whom, since where.
+#[test]
+fn n10_a_wait_names_who_holds_what_it_wants() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let (rwlock, semaphore, limiter) = (RwLock::new(()), Semaphore::new(3), CapacityLimiter::new(1));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(async {
+                let _readers = (rwlock.read().await?, rwlock.read().await?); // base + 5
+                let _permits = semaphore.acquire(2).await?; // base + 6
+                let _token = limiter.acquire().await?; // base + 7
+                sleep_forever().await
+            });
+            checkpoint().await?;
+            n.spawn(async { rwlock.write().await.map(drop) });
+            n.spawn(async { semaphore.acquire(2).await.map(drop) });
+            n.spawn(async { limiter.acquire().await.map(drop) });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        let held = |at: u32| -> Vec<(u32, usize)> {
+            let task = report.tasks().iter().find(|task| line(task.place()) == base + at).unwrap();
+            let units = |holder: &Holder| (line(holder.place()) - base, if at == 12 { holder.units() } else { 1 });
+            assert!(task.waits()[0].holders().iter().all(|holder| line(holder.task().place()) == base + 4));
+            task.waits()[0].holders().iter().map(units).collect()
+        };
+        assert_eq!((held(11), held(12), held(13)), (vec![(5, 1), (5, 1)], vec![(6, 2)], vec![(7, 1)]), "{report}");
+        assert!(report.to_string().contains(&format!("(2 acquired at deadlock.rs:{})", base + 6)), "{report}");
+        assert_eq!(report.cycles().count(), 0);
+    }
+}
+
+/// A holder is who got it last, also where it was handed over (R76); and nobody, when it was given back.
+#[test]
+fn n10_the_holder_changes_with_the_hand_over() {
+    run_virtual(async || {
+        let lock = Mutex::new(());
+        let shown = || format!("{lock:?}");
+        assert!(shown().contains("value: ()"), "{}", shown());
+        let first = lock.lock().await.unwrap();
+        assert!(shown().contains("holder: [the main task"), "{}", shown());
+        nursery(async |n| -> Ended {
+            n.spawn(async {
+                let _second = lock.lock().await?;
+                assert!(shown().contains("holder: [task"), "{}", shown());
+                Ok(())
+            });
+            checkpoint().await?;
+            assert!(shown().contains("waiting: 1"), "{}", shown());
+            drop(first);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert!(shown().contains("value: ()"), "{}", shown());
+    });
+}
+
+// ---- What a run does that is ended ---------------------------------------------------------------------------------
+
+/// It is cancelled, and cleans up.
+#[test]
+fn n10_a_run_that_is_ended_cleans_up_first() {
+    let cleaned = AtomicUsize::new(0);
+    let runs = deadlocks(quiet(), async || {
+        nursery(async |n| -> Ended {
+            n.spawn(async {
+                assert!(sleep_forever().await.is_err());
+                // Clean-up that takes time.
+                shield(sleep(ms(1))).await.unwrap();
+                cleaned.fetch_add(1, SeqCst);
+                Ok(())
+            });
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+    });
+    assert_eq!(cleaned.into_inner(), runs.len());
+}
+
+/// What cannot be told is dropped (N13); what is shielded for ever, too; and a clean-up that panics hides no report.
+#[test]
+fn n10_clean_up_that_cannot_go_on_is_cut_short() {
+    let dropped = AtomicUsize::new(0);
+    for kind in 0..3 {
+        let runs = deadlocks(quiet(), async || {
+            let _guard = OnDrop(&dropped);
+            match kind {
+                0 => pending().await,
+                1 => drop(shield(sleep_forever()).await),
+                _ => sleep_forever().await.unwrap(),
+            }
+        });
+        assert_eq!(dropped.swap(0, SeqCst), runs.len());
+    }
+}
+
+// ---- What is none --------------------------------------------------------------------------------------------------
+
+/// Threads that have something of the run: in a process with other threads nothing is ended unless the program has said that it may be.
+#[test]
+fn n10_what_a_thread_wakes_is_no_deadlock() {
+    let proven = Options { deadlock: Detection::Proven, ..Options::default() };
+    for kind in 0..4 {
+        trefoil_tests::run(proven, async || {
+            let event = Arc::new(Event::new());
+            let (sender, receiver) = channel(1);
+            let lock = Arc::new(Mutex::new(()));
+            let held = lock.clone();
+            let (remote, (locked, is_locked)) = (event.clone(), std::sync::mpsc::channel());
+            let mut foreign = None;
+            let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+            let woken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let wake = woken.clone();
+            let thread = std::thread::spawn(move || {
+                let guard = (kind == 2).then(|| held.try_lock().unwrap());
+                locked.send(()).unwrap();
+                // Longer than it takes to suspect.
+                std::thread::sleep(ms(30));
+                match kind {
+                    0 => remote.set(),
+                    1 => sender.try_send(()).unwrap(),
+                    2 => drop(guard),
+                    _ => {
+                        wake.store(true, SeqCst);
+                        waker.wake();
+                    }
+                }
+            });
+            is_locked.recv().unwrap();
+            match kind {
+                0 => event.wait().await.unwrap(),
+                1 => drop(receiver.recv().await.unwrap()),
+                2 => drop(lock.lock().await.unwrap()),
+                _ => {
+                    std::future::poll_fn(|_| {
+                        if woken.load(SeqCst) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                    })
+                    .await;
+                    foreign = Some(());
+                }
+            }
+            assert_eq!(foreign.is_some(), kind == 3);
+            thread.join().unwrap();
+        });
+    }
+}
+
+// ---- Some wait for each other, while others go on ------------------------------------------------------------------
+
+/// Cycles end the run; a deadline is always set, so that nothing is quiet for good.
+fn partial() -> Options {
+    Options { virtual_time: true, cycles_end: true, ..Options::default() }
+}
+
+async fn busy() -> Ended {
+    loop {
+        sleep(ms(1)).await?;
+    }
+}
+
+#[test]
+fn n10_a_cycle_is_found_while_others_go_on() {
+    let base = line!();
+    for report in deadlocks(partial(), async || {
+        let (left, right) = (Mutex::new(()), RwLock::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn(async {
+                let _left = left.lock().await?;
+                checkpoint().await?;
+                right.write().await.map(drop)
+            });
+            n.spawn(async {
+                let _right = right.read().await?;
+                sleep(ms(50)).await?;
+                left.lock().await.map(drop)
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report), [base + 5, base + 10], "{report}");
+        assert_eq!(report.tasks().len(), 2, "{report}");
+        assert!(report.to_string().starts_with("deadlock (N10): some tasks wait for each other"), "{report}");
+    }
+}
+
+/// Row 23: the shortest cycle.
+#[test]
+fn n10_a_lock_taken_again_by_its_holder_is_a_cycle() {
+    let base = line!();
+    for report in deadlocks(partial(), async || {
+        let lock = Mutex::new(());
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn(async {
+                let _guard = lock.lock().await?;
+                lock.lock().await.map(drop)
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report), [base + 5], "{report}");
+    }
+}
+
+/// By way of a nursery: who has the lock waits for a child that wants it.
+#[test]
+fn n10_a_nursery_that_waits_for_a_child_is_an_edge() {
+    for report in deadlocks(partial(), async || {
+        let lock = Mutex::new(());
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn(async {
+                let _guard = lock.lock().await?;
+                let inner = nursery(async |n| -> Ended {
+                    n.spawn(async { lock.lock().await.map(drop) });
+                    Ok(())
+                });
+                inner.await.map_err(|_| Cancelled::delivered())
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report).len(), 2, "{report}");
+    }
+}
+
+/// Everything here ends well.
+#[test]
+fn n10_what_ends_by_itself_is_no_cycle() {
+    run_virtual(async || {
+        let (left, right, two) = (Mutex::new(()), Mutex::new(()), Semaphore::new(2));
+        nursery(async |n| -> Ended {
+            // A wait with a deadline.
+            n.spawn(async {
+                let _left = left.lock().await?;
+                sleep(ms(1)).await?;
+                assert!(move_on_after(ms(10), right.lock()).await?.is_none());
+                Ok(())
+            });
+            n.spawn(async {
+                let _right = right.lock().await?;
+                sleep(ms(1)).await?;
+                left.lock().await.map(drop)
+            });
+            // Permits that were passed on to children.
+            n.spawn(async {
+                nursery(async |inner| -> Ended {
+                    for _ in 0..10 {
+                        let permit = two.acquire(1).await?;
+                        inner.spawn(async move {
+                            sleep(ms(3)).await?;
+                            drop(permit);
+                            Ok(())
+                        });
+                    }
+                    Ok(())
+                })
+                .await
+                .map_err(|_| Cancelled::delivered())
+            });
+            Ok(())
+        })
+        .await
+        .unwrap();
+
+        // Two branches of one task, in which the one that holds goes on.
+        let lock = Mutex::new(());
+        let hold = async {
+            let _guard = lock.lock().await?;
+            sleep(ms(5)).await
+        };
+        let wait = async { lock.lock().await.map(drop) };
+        let (held, waited) = futures::join!(hold, wait);
+        held.and(waited).unwrap();
+
+        // Three permits, of which one that is missing is held by who goes on.
+        let three = Semaphore::new(3);
+        nursery(async |n| -> Ended {
+            n.spawn(async {
+                let _permit = three.acquire(1).await?;
+                sleep(ms(5)).await
+            });
+            for _ in 0..1 {
+                n.spawn(async {
+                    let _permit = three.acquire(1).await?;
+                    checkpoint().await?;
+                    three.acquire(2).await.map(drop)
+                });
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+    // A thread that adds permits, to a semaphore that is used so.
+    run_real(async || {
+        let permits = Arc::new(Semaphore::new(0));
+        permits.add(1);
+        let more = permits.clone();
+        let one = permits.acquire(1).await.unwrap();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(ms(5));
+            more.add(1);
+        });
+        drop(permits.acquire(1).await.unwrap());
+        drop(one);
+        thread.join().unwrap();
+    });
+}
