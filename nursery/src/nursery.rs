@@ -781,10 +781,11 @@ where
                 this.cut_body();
             }
             if !(this.ready.body_done() && this.ready.live() == 0) {
-                if this.ready.body_done() && state.services.any() {
-                    if let Some(scope) = state.services.stop_next(this.ready.live_now()) {
-                        state.stop(&scope, place);
-                    }
+                if this.ready.body_done()
+                    && state.services.any()
+                    && let Some(scope) = state.services.stop_next(this.ready.live_now())
+                {
+                    state.stop(&scope, place);
                 }
                 if !this.ready.has_work() {
                     this.busy = 0;
