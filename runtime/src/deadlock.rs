@@ -19,8 +19,9 @@ use crate::context;
 use crate::holders::{Holder, Holding, TaskRef};
 use crate::park::Reason;
 use crate::scope::Scope;
+use crate::ready::look_on;
 use crate::snapshot::{self, ScopeView, length, short};
-use crate::tree::{Locked, Tree};
+use crate::tree::Tree;
 use crate::wait_graph::Graph;
 use crate::worker;
 use std::cell::{Cell, RefCell};
@@ -270,13 +271,15 @@ impl fmt::Debug for Deadlock {
 impl Error for Deadlock {}
 
 /// The report of a run in which nothing moves.
-pub(crate) fn report(locked: &Locked<'_>, root: &Scope, now: u64, headline: String) -> Deadlock {
+pub(crate) fn report(tree: &'static Tree, root: &Scope, now: u64, headline: String) -> Deadlock {
+    let looking = look_on();
+    let locked = &tree.lock();
     let graph = Graph::of(locked, root, now);
     let cycles = graph.cycles(|_| true);
     let elsewhere = graph.elsewhere;
     let (tasks, places) = graph.tasks(|_| true);
     let cycles = cycles.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
-    Deadlock { headline, tasks, cycles, elsewhere, tree: Box::new(snapshot::view(locked, root, now, 0)) }
+    Deadlock { headline, tasks, cycles, elsewhere, tree: Box::new(snapshot::view_under(locked, &looking, root)) }
 }
 
 /// What can still wake a run in which every task waits. See [`wake_sources`](crate::wake_sources).
@@ -365,6 +368,7 @@ impl Suspicion {
     }
 
     fn search(&self, tree: &'static Tree, root: &Scope) -> Option<Deadlock> {
+        let looking = look_on();
         let locked = tree.lock();
         let now = tree.clock.now();
         let graph = Graph::of(&locked, root, now);
@@ -378,6 +382,6 @@ impl Suspicion {
         let (tasks, places) = graph.tasks(|at| cycles.iter().any(|cycle| cycle.contains(&at)));
         let cycles = cycles.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
         let headline = "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string();
-        Some(Deadlock { headline, tasks, cycles, elsewhere: 0, tree: Box::new(snapshot::view(&locked, root, now, 0)) })
+        Some(Deadlock { headline, tasks, cycles, elsewhere: 0, tree: Box::new(snapshot::view_under(&locked, &looking, root)) })
     }
 }

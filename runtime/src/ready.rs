@@ -41,6 +41,8 @@
 use crate::context::{self, Entered, Frame};
 use crate::inbox::{Inbox, Linked, Pushed};
 use crate::instrument::{self, Watch};
+#[cfg(not(trefoil_loom))]
+use crate::onlook::Onlookers;
 use crate::park::{On, Park, Reason, Wait};
 use crate::schedule::Schedule;
 use crate::scope::Scope;
@@ -58,6 +60,7 @@ use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::time::Duration;
 
 const SCHEDULED: usize = 1;
 const DONE: usize = 2;
@@ -104,6 +107,31 @@ struct VTable {
     free: unsafe fn(*const Header),
 }
 
+/// Not one of loom's: nothing follows from it, and it is written at every poll.
+type AtomicCount = std::sync::atomic::AtomicU32;
+
+/// The same.
+#[derive(Default)]
+struct Flag(std::sync::atomic::AtomicBool);
+
+impl Flag {
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, to: bool) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+}
+
+/// How exactly the age of tasks is known, in bits of nanoseconds: to a millisecond, for 50 days.
+const AGE_UNIT: u32 = 20;
+
+fn age_units(now: u64) -> u32 {
+    // Cut on purpose.
+    (now >> AGE_UNIT) as u32
+}
+
 /// The part of a task that does not depend on its future.
 #[repr(C)]
 pub struct Header {
@@ -114,17 +142,22 @@ pub struct Header {
     vtable: &'static VTable,
     queue: *const Ready,
     prev: Cell<*const Header>,
-    next: Cell<*const Header>,
+    /// The next child of the queue. Written by the owner; who looks on reads it.
+    next: AtomicPtr<Header>,
     waiter: AtomicPtr<Park>,
     /// Waits and scopes of ours that this task began and that are open: while there are some, it pends on something known (N13).
     waits: AtomicU32,
     /// A cancel ended a wait of this task since its last poll began. Set under the lock of the tree, before `waits` goes down.
     told: AtomicBool,
-    /// It is in the owner's queue. \[OWNER\]
-    queued: Cell<bool>,
+    /// It is in the owner's queue. \[OWNER\], who looks on reads it.
+    queued: Flag,
     pub(crate) strikes: Cell<u16>,
     /// How many children it has spawned. Counted by who polls it.
     spawned: AtomicU32,
+    /// How often it was polled, for the task tree. Written by the owner.
+    polls: AtomicCount,
+    /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Never changed.
+    born: u32,
     /// See [`id`](Self::id); 0 until somebody asks.
     id: AtomicU64,
     /// Where it was spawned.
@@ -163,14 +196,16 @@ impl Header {
             vtable,
             queue,
             prev: Cell::new(ptr::null()),
-            next: Cell::new(ptr::null()),
+            next: AtomicPtr::new(ptr::null_mut()),
             waiter: AtomicPtr::new(ptr::null_mut()),
             waits: AtomicU32::new(0),
             told: AtomicBool::new(false),
-            queued: Cell::new(false),
+            queued: Flag::default(),
             strikes: Cell::new(0),
             spawned: AtomicU32::new(0),
             id: AtomicU64::new(0),
+            polls: AtomicCount::new(0),
+            born: context::frame().tree.map_or(0, |tree| age_units(tree.turn_time())),
             place,
         }
     }
@@ -222,7 +257,12 @@ impl Header {
         self.queue
     }
 
-    /// Whether it was woken since its last poll began. \[OWNER\]
+    /// The next child of its queue.
+    fn next(&self) -> *const Header {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Whether it was woken since its last poll began. \[OWNER\], or roughly.
     pub(crate) fn is_scheduled(&self) -> bool {
         self.queued.get() || self.state.load(Ordering::Acquire) & SCHEDULED != 0
     }
@@ -258,8 +298,19 @@ impl Header {
         self.told.load(Ordering::Acquire)
     }
 
+    /// How often it was polled. Any thread.
+    pub(crate) fn polls(&self) -> u32 {
+        self.polls.load(Ordering::Relaxed)
+    }
+
+    /// How long ago it was spawned. Any thread.
+    pub(crate) fn age(&self, now: u64) -> Duration {
+        Duration::from_nanos(u64::from(age_units(now).wrapping_sub(self.born)) << AGE_UNIT)
+    }
+
     /// A poll begins, which will see what it was told.
     fn begin_poll(&self) {
+        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         if self.told.load(Ordering::Relaxed) {
             self.told.swap(false, Ordering::AcqRel);
         }
@@ -399,6 +450,49 @@ unsafe fn release(task: *const Header) {
 }
 
 unsafe fn free(task: *const Header, state: usize) {
+    // Under loom the protocol has a model of its own: a word that all tasks look at would make the others too large.
+    #[cfg(not(trefoil_loom))]
+    if ONLOOKERS.any() && ONLOOKERS.retire(Kept(task, state)).is_none() {
+        return;
+    }
+    // SAFETY: the caller's word.
+    unsafe { free_now(task, state) }
+}
+
+/// A task whose memory is kept for who looks on: all that is left to do is [`free_now`].
+#[cfg(not(trefoil_loom))]
+struct Kept(*const Header, usize);
+
+// SAFETY: nobody but the last reference's holder had it, who gave it up; a task is freed on any thread.
+#[cfg(not(trefoil_loom))]
+unsafe impl Send for Kept {}
+
+#[cfg(not(trefoil_loom))]
+static ONLOOKERS: Onlookers<Kept> = Onlookers::new();
+
+/// To be called before there are tasks: sees to it that others may look on.
+#[cfg(not(trefoil_loom))]
+pub(crate) fn prepare_for_onlookers() {
+    ONLOOKERS.prepare();
+}
+
+/// \[LOOKED\] holds until the result is dropped: any thread may walk the children of a queue that is there.
+#[cfg(not(trefoil_loom))]
+pub(crate) fn look_on() -> impl Drop {
+    // SAFETY: nobody looks on any more, and it was kept by `free`.
+    ONLOOKERS.look(|Kept(task, state)| unsafe { free_now(task, state) })
+}
+
+#[cfg(trefoil_loom)]
+pub(crate) fn look_on() -> impl Drop {
+    struct Nobody;
+    impl Drop for Nobody {
+        fn drop(&mut self) {}
+    }
+    Nobody
+}
+
+unsafe fn free_now(task: *const Header, state: usize) {
     // SAFETY: nobody else has a reference; [QUEUE]: an orphan holds one of its queue's body.
     unsafe {
         let queue = (*task).queue;
@@ -578,7 +672,6 @@ struct Owner {
     first: *const Header,
     last: *const Header,
     queued: usize,
-    first_child: *const Header,
     last_child: *const Header,
     /// A child that has ended had been told a cancellation (N13 b).
     told: bool,
@@ -601,6 +694,8 @@ pub struct Ready {
     joins: Mutex<()>,
     /// Children that are not done: stored by the owner, read by anybody.
     live: AtomicUsize,
+    /// The list of children. Written by the owner; who looks on reads it.
+    first_child: AtomicPtr<Header>,
     owner: UnsafeCell<Owner>,
 }
 
@@ -647,11 +742,11 @@ impl ReadyBox {
             parent,
             joins: Mutex::new(()),
             live: AtomicUsize::new(0),
+            first_child: AtomicPtr::new(ptr::null_mut()),
             owner: UnsafeCell::new(Owner {
                 first: ptr::null(),
                 last: ptr::null(),
                 queued: 0,
-                first_child: ptr::null(),
                 last_child: ptr::null(),
                 told: false,
                 special: 0,
@@ -755,6 +850,7 @@ impl ReadyBox {
         // SAFETY: [CURRENT] of the context module.
         let worker = unsafe { frame.worker.as_ref() };
         let schedule = worker.and_then(|worker| worker.schedule.as_ref());
+        let current = frame.tree.map(|tree| &tree.current);
         let watch = worker.and_then(|worker| worker.watch.get()).filter(|watch| watch.is_active());
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
@@ -778,6 +874,9 @@ impl ReadyBox {
                 let waker = borrowed_waker(task);
                 let mut task_cx = Context::from_waker(&waker);
                 context::set_task(task, budget, alone && (*this).is_drained());
+                if let Some(current) = current {
+                    current.set(task);
+                }
                 (*task).begin_poll();
                 let is_body = ptr::eq(task, self.body());
                 let over = match watch {
@@ -796,6 +895,10 @@ impl ReadyBox {
             }
         }
         drop(entered);
+        if let Some(current) = current {
+            // So that the task around this one is named for what it does next, or none.
+            current.set(frame.task);
+        }
         context::refill(budget_around);
         context::set_alone(alone_around);
     }
@@ -852,9 +955,9 @@ impl ReadyBox {
             (*this).drain_inbox();
             let _entered = Entered::new(Frame { ready: this, ..context::frame() });
             wake(self.body(), false);
-            let mut child = (*this).owner.with(|owner| (*owner).first_child);
+            let mut child = (*this).first_child();
             while !child.is_null() {
-                let next = (*child).next.get();
+                let next = (*child).next();
                 wake(child, false);
                 child = next;
             }
@@ -882,7 +985,7 @@ impl ReadyBox {
                 }
             }
             loop {
-                let child = (*this).owner.with(|owner| (*owner).first_child);
+                let child = (*this).first_child();
                 if child.is_null() {
                     break;
                 }
@@ -929,6 +1032,29 @@ unsafe fn forget_task(scope: Option<&Scope>, task: *const Header) {
 }
 
 impl Ready {
+    fn first_child(&self) -> *const Header {
+        self.first_child.load(Ordering::Acquire)
+    }
+
+    /// The body, and then the children in the order of their birth, without those that are done. Any thread, while it [looks on](look_on):
+    /// children that come and go meanwhile may be in it or not. Those that were spawned from elsewhere, and that the owner has not taken in
+    /// yet, are not.
+    ///
+    /// # Safety
+    /// The queue stays, and \[LOOKED\] holds, as long as what is returned is used.
+    pub(crate) unsafe fn tasks<'a>(&'a self) -> impl Iterator<Item = &'a Header> + use<'a> {
+        // As many as there were, and a few that came meanwhile: a loop that spawns faster than this walks would hold it up for ever.
+        let at_most = self.live() + SLICE;
+        let mut child = self.first_child();
+        let children = std::iter::from_fn(move || {
+            // SAFETY: [LOOKED].
+            let found = unsafe { child.as_ref() }?;
+            child = found.next();
+            Some(found)
+        });
+        std::iter::once(&self.body).chain(children.take(at_most)).filter(|task| !task.is_done())
+    }
+
     /// How many children are not done. Any thread.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
@@ -1059,10 +1185,11 @@ impl Ready {
         self.owner.with_mut(|owner| unsafe {
             let owner = &mut *owner;
             (*child).prev.set(owner.last_child);
+            // Release: what is in the child, for who looks on.
             if owner.last_child.is_null() {
-                owner.first_child = child;
+                self.first_child.store(child.cast_mut(), Ordering::Release);
             } else {
-                (*owner.last_child).next.set(child);
+                (*owner.last_child).next.store(child.cast_mut(), Ordering::Release);
             }
             owner.last_child = child;
             self.live.store(self.live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -1087,11 +1214,12 @@ impl Ready {
             forget_task(scope, child);
             self.owner.with_mut(|owner| {
                 let owner = &mut *owner;
-                let (prev, next) = ((*child).prev.get(), (*child).next.get());
+                let (prev, next) = ((*child).prev.get(), (*child).next());
+                // The child itself still names the next one, for who has come to it.
                 if prev.is_null() {
-                    owner.first_child = next;
+                    self.first_child.store(next.cast_mut(), Ordering::Release);
                 } else {
-                    (*prev).next.set(next);
+                    (*prev).next.store(next.cast_mut(), Ordering::Release);
                 }
                 if next.is_null() {
                     owner.last_child = prev;

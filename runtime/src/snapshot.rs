@@ -1,14 +1,15 @@
-//! The task tree as data and as text: who waits for what, where, since when, until which deadline.
+//! The task tree as data and as text: which tasks there are, who waits for what, where, since when, until which deadline.
 //!
-//! Taken under the lock of the tree, from any thread, also while the loop is stuck in a task. It shows every scope, and every task that
-//! waits for something of ours; of the others (ready, running, or waiting for something foreign) it knows how many there are.
+//! Taken under the lock of the tree, from any thread, also while the loop is stuck in a task. Scopes and waits are found there; the tasks of
+//! a nursery in the list of its children, which is its owner's and which whoever takes the snapshot [looks on](crate::onlook).
 
 use crate::cause::{Cause, Kind, Named};
 use crate::clock;
 use crate::park::Reason;
-use crate::ready::Header;
+use crate::ready::{Header, look_on};
 use crate::scope::{CANCEL_CALLED, SHIELD, SOFT, Scope};
-use crate::tree::Locked;
+use crate::tree::{Locked, Tree};
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::panic::Location;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ const DEEPEST: usize = 200;
 
 /// A scope, as it was at one moment.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ScopeView {
     /// What it is for.
     pub kind: Kind,
@@ -38,27 +40,63 @@ pub struct ScopeView {
     pub shield: bool,
     /// The children of a nursery that are not done; 0 for other scopes.
     pub children: usize,
-    /// The tasks that wait in it, or in scopes of theirs in it: for a nursery, its body and children; else the one that runs in it.
+    /// The tasks in it: for a nursery, its body, if that is not done, and its children in the order of their birth; for another scope, the
+    /// task that runs in it, if it waits in it.
     pub tasks: Vec<TaskView>,
     /// There was more below than a snapshot follows.
     pub cut_off: bool,
 }
 
-/// A task that waits, as it was at one moment.
+/// A task, as it was at one moment; or the part of it that is in a scope.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TaskView {
+    /// Its name, if it was given one.
+    pub name: Option<Arc<str>>,
     /// Where it was spawned; for the body of a nursery, where that was opened.
     pub place: &'static Location<'static>,
     /// Whether it is the body of the nursery (or the main task).
     pub body: bool,
+    /// What it is doing.
+    pub state: TaskState,
+    /// How long ago it was spawned, to a millisecond.
+    pub age: Duration,
+    /// How often it was polled.
+    pub polls: u32,
     /// What it waits for directly in this scope.
     pub waits: Vec<WaitView>,
     /// The scopes that it opened in this scope.
     pub scopes: Vec<ScopeView>,
 }
 
+/// What a task is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskState {
+    /// It is being polled, or a child of it is.
+    Running,
+    /// It was spawned or woken, and has not been polled since.
+    Ready,
+    /// It waits for an operation of this library, or for children.
+    Waiting,
+    /// It waits for something that this library knows nothing of.
+    Foreign,
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TaskState::Running => "is running",
+            TaskState::Ready => "is ready",
+            TaskState::Waiting => "waits",
+            TaskState::Foreign => "waits for something foreign",
+        })
+    }
+}
+
 /// One wait, as it was at one moment.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct WaitView {
     /// What for.
     pub reason: Reason,
@@ -68,8 +106,84 @@ pub struct WaitView {
     pub since: Duration,
 }
 
-/// Takes the snapshot of a scope and everything below.
-pub(crate) fn view(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -> ScopeView {
+/// Takes the snapshot of a scope in a tree and everything below; `None` where `which` names none. `which` is called under the lock.
+pub(crate) fn view(
+    tree: &'static Tree,
+    which: impl for<'a> FnOnce(&'a Locked<'static>) -> Option<&'a Scope>,
+) -> Option<ScopeView> {
+    // Ends after the lock is released: what was kept meanwhile is freed, and with it perhaps a waker, which is code of others.
+    let looking = look_on();
+    let locked = tree.lock();
+    let scope = which(&locked)?;
+    Some(view_under(&locked, &looking, scope))
+}
+
+/// The same for who has the lock, and looked on before that.
+#[allow(drop_bounds)] // What it is given is a proof, which ends later.
+pub(crate) fn view_under(locked: &Locked<'_>, _: &impl Drop, scope: &Scope) -> ScopeView {
+    view_below(locked, scope, locked.clock_now(), 0)
+}
+
+/// The tasks of a scope, as they are found.
+struct Tasks {
+    found: Vec<TaskView>,
+    at: HashMap<*const Header, usize>,
+    now: u64,
+    current: *const Header,
+}
+
+impl Tasks {
+    /// The task is there.
+    fn add(&mut self, task: &Header) -> usize {
+        let state = match () {
+            () if std::ptr::eq(task, self.current) => TaskState::Running,
+            () if task.is_scheduled() => TaskState::Ready,
+            () if task.waits() > 0 => TaskState::Waiting,
+            () => TaskState::Foreign,
+        };
+        self.at.insert(task, self.found.len());
+        self.found.push(TaskView {
+            name: task.name(),
+            place: task.place,
+            body: task.is_body(),
+            state,
+            age: task.age(self.now),
+            polls: task.polls(),
+            waits: Vec::new(),
+            scopes: Vec::new(),
+        });
+        self.found.len() - 1
+    }
+
+    /// Where a task is that a wait or a scope in `scope` names: as a rule it is known; else it is the one that runs there, or none that
+    /// is left.
+    fn of(&mut self, scope: &Scope, task: *const Header) -> &mut TaskView {
+        let at = match self.at.get(&task) {
+            Some(&at) => at,
+            // SAFETY: [LOCKED] of the tree: a task that a linked wait or scope names is there.
+            None => match unsafe { task.as_ref() } {
+                Some(task) => self.add(task),
+                None => {
+                    self.at.insert(task, self.found.len());
+                    self.found.push(TaskView {
+                        name: None,
+                        place: scope.place,
+                        body: true,
+                        state: TaskState::Waiting,
+                        age: Duration::ZERO,
+                        polls: 0,
+                        waits: Vec::new(),
+                        scopes: Vec::new(),
+                    });
+                    self.found.len() - 1
+                }
+            },
+        };
+        &mut self.found[at]
+    }
+}
+
+fn view_below(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -> ScopeView {
     let deadline = scope.deadline();
     let mut view = ScopeView {
         kind: scope.kind,
@@ -87,27 +201,31 @@ pub(crate) fn view(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -
     if view.cut_off {
         return view;
     }
-    let mut tasks: std::collections::HashMap<*const Header, usize> = std::collections::HashMap::new();
-    let mut place_of = |task: *const Header, tasks_seen: &mut Vec<TaskView>| -> usize {
-        *tasks.entry(task).or_insert_with(|| {
-            // SAFETY: [LOCKED] of the tree: a task that a linked wait or scope names is there.
-            let (place, body) =
-                unsafe { task.as_ref() }.map_or((scope.place, true), |task| (task.place, task.is_body()));
-            tasks_seen.push(TaskView { place, body, waits: Vec::new(), scopes: Vec::new() });
-            tasks_seen.len() - 1
-        })
-    };
+    let mut tasks = Tasks { found: Vec::new(), at: HashMap::new(), now, current: locked.current() };
+    if let Some(queue) = locked.queue(scope) {
+        // SAFETY: [LOOKED], by `view`; the queue stays while its scope is linked, and that takes the lock.
+        for task in unsafe { queue.tasks() } {
+            tasks.add(task);
+        }
+    }
     for (task, wait, since) in locked.waits(scope) {
-        let at = place_of(task, &mut view.tasks);
         let since = Duration::from_nanos(now.saturating_sub(since));
-        view.tasks[at].waits.push(WaitView { reason: wait.reason, place: wait.place, since });
+        tasks.of(scope, task).waits.push(WaitView { reason: wait.reason, place: wait.place, since });
     }
     for child in locked.children(scope) {
         // SAFETY: [LOCKED] of the tree.
-        let (task, child) = unsafe { (child.as_ref().task(), child.as_ref()) };
-        let at = place_of(task, &mut view.tasks);
-        let below = self::view(locked, child, now, depth + 1);
-        view.tasks[at].scopes.push(below);
+        let child = unsafe { child.as_ref() };
+        let below = view_below(locked, child, now, depth + 1);
+        let task = tasks.of(scope, child.task());
+        if below.is_running() {
+            task.state = TaskState::Running;
+        }
+        task.scopes.push(below);
+    }
+    view.tasks = tasks.found;
+    if view.kind == Kind::Nursery {
+        // Those that came or went while this looked.
+        view.children = view.children.max(view.tasks.iter().filter(|task| !task.body).count());
     }
     view
 }
@@ -172,7 +290,8 @@ impl ScopeView {
     fn title(&self) -> String {
         let mut title = format!("{} {}", self.kind, Named(self.name.as_deref(), self.place));
         if self.kind == Kind::Nursery {
-            let _ = write!(title, ", {} {}", self.children, if self.children == 1 { "child" } else { "children" });
+            let _ =
+                write!(title, ", {} {}", grouped(self.children), if self.children == 1 { "child" } else { "children" });
         }
         if let Some(left) = self.deadline_in {
             let _ = write!(title, ", deadline in {}", length(left));
@@ -191,78 +310,139 @@ impl ScopeView {
         title
     }
 
+    /// Whether a task in it is being polled.
+    fn is_running(&self) -> bool {
+        self.tasks.iter().any(|task| task.state == TaskState::Running)
+    }
+
+    /// Whether its tasks are children, which are branches of their own.
+    fn is_nursery(&self) -> bool {
+        self.kind == Kind::Nursery
+    }
+
     /// What follows below a scope: its body's waits and scopes in place, its children as branches.
     fn write(&self, out: &mut String, first: &str, rest: &str) -> fmt::Result {
         writeln!(out, "{first}{}", self.title())?;
         let mut lines: Vec<Line<'_>> = Vec::new();
-        for task in self.tasks.iter().filter(|task| task.body || self.kind != Kind::Nursery) {
+        for task in self.tasks.iter().filter(|task| task.body || !self.is_nursery()) {
+            // What the body does is told by what is below it.
+            if task.waits.is_empty() && task.scopes.is_empty() {
+                lines.push(Line::Body(task.state));
+            }
             lines.extend(task.waits.iter().map(Line::Wait));
             lines.extend(task.scopes.iter().map(Line::Scope));
         }
-        let mut folded: Vec<(String, Vec<&TaskView>)> = Vec::new();
-        let mut known: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
-        for task in self.tasks.iter().filter(|task| !task.body && self.kind == Kind::Nursery) {
-            let key = task.key();
-            match known.get(&key) {
-                Some(&at) => folded[at].1.push(task),
-                None => {
-                    known.insert(key.clone(), folded.len());
-                    folded.push((key, vec![task]));
-                }
-            }
-        }
-        lines.extend(folded.into_iter().map(|(_, alike)| Line::Tasks(alike)));
-        if self.kind == Kind::Nursery {
-            let waiting = self.tasks.iter().filter(|task| !task.body).count();
-            if waiting < self.children {
-                lines.push(Line::Others(self.children - waiting));
-            }
+        let children: Vec<_> = self.tasks.iter().filter(|task| !task.body && self.is_nursery()).collect();
+        let seen = children.len();
+        lines.extend(fold(children).into_iter().map(Line::Tasks));
+        if self.is_nursery() && seen < self.children {
+            lines.push(Line::Others(self.children - seen));
         }
         if self.cut_off {
             lines.push(Line::Deeper);
         }
-        let last = lines.len().saturating_sub(1);
-        for (i, line) in lines.into_iter().enumerate() {
-            let (branch, stem) = if i == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-            line.write(out, &format!("{rest}{branch}"), &format!("{rest}{stem}"))?;
-        }
-        Ok(())
+        write_lines(lines, out, rest)
     }
 
-    fn key(&self) -> String {
-        let tasks: Vec<_> = self.tasks.iter().map(TaskView::key).collect();
-        format!(
-            "{:?}@{}{}{}[{}]",
-            self.kind,
-            short(self.place),
-            self.cancelled,
-            self.deadline_in.is_some(),
-            tasks.join(",")
-        )
+    /// What makes two scopes look the same.
+    fn key(&self, key: &mut String) {
+        let _ =
+            write!(key, "{:?}@{:?}{}{}[", self.kind, PlaceKey(self.place), self.cancelled, self.deadline_in.is_some());
+        for task in &self.tasks {
+            task.key(key);
+        }
+        key.push(']');
     }
 }
 
+/// A place, for comparison: there may be several copies of one.
+struct PlaceKey<'a>(&'a Location<'a>);
+
+impl fmt::Debug for PlaceKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.0.file(), self.0.line(), self.0.column())
+    }
+}
+
+/// How many tasks that look the same, but for their names, are shown one by one.
+const NAMED_ALIKE: usize = 4;
+
+/// Puts together the tasks that look the same, in the order of the first of each.
+fn fold(tasks: Vec<&TaskView>) -> Vec<Vec<&TaskView>> {
+    let mut folded: Vec<Vec<&TaskView>> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for task in tasks {
+        let mut key = String::new();
+        task.key(&mut key);
+        match known.get(&key) {
+            Some(&at) => folded[at].push(task),
+            None => {
+                known.insert(key, folded.len());
+                folded.push(vec![task]);
+            }
+        }
+    }
+    let one_by_one =
+        |alike: &Vec<&TaskView>| alike.len() <= NAMED_ALIKE && alike.iter().any(|task| task.name.is_some());
+    folded
+        .into_iter()
+        .flat_map(
+            |alike| if one_by_one(&alike) { alike.into_iter().map(|task| vec![task]).collect() } else { vec![alike] },
+        )
+        .collect()
+}
+
+fn write_lines(lines: Vec<Line<'_>>, out: &mut String, rest: &str) -> fmt::Result {
+    let last = lines.len().saturating_sub(1);
+    for (i, line) in lines.into_iter().enumerate() {
+        let (branch, stem) = if i == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        line.write(out, &format!("{rest}{branch}"), &format!("{rest}{stem}"))?;
+    }
+    Ok(())
+}
+
 impl TaskView {
-    /// What makes two tasks look the same: the places, not the times or the descriptors.
-    fn key(&self) -> String {
-        let waits: Vec<_> = self
-            .waits
-            .iter()
-            .map(|wait| format!("{:?}@{}", std::mem::discriminant(&wait.reason), short(wait.place)))
-            .collect();
-        let scopes: Vec<_> = self.scopes.iter().map(ScopeView::key).collect();
-        format!("{}:{}:{}", short(self.place), waits.join(","), scopes.join(","))
+    /// What makes two tasks look the same: the places, not the times, the names or the descriptors.
+    fn key(&self, key: &mut String) {
+        let _ = write!(key, "{:?}{:?}", PlaceKey(self.place), self.state);
+        for wait in &self.waits {
+            let _ = write!(key, ",{:?}@{:?}", std::mem::discriminant(&wait.reason), PlaceKey(wait.place));
+        }
+        for scope in &self.scopes {
+            scope.key(key);
+        }
     }
 
+    /// For how long it has waited.
     fn oldest(&self) -> Duration {
         let own = self.waits.iter().map(|wait| wait.since).max().unwrap_or_default();
         let below =
             self.scopes.iter().flat_map(|scope| scope.tasks.iter().map(TaskView::oldest)).max().unwrap_or_default();
         own.max(below)
     }
+
+    /// How old it is, and how often it was polled.
+    fn life(&self) -> String {
+        let polls = if self.polls == 1 { "poll" } else { "polls" };
+        format!("[{} old, {} {polls}]", length(self.age), grouped(self.polls as usize))
+    }
+}
+
+/// A number with its thousands apart.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 enum Line<'a> {
+    Body(TaskState),
     Wait(&'a WaitView),
     Scope(&'a ScopeView),
     Tasks(Vec<&'a TaskView>),
@@ -273,41 +453,47 @@ enum Line<'a> {
 impl Line<'_> {
     fn write(&self, out: &mut String, first: &str, rest: &str) -> fmt::Result {
         match self {
+            // It waits elsewhere in the tree, or its wait has ended just now.
+            Line::Body(TaskState::Waiting) => writeln!(out, "{first}waits"),
+            Line::Body(state) => writeln!(out, "{first}{state}"),
             Line::Wait(wait) => {
                 writeln!(out, "{first}waits for {} at {} since {}", wait.reason, short(wait.place), length(wait.since))
             }
             Line::Scope(scope) => scope.write(out, first, rest),
-            Line::Others(count) => writeln!(out, "{first}{count} ready, running, or waiting for something foreign"),
+            Line::Others(count) => writeln!(out, "{first}{} that have just been spawned", grouped(*count)),
             Line::Deeper => writeln!(out, "{first}… deeper"),
             Line::Tasks(alike) => {
                 // Of those that look the same, the one that has waited longest.
-                let task = alike.iter().max_by_key(|task| task.oldest()).expect("a fold has one at least");
-                let many = if alike.len() > 1 { format!("{} × ", alike.len()) } else { String::new() };
-                let like = if alike.len() > 1 { ", longest" } else { "" };
-                match (&task.waits[..], &task.scopes[..]) {
+                let task = alike.iter().max_by_key(|task| (task.oldest(), task.age)).expect("a fold has one at least");
+                let who = Named(task.name.as_deref(), task.place);
+                let fold = alike.len() > 1;
+                let many = if fold { format!("{} × ", grouped(alike.len())) } else { String::new() };
+                // What a task that is ready had waited for has come.
+                let waits = if task.state == TaskState::Ready { &[] } else { &task.waits[..] };
+                match (waits, &task.scopes[..]) {
                     ([wait], []) => writeln!(
                         out,
-                        "{first}{many}task {} waits for {} at {}{like} since {}",
-                        short(task.place),
+                        "{first}{many}task {who} waits for {} at {}{} since {} {}",
                         wait.reason,
                         short(wait.place),
-                        length(wait.since)
+                        if fold { ", longest" } else { "" },
+                        length(wait.since),
+                        task.life(),
                     ),
+                    ([], []) => {
+                        // Of a child that is being started the waits are beneath who starts it (R68).
+                        let what = if task.state == TaskState::Waiting {
+                            "waits elsewhere".into()
+                        } else {
+                            task.state.to_string()
+                        };
+                        writeln!(out, "{first}{many}task {who} {what} {}", task.life())
+                    }
                     (waits, scopes) => {
-                        writeln!(
-                            out,
-                            "{first}{many}task {}{}",
-                            short(task.place),
-                            if many.is_empty() { "" } else { ", such as" }
-                        )?;
-                        let lines: Vec<_> =
-                            waits.iter().map(Line::Wait).chain(scopes.iter().map(Line::Scope)).collect();
-                        let last = lines.len().saturating_sub(1);
-                        for (i, line) in lines.into_iter().enumerate() {
-                            let (branch, stem) = if i == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-                            line.write(out, &format!("{rest}{branch}"), &format!("{rest}{stem}"))?;
-                        }
-                        Ok(())
+                        let such = if fold { ", such as" } else { "" };
+                        writeln!(out, "{first}{many}task {who}{such} {}", task.life())?;
+                        let lines = waits.iter().map(Line::Wait).chain(scopes.iter().map(Line::Scope)).collect();
+                        write_lines(lines, out, rest)
                     }
                 }
             }

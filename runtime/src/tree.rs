@@ -18,7 +18,7 @@ use crate::clock::{Clock, NEVER};
 use crate::heap::{Entry, Heap, NOWHERE, Position};
 use crate::park::{Abort, Completed, On, Park, Wait};
 use crate::parker::Parker;
-use crate::ready::Header;
+use crate::ready::{Header, Ready};
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
@@ -68,6 +68,8 @@ pub(crate) struct State {
     alarm: u64,
     /// How many waits and scopes have begun.
     activity: u64,
+    /// The scope of the run; null while there is none.
+    root: *const Scope,
 }
 
 // SAFETY: the pointers in the heap are used under the lock ([LOCKED]).
@@ -81,6 +83,25 @@ pub struct Tree {
     next: AtomicU64,
     pub(crate) parker: Parker,
     pub(crate) clock: Clock,
+    pub(crate) current: Current,
+}
+
+/// Which task the loop is polling, for who looks on from another thread: the innermost one, or null. It is only compared with tasks that are
+/// known to be there.
+///
+/// Not one of loom's atomics: nothing follows from it, and it is written at every poll.
+#[derive(Debug, Default)]
+pub(crate) struct Current(std::sync::atomic::AtomicPtr<Header>);
+
+impl Current {
+    #[inline(always)]
+    pub fn set(&self, task: *const Header) {
+        self.0.store(task.cast_mut(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> *const Header {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
 }
 
 impl std::fmt::Debug for Tree {
@@ -90,21 +111,44 @@ impl std::fmt::Debug for Tree {
 }
 
 #[cfg(not(trefoil_loom))]
-static POOL: Mutex<Vec<&'static Tree>> = Mutex::new(Vec::new());
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), all: Vec::new() });
+
+#[cfg(not(trefoil_loom))]
+struct Pool {
+    free: Vec<&'static Tree>,
+    all: Vec<&'static Tree>,
+}
 
 impl Tree {
     /// One from the pool, or a new one.
     #[cfg(not(trefoil_loom))]
     pub(crate) fn lend() -> &'static Tree {
-        let pooled = POOL.lock().pop();
-        pooled.unwrap_or_else(Self::leaked)
+        if let Some(tree) = POOL.lock().free.pop() {
+            return tree;
+        }
+        crate::ready::prepare_for_onlookers();
+        let tree = Self::leaked();
+        POOL.lock().all.push(tree);
+        tree
+    }
+
+    /// Those of all runs, and those that wait for one.
+    #[cfg(not(trefoil_loom))]
+    pub(crate) fn all() -> Vec<&'static Tree> {
+        POOL.lock().all.clone()
     }
 
     /// Gives it back at the end of the run.
     #[cfg(not(trefoil_loom))]
     pub(crate) fn give_back(&'static self) {
         self.parker.detach();
-        POOL.lock().push(self);
+        POOL.lock().free.push(self);
+    }
+
+    /// The models have none to show.
+    #[cfg(trefoil_loom)]
+    pub(crate) fn all() -> Vec<&'static Tree> {
+        Vec::new()
     }
 
     /// Under loom nothing outlives an execution: there is no pool.
@@ -126,11 +170,12 @@ impl Tree {
 
     fn new() -> Self {
         Self {
-            state: Mutex::new(State { heap: Heap::new(), created: 0, alarm: 0, activity: 0 }),
+            state: Mutex::new(State { heap: Heap::new(), created: 0, alarm: 0, activity: 0, root: ptr::null() }),
             now: AtomicU64::new(0),
             next: AtomicU64::new(NEVER),
             parker: Parker::new(),
             clock: Clock::new(),
+            current: Current::default(),
         }
     }
 
@@ -195,6 +240,17 @@ impl Locked<'_> {
     /// How many waits and scopes have begun in this tree.
     pub(crate) fn activity(&self) -> u64 {
         self.state.activity
+    }
+
+    /// Names the scope of the run, which is linked, or (null) says that it is about to go.
+    pub(crate) fn set_run(&mut self, root: *const Scope) {
+        self.state.root = root;
+    }
+
+    /// The scope of the run, if there is one.
+    pub(crate) fn run(&self) -> Option<&Scope> {
+        // SAFETY: [LOCKED]: who sets it takes it back before it goes, under the lock.
+        unsafe { self.state.root.as_ref() }
     }
 
     // ---- Deadlines -------------------------------------------------------------------------------------------------
@@ -818,9 +874,24 @@ impl Locked<'_> {
 
     /// The children of the nursery that this scope is for.
     pub(crate) fn live_children(&self, scope: &Scope) -> usize {
+        self.queue(scope).map_or(0, Ready::live)
+    }
+
+    /// The queue of the nursery that this scope is for, or of the run.
+    pub(crate) fn queue<'s>(&'s self, scope: &'s Scope) -> Option<&'s Ready> {
         let ready = scope.ready.load(Ordering::Acquire);
-        // SAFETY: a scope that is linked belongs to a nursery that is there, and so is its queue.
-        unsafe { ready.as_ref() }.map_or(0, |ready| ready.live())
+        // SAFETY: a scope that is linked belongs to a nursery that is there, and so is its queue; it is not unlinked without the lock.
+        unsafe { ready.as_ref() }
+    }
+
+    /// Which task is being polled.
+    pub(crate) fn current(&self) -> *const Header {
+        self.tree.current.get()
+    }
+
+    /// The time on the run's clock, at this moment.
+    pub(crate) fn clock_now(&self) -> u64 {
+        self.tree.clock.now()
     }
 
     /// How many deadlines there are.

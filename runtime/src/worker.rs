@@ -141,12 +141,17 @@ pub fn try_run<F: Future>(
     };
     let root = pin!(Scope::new(Kind::Run, place));
     // SAFETY: pinned here, unlinked below, in `Run::drop`, before it goes away.
-    drop(unsafe { root.link(tree, ptr::null(), ptr::null(), || tree.clock.now()) });
+    let mut locked = unsafe { root.link(tree, ptr::null(), ptr::null(), || tree.clock.now()) };
+    let ready = ReadyBox::new(Above::Worker(tree), place);
+    // SAFETY: the queue is a field of what unlinks the scope when it is dropped.
+    unsafe { root.set_children(ready.as_ptr()) };
+    locked.set_run(root.as_ref().get_ref());
+    drop(locked);
     let mut run = Run {
         tree,
         worker: &worker,
         root: root.as_ref(),
-        ready: ReadyBox::new(Above::Worker(tree), place),
+        ready,
         main: pin!(Some(main)),
         outcome: None,
         failed: None,
@@ -349,7 +354,7 @@ impl<F: Future> Run<'_, F> {
     /// The report of a run in which every task waits.
     fn report(&self, headline: String) -> Deadlock {
         let now = self.tree.clock.now();
-        deadlock::report(&self.tree.lock(), self.root.get_ref(), now, headline)
+        deadlock::report(self.tree, self.root.get_ref(), now, headline)
     }
 
     /// Looks for tasks that wait for each other (N10).
@@ -623,6 +628,7 @@ impl<F: Future> Drop for Run<'_, F> {
         // The driver is code of others, and so are the wakers of what is let go.
         let driver = catch_unwind(AssertUnwindSafe(|| self.worker.driver.shutdown()));
         let rest = catch_unwind(AssertUnwindSafe(|| {
+            self.tree.lock().set_run(ptr::null());
             self.root.unlink();
         }));
         self.tree.give_back();

@@ -1,9 +1,17 @@
 //! The task tree as a program sees it (`trefoil::tree`).
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
-use trefoil::{Event, Reason, ScopeView, checkpoint, local_nursery, nursery, sleep_forever, tree};
-use trefoil_runtime::Kind;
-use trefoil_tests::run_virtual;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::task::Poll;
+use std::time::Instant;
+use trefoil::{
+    CancelScope, Cancelled, Event, Kind, Reason, ScopeView, channel, checkpoint, local_nursery, move_on_after, nursery,
+    sleep, sleep_forever, tree, trees,
+};
+use trefoil_tests::{ms, run_real, run_virtual};
 
 /// The only task in a scope that has a scope in it, and that.
 fn below(scope: &ScopeView) -> Vec<&ScopeView> {
@@ -77,4 +85,208 @@ fn r68_r71_the_task_tree_from_the_root() {
         .await
         .unwrap();
     });
+}
+
+/// The text of a tree below the root, without what differs from driver to driver: lines are relative to `line`, `@3` is three below it.
+fn text(tree: &ScopeView, line: u32) -> String {
+    let text = tree.to_string();
+    let (_, below) = text.split_once('\n').expect("something is below the run");
+    let mut out = String::new();
+    let mut pieces = below.split("tree.rs:");
+    out.push_str(pieces.next().unwrap());
+    for piece in pieces {
+        let end = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
+        let at = piece[..end].parse::<u32>().unwrap().wrapping_sub(line);
+        out.push_str(&format!("@{at}{}", &piece[end..]));
+    }
+    out
+}
+
+/// Pends for good on nothing that the library knows of, but for a cancel, by which it is dropped.
+async fn foreign() -> Result<(), Cancelled> {
+    poll_fn(|_| Poll::Pending).await
+}
+
+#[test]
+fn the_text_says_of_each_task_what_it_does() {
+    run_virtual(async || {
+        let (go, asked, seen) = (Event::new(), Event::new(), Cell::new(String::new()));
+        let (go, asked, seen) = (&go, &asked, &seen);
+        let line = line!();
+        let ended = local_nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn_named("waits", async { go.wait().await });
+            n.spawn(foreign());
+            n.spawn_named("asks", async move {
+                asked.wait().await?;
+                go.set();
+                n.spawn(async { Ok(()) });
+                seen.set(text(&tree(), line));
+                n.cancel();
+                Ok(())
+            });
+            n.spawn(async {
+                move_on_after(ms(60_000), CancelScope::new().run(sleep_forever())).named("minute").await?;
+                Ok(())
+            });
+            sleep(ms(1_500)).await?;
+            asked.set();
+            sleep_forever().await
+        })
+        .named("main")
+        .await;
+        assert!(ended.is_err());
+        assert_eq!(
+            seen.take(),
+            "\
+└─ nursery `main` (@1), 5 children
+   ├─ waits for sleep for ever at @18 since 0 µs
+   ├─ task `waits` (@2) is ready [1.5 s old, 1 poll]
+   ├─ task @3 waits for something foreign [1.5 s old, 1 poll]
+   ├─ task `asks` (@4) is running [1.5 s old, 2 polls]
+   ├─ task @12 [1.5 s old, 1 poll]
+   │  └─ scope `minute` (@13), deadline in 58.5 s
+   │     └─ scope @13
+   │        └─ waits for sleep for ever at @13 since 1.5 s
+   └─ task @7 is ready [0 µs old, 0 polls]"
+        );
+    });
+}
+
+#[test]
+fn ten_thousand_tasks_are_a_few_lines() {
+    run_virtual(async || {
+        let line = line!();
+        nursery(async |n| -> Result<(), Cancelled> {
+            for id in 0..10_000 {
+                n.spawn_named(format!("client {id}"), async move {
+                    if id >= 9_998 { sleep(ms(5_000)).await } else { sleep_forever().await }
+                });
+            }
+            sleep(ms(2_000)).await?;
+            let begin = Instant::now();
+            let tree = tree();
+            let taken = begin.elapsed();
+            let text = text(&tree, line);
+            println!("10,000 tasks: the tree takes {taken:?}, its text {:?}", begin.elapsed() - taken);
+            assert_eq!(
+                text,
+                "\
+└─ nursery @1, 10,000 children
+   ├─ is running
+   ├─ 9,998 × task `client 9997` (@3) waits for sleep for ever at @4, longest since 2.0 s [2.0 s old, 1 poll]
+   ├─ task `client 9998` (@3) waits for sleep at @4 since 2.0 s [2.0 s old, 1 poll]
+   └─ task `client 9999` (@3) waits for sleep at @4 since 2.0 s [2.0 s old, 1 poll]"
+            );
+            n.cancel();
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+}
+
+/// The loop is stuck in a child: another thread takes the tree, and sees who is running.
+#[test]
+fn another_thread_takes_the_tree_while_the_loop_is_stuck() {
+    run_real(async || {
+        let (stuck, look) = mpsc::channel::<u32>();
+        let looker = std::thread::spawn(move || {
+            let line = look.recv().unwrap();
+            let trees = trees();
+            let of_this = trees.iter().map(|tree| tree.to_string()).find(|text| text.contains("`stuck here`"));
+            (of_this.expect("the run is in it"), line)
+        });
+        let at_it = &looker;
+        nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn_named("ready", async { Ok(()) });
+            n.spawn_named("stuck here", async move {
+                stuck.send(line!()).unwrap();
+                while !at_it.is_finished() {
+                    std::thread::yield_now();
+                }
+                Ok(())
+            });
+            n.spawn_named("not polled yet", async { Ok(()) });
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let (seen, line) = looker.join().unwrap();
+        let stuck = format!("task `stuck here` (tree.rs:{}) is running", line - 1);
+        assert!(seen.contains(&stuck), "{seen}");
+        assert!(seen.contains(&format!("task `not polled yet` (tree.rs:{}) is ready", line + 6)), "{seen}");
+        assert!(!seen.contains("task `ready`"), "it has ended: {seen}");
+    });
+}
+
+/// Tasks come and go while others look on, in two runs at once.
+#[test]
+fn others_look_on_while_tasks_come_and_go() {
+    let (turns, tasks) = if cfg!(miri) { (3, 5) } else { (300, 200) };
+    let (over, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    for tree in trees() {
+                        assert!(tree.to_string().starts_with("run "));
+                    }
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let runs: Vec<_> = (0..2)
+            .map(|run| {
+                threads.spawn(move || {
+                    trefoil_runtime::run(
+                        std::rc::Rc::new(trefoil_runtime::ThreadDriver::new()),
+                        trefoil_runtime::Options::default(),
+                        std::panic::Location::caller(),
+                        churn(turns, tasks, run),
+                    );
+                })
+            })
+            .collect();
+        let ended: Vec<_> = runs.into_iter().map(|run| run.join()).collect();
+        over.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
+    });
+    assert!(looks.into_inner() > 0);
+}
+
+/// Children that end at once, later, by a cancel and by a drop, with wakers and handles that outlive them.
+async fn churn(turns: usize, tasks: usize, run: usize) {
+    for turn in 0..turns {
+        let (sender, receiver) = channel(2);
+        let ended = trefoil_tests::drop_at(
+            1 + turn % 7,
+            nursery(async |n| -> Result<(), Cancelled> {
+                let mut joins = vec![];
+                for task in 0..tasks {
+                    let sender = &sender;
+                    joins.push(n.spawn_named(format!("{run}.{task}"), async move {
+                        match task % 5 {
+                            0 => Ok(()),
+                            1 => checkpoint().await,
+                            2 => sender.send(Box::new(task)).await.or(Ok(())),
+                            3 => CancelScope::new().run(sleep_forever()).await.map(drop),
+                            _ => {
+                                n.spawn(async { checkpoint().await });
+                                checkpoint().await?;
+                                foreign().await
+                            }
+                        }
+                    }));
+                }
+                for _ in 0..tasks / 8 {
+                    let _ = receiver.recv().await?;
+                }
+                n.cancel();
+                drop(joins);
+                Ok(())
+            }),
+        )
+        .await;
+        drop(ended);
+    }
 }
