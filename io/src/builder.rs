@@ -73,10 +73,14 @@ pub struct Builder {
     instruments: Instruments,
 }
 
+/// A task that runs for so long is named, unless the builder says otherwise.
+const BLOCKED_AFTER: Duration = Duration::from_millis(100);
+
 impl Default for Builder {
     fn default() -> Self {
         let livelock = Some(Limits::default());
-        let options = Options { deadlock: Detection::Proven, livelock, ..Options::default() };
+        let options =
+            Options { deadlock: Detection::Proven, livelock, blocked_after: Some(BLOCKED_AFTER), ..Options::default() };
         Self { settings: Settings::default(), options, instruments: Instruments::default() }
     }
 }
@@ -85,6 +89,28 @@ impl Builder {
     /// The best driver that there is, and real time.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// After how long a task that has not yielded is named, in a warning (`tracing`): 100 ms by default; `None`: never. Such a task holds up
+    /// everything else in its run: it blocks its thread, where it should be on a thread of its own, or it computes for too long
+    /// without a [`checkpoint`](trefoil_runtime::checkpoint).
+    ///
+    /// It is said once while it lasts, to a tenth of the limit, with the place where the task was spawned, and again with the whole length
+    /// when it is over. One thread of the process sees to this for all runs. It sleeps while they do, and costs a loop one store for each
+    /// poll. The time is that of the machine, under virtual time too.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use trefoil_io::Builder;
+    ///
+    /// Builder::new().blocked_after(Some(Duration::from_millis(10))).run(async {
+    ///     std::thread::sleep(Duration::from_millis(50)); // a warning: the main task src/main.rs:4
+    /// });
+    /// ```
+    pub fn blocked_after(mut self, limit: Option<Duration>) -> Self {
+        self.options.blocked_after = limit;
+        self
     }
 
     /// When a run in which every task waits is ended as a deadlock (N10): where it is certain, by default. See [`Detection`].

@@ -18,8 +18,8 @@
 use crate::context;
 use crate::holders::{Holder, Holding, TaskRef};
 use crate::park::Reason;
-use crate::scope::Scope;
 use crate::ready::look_on;
+use crate::scope::Scope;
 use crate::snapshot::{self, ScopeView, length, short};
 use crate::tree::Tree;
 use crate::wait_graph::Graph;
@@ -382,6 +382,12 @@ impl Suspicion {
         let (tasks, places) = graph.tasks(|at| cycles.iter().any(|cycle| cycle.contains(&at)));
         let cycles = cycles.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
         let headline = "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string();
-        Some(Deadlock { headline, tasks, cycles, elsewhere: 0, tree: Box::new(snapshot::view_under(&locked, &looking, root)) })
+        Some(Deadlock {
+            headline,
+            tasks,
+            cycles,
+            elsewhere: 0,
+            tree: Box::new(snapshot::view_under(&locked, &looking, root)),
+        })
     }
 }

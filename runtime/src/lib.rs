@@ -56,6 +56,7 @@ mod wait;
 mod wait_graph;
 mod waker_slot;
 mod wakers;
+mod watchdog;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod worker;
 
@@ -220,6 +221,7 @@ pub mod model {
     pub use crate::tree::*;
     pub use crate::wait::*;
     pub use crate::waker_slot::*;
+    pub use crate::watchdog::Doze;
 
     use std::ptr;
 

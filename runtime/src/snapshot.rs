@@ -124,6 +124,41 @@ pub(crate) fn view_under(locked: &Locked<'_>, _: &impl Drop, scope: &Scope) -> S
     view_below(locked, scope, locked.clock_now(), 0)
 }
 
+/// Who a task is, for a report.
+pub(crate) struct Found {
+    pub name: Option<Arc<str>>,
+    pub place: &'static Location<'static>,
+    pub body: bool,
+    /// What it is the body or a child of.
+    pub kind: Kind,
+}
+
+/// The task with this address in the run that has this tree, if there is one.
+pub(crate) fn find(tree: &'static Tree, task: usize) -> Option<Found> {
+    let _looking = look_on();
+    let locked = tree.lock();
+    let root: *const Scope = locked.run()?;
+    let mut node = root;
+    while !node.is_null() {
+        // SAFETY: [LOCKED] of the tree.
+        let scope = unsafe { &*node };
+        if let Some(queue) = locked.queue(scope) {
+            // SAFETY: [LOOKED]; the queue stays while its scope is linked, and that takes the lock.
+            let found = unsafe { queue.tasks() }.find(|found| std::ptr::from_ref::<Header>(found).addr() == task);
+            if let Some(found) = found {
+                return Some(Found {
+                    name: if found.is_body() { scope.info().name } else { found.name() },
+                    place: found.place,
+                    body: found.is_body(),
+                    kind: scope.kind,
+                });
+            }
+        }
+        node = locked.after(node, root, true);
+    }
+    None
+}
+
 /// The tasks of a scope, as they are found.
 struct Tasks {
     found: Vec<TaskView>,

@@ -3,8 +3,8 @@
 
 #[cfg(not(trefoil_loom))]
 mod real {
-    pub use std::sync::Arc;
     pub use std::sync::atomic::{self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub use std::sync::{Arc, Condvar};
     pub use std::thread_local;
 
     /// `std::cell::UnsafeCell` with loom's closure interface, so that loom can see each access.
@@ -56,8 +56,8 @@ mod real {
 
 #[cfg(trefoil_loom)]
 mod real {
-    pub use loom::sync::Arc;
     pub use loom::sync::atomic::{self, Ordering};
+    pub use loom::sync::{Arc, Condvar};
     pub use loom::thread_local;
 
     // Loom does not see that memory is freed. So each of these ends with a store, which loom orders against every access by

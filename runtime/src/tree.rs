@@ -91,16 +91,29 @@ pub struct Tree {
 ///
 /// Not one of loom's atomics: nothing follows from it, and it is written at every poll.
 #[derive(Debug, Default)]
-pub(crate) struct Current(std::sync::atomic::AtomicPtr<Header>);
+pub(crate) struct Current {
+    task: std::sync::atomic::AtomicPtr<Header>,
+    /// In which turn, modulo 2^32: no task is polled twice in one.
+    turn: std::sync::atomic::AtomicU32,
+}
 
 impl Current {
     #[inline(always)]
     pub fn set(&self, task: *const Header) {
-        self.0.store(task.cast_mut(), std::sync::atomic::Ordering::Relaxed);
+        self.task.store(task.cast_mut(), std::sync::atomic::Ordering::Relaxed);
     }
 
     pub fn get(&self) -> *const Header {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+        self.task.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    pub fn turn(&self) -> u32 {
+        self.turn.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// By the loop alone.
+    pub fn next_turn(&self) {
+        self.turn.store(self.turn().wrapping_add(1), std::sync::atomic::Ordering::Relaxed);
     }
 }
 

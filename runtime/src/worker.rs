@@ -16,6 +16,7 @@ use crate::schedule::{Order, Schedule};
 use crate::scope::Scope;
 use crate::threads;
 use crate::tree::Tree;
+use crate::watchdog::Watching;
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
@@ -40,7 +41,8 @@ pub(crate) struct Worker {
     pub watch: OnceCell<Watch>,
     /// Which operation was the first to be told of a cancellation since somebody looked. For tests.
     pub told: Cell<Option<&'static Location<'static>>>,
-    turn: Cell<u32>,
+    /// Who looks whether a task holds it up, if somebody does.
+    pub blocked: Option<Watching>,
     /// When the clock was read last.
     looked: Cell<Moment>,
     /// In this poll of an [`Edge`](crate::Edge) an operation was told of a cancellation that is over with that.
@@ -71,6 +73,10 @@ pub struct Options {
     pub livelock: Option<Limits>,
     /// For how long a loop with nothing to do looks at the driver, again and again, before it sleeps.
     pub spin: Duration,
+    /// A task that runs for so long without yielding is named, in a warning. `None`: never.
+    pub blocked_after: Option<Duration>,
+    /// Such a task is an error: the run ends with a panic that names it, once it has yielded.
+    pub blocked_is_error: bool,
 }
 
 /// Runs a future to its end on the calling thread, over `driver`.
@@ -135,7 +141,7 @@ pub fn try_run<F: Future>(
         calls: OnceCell::new(),
         watch: Watch::new(instruments).map_or_else(OnceCell::new, OnceCell::from),
         told: Cell::new(None),
-        turn: Cell::new(0),
+        blocked: options.blocked_after.map(|limit| Watching::new(tree, limit, options.blocked_is_error)),
         looked: Cell::new(Moment::At(0)),
         told_once: Cell::new(false),
     };
@@ -227,12 +233,24 @@ struct Run<'a, F: Future> {
 }
 
 impl Worker {
+    /// Sleeps in the driver.
+    fn park(&self, timeout: Option<Duration>) -> std::io::Result<()> {
+        if let Some(blocked) = &self.blocked {
+            blocked.sleeps();
+        }
+        let parked = self.driver.park(timeout);
+        if let Some(blocked) = &self.blocked {
+            blocked.wakes();
+        }
+        parked
+    }
+
     /// Applies the deadlines that are due (R45). A busy loop does not read the clock where none can be due, since that costs more than
     /// the rest of the turn: in most turns if there are no deadlines, and while the next one is further off than the time that has
     /// passed since it looked. A turn beside a deadline of a minute takes 30 ns instead of 75 by that.
     fn expire(&self, tree: &'static Tree, slept: bool) {
-        let turn = self.turn.get().wrapping_add(1);
-        self.turn.set(turn);
+        tree.current.next_turn();
+        let turn = tree.current.turn();
         self.livelock.turn(turn, slept, tree);
         let next = tree.next_look();
         if !slept {
@@ -293,6 +311,9 @@ impl<F: Future> Run<'_, F> {
             }
             self.run_calls();
             self.run_ready(&mut cx);
+            if let Some(error) = self.worker.blocked.as_ref().and_then(|blocked| blocked.error()) {
+                panic!("{error}");
+            }
             let ending = self.failed.is_some() || self.deadlock.is_some();
             if self.outcome.is_some() || self.hopeless || (ending && self.ready.body_is_stuck()) {
                 return;
@@ -419,7 +440,7 @@ impl<F: Future> Run<'_, F> {
         });
         if self.tree.parker.prepare() {
             let begin = Instant::now();
-            let parked = driver.park(timeout);
+            let parked = self.worker.park(timeout);
             self.worker.idle.slept(self.tree.parker.was_rung(), begin.elapsed());
             self.tree.parker.awake();
             check(driver, parked);
@@ -558,7 +579,7 @@ impl<F: Future> Run<'_, F> {
             if !self.tree.parker.prepare() {
                 return;
             }
-            let parked = driver.park(Some(left));
+            let parked = self.worker.park(Some(left));
             self.tree.parker.awake();
             check(driver, parked);
         }

@@ -178,6 +178,24 @@ impl Builder {
         self
     }
 
+    /// A task that runs for so long without yielding is an error: the run ends with a panic that names the task, once it has yielded.
+    /// `None`, the default: it is not, since a machine that is busy elsewhere lets every task run for long. It is real time.
+    ///
+    /// # Examples
+    /// ```should_panic
+    /// use std::time::Duration;
+    ///
+    /// let limit = Some(Duration::from_millis(20));
+    /// trefoil_testing::Builder::new().blocked_after(limit).run(async {
+    ///     std::thread::sleep(Duration::from_millis(200)); // the main task held up its loop for 200 ms
+    /// });
+    /// ```
+    pub fn blocked_after(mut self, limit: Option<Duration>) -> Self {
+        self.options.blocked_after = limit;
+        self.options.blocked_is_error = true;
+        self
+    }
+
     /// Runs a future to its end on the calling thread; see [`run`].
     ///
     /// # Panics

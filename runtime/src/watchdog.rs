@@ -1,0 +1,286 @@
+//! The watchdog: one thread of the process that names a task which holds up its loop.
+//!
+//! A loop notes which task it polls, one store per poll, and counts its turns. The watchdog looks at both a few times within the limit: a task
+//! that it finds again and again in the same turn has not yielded meanwhile. It finds out who that is in the task tree, as whoever
+//! [looks on](crate::onlook) does; of what the loop has noted it follows no pointer.
+//!
+//! While every loop sleeps there is nothing to see, and the watchdog sleeps as well, until a loop is awake again ([`Doze`]):
+//!
+//! ```text
+//!   loop                                 watchdog
+//!   awake := true                        dozes := true
+//!   ── full barrier ──                   ── full barrier ──
+//!   dozes ? wakes it                     some loop awake ? does not sleep
+//! ```
+//!
+//! Reports are made by the watchdog's thread, under no lock.
+
+use crate::cause::{Kind, Named};
+use crate::snapshot::{self, length};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, atomic::fence};
+use crate::tree::Tree;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often the watchdog looks within the limit.
+const LOOKS: u32 = 10;
+
+/// Where the watchdog sleeps while all loops do.
+#[derive(Debug)]
+pub struct Doze {
+    dozes: AtomicBool,
+    roused: Mutex<bool>,
+    wakes: Condvar,
+}
+
+impl Doze {
+    /// It is awake.
+    #[cfg(not(trefoil_loom))]
+    pub const fn new() -> Self {
+        Self { dozes: AtomicBool::new(false), roused: Mutex::new(false), wakes: Condvar::new() }
+    }
+
+    /// It is awake.
+    #[cfg(trefoil_loom)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { dozes: AtomicBool::new(false), roused: Mutex::new(false), wakes: Condvar::new() }
+    }
+
+    /// To be called by a loop when it is awake again, and has said so where the watchdog looks.
+    #[inline]
+    pub fn rouse(&self) {
+        fence(Ordering::SeqCst);
+        if self.dozes.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        // Of several loops one is enough.
+        if self.dozes.swap(false, Ordering::AcqRel) {
+            *self.roused.lock() = true;
+            self.wakes.notify_one();
+        }
+    }
+
+    /// Sleeps until a loop is awake again, unless one is: for the watchdog. Whether it slept.
+    pub fn sleep(&self, all_asleep: impl FnOnce() -> bool) -> bool {
+        self.dozes.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !all_asleep() {
+            // A loop that finds the word before leaves word for the next time, which is then a sleep that ends at once.
+            self.dozes.store(false, Ordering::Relaxed);
+            return false;
+        }
+        let mut roused = self.roused.lock();
+        while !*roused {
+            roused = self.wakes.wait(roused).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        *roused = false;
+        true
+    }
+}
+
+#[cfg(not(trefoil_loom))]
+static DOZE: Doze = Doze::new();
+#[cfg(not(trefoil_loom))]
+static WATCHED: Mutex<Vec<Arc<Watched>>> = Mutex::new(Vec::new());
+
+/// A run that is watched.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    tree: &'static Tree,
+    limit: Duration,
+    awake: AtomicBool,
+    /// What was seen last. Of the watchdog, and of the loop at its end.
+    seen: Mutex<Option<Seen>>,
+    /// There is something to be told to the loop, which makes it an error.
+    told: AtomicBool,
+    is_error: bool,
+}
+
+/// A task that has been found more than once in the same turn.
+#[derive(Clone, Debug)]
+struct Seen {
+    /// For comparison alone.
+    task: usize,
+    turn: u32,
+    since: Instant,
+    /// Who it is, once that was reported.
+    who: Option<String>,
+}
+
+/// What is to be said, under no lock.
+enum Report {
+    Blocked(String, Duration),
+    Over(String, Duration),
+}
+
+impl Report {
+    fn make(self) {
+        match self {
+            Report::Blocked(task, held) => tracing::warn!(
+                task,
+                "a task has held up its loop for {} without yielding: it blocks its thread, or computes for too long",
+                length(held)
+            ),
+            Report::Over(task, held) => {
+                tracing::warn!(task, "a task that held up its loop has yielded, after {}", length(held))
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn interval(&self) -> Duration {
+        (self.limit / LOOKS).clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+
+    /// Looks what the loop does.
+    fn look(&self, now: Instant) -> Option<Report> {
+        let (task, turn) = (self.tree.current.get().addr(), self.tree.current.turn());
+        let mut seen = self.seen.lock();
+        match &mut *seen {
+            Some(before) if task != 0 && (before.task, before.turn) == (task, turn) => {
+                let held = now.saturating_duration_since(before.since);
+                if held < self.limit || before.who.is_some() {
+                    return None;
+                }
+                drop(seen);
+                let who = self.who(task)?;
+                let mut seen = self.seen.lock();
+                // It may have ended meanwhile: then it is told with the total at the next look.
+                let before = seen.as_mut()?;
+                before.who = Some(who.clone());
+                if self.is_error {
+                    self.told.store(true, Ordering::Release);
+                }
+                Some(Report::Blocked(who, held))
+            }
+            _ => {
+                let new = (task != 0).then_some(Seen { task, turn, since: now, who: None });
+                let before = std::mem::replace(&mut *seen, new)?;
+                Some(Report::Over(before.who?, now.saturating_duration_since(before.since)))
+            }
+        }
+    }
+
+    /// The task with this address, if it is still there and being polled.
+    fn who(&self, task: usize) -> Option<String> {
+        let who = snapshot::find(self.tree, task)?;
+        (self.tree.current.get().addr() == task).then(|| {
+            let named = Named(who.name.as_deref(), who.place);
+            match who.kind {
+                Kind::Run => format!("the main task {named}"),
+                kind if who.body => format!("the body of {kind} {named}"),
+                _ => format!("task {named}"),
+            }
+        })
+    }
+
+    /// The loop is about to sleep.
+    pub fn sleeps(&self) {
+        self.awake.store(false, Ordering::Relaxed);
+    }
+
+    /// The loop is awake again.
+    pub fn wakes(&self) {
+        self.awake.store(true, Ordering::Relaxed);
+        #[cfg(not(trefoil_loom))]
+        DOZE.rouse();
+    }
+
+    /// What the loop has to fail with, if it is to.
+    #[inline]
+    pub fn error(&self) -> Option<String> {
+        if self.told.load(Ordering::Relaxed) { self.take_error() } else { None }
+    }
+
+    #[cold]
+    fn take_error(&self) -> Option<String> {
+        self.told.store(false, Ordering::Relaxed);
+        let seen = self.seen.lock().take()?;
+        Some(format!(
+            "a task held up its loop for {}, where {} are allowed: {}",
+            length(seen.since.elapsed()),
+            length(self.limit),
+            seen.who?
+        ))
+    }
+}
+
+/// Watches a run until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Watching(Arc<Watched>);
+
+impl std::ops::Deref for Watching {
+    type Target = Watched;
+    fn deref(&self) -> &Watched {
+        &self.0
+    }
+}
+
+impl Watching {
+    /// Begins to watch a run, with the thread that does it if there is none yet.
+    pub fn new(tree: &'static Tree, limit: Duration, is_error: bool) -> Self {
+        let watched = Arc::new(Watched {
+            tree,
+            limit,
+            awake: AtomicBool::new(true),
+            seen: Mutex::new(None),
+            told: AtomicBool::new(false),
+            is_error,
+        });
+        #[cfg(not(trefoil_loom))]
+        {
+            WATCHED.lock().push(watched.clone());
+            start();
+            DOZE.rouse();
+        }
+        Self(watched)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        #[cfg(not(trefoil_loom))]
+        WATCHED.lock().retain(|watched| !Arc::ptr_eq(watched, &self.0));
+        let seen = self.0.seen.lock().take();
+        if let Some(Seen { who: Some(who), since, .. }) = seen {
+            Report::Over(who, since.elapsed()).make();
+        }
+    }
+}
+
+#[cfg(not(trefoil_loom))]
+fn start() {
+    static STARTED: std::sync::Once = std::sync::Once::new();
+    STARTED.call_once(|| {
+        if let Err(error) = std::thread::Builder::new().name("trefoil-watchdog".into()).spawn(watch) {
+            tracing::warn!(%error, "there is no thread for the watchdog: nobody says which task holds up its loop");
+        }
+    });
+}
+
+#[cfg(not(trefoil_loom))]
+fn watch() {
+    loop {
+        let all = WATCHED.lock().clone();
+        for watched in &all {
+            if let Some(report) = watched.look(Instant::now()) {
+                // A subscriber is code of others. Were its panic the watchdog's end, nobody would hear of the next task.
+                if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| report.make())) {
+                    crate::ready::discard(payload);
+                }
+            }
+        }
+        let interval = all.iter().map(|watched| watched.interval()).min();
+        drop(all);
+        let all_asleep = || WATCHED.lock().iter().all(|watched| !watched.awake.load(Ordering::Relaxed));
+        if !DOZE.sleep(all_asleep) || interval.is_some() {
+            std::thread::sleep(interval.unwrap_or(Duration::from_millis(1)));
+        }
+    }
+}

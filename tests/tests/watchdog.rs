@@ -1,0 +1,171 @@
+//! The watchdog: a task that holds up its loop is named (`Builder::blocked_after`).
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Subscriber, span};
+use trefoil::{Builder, Cancelled, DriverKind, checkpoint, nursery, yield_now};
+use trefoil_tests::{ms, panic_of};
+
+/// Everything that is said at the level of a warning, by any thread: one for the process, since the watchdog is.
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Heard {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().contains("watchdog")
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &Event<'_>) {
+        struct Text(String);
+        impl Visit for Text {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                let _ = write!(self.0, "{}={value:?} ", field.name());
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// What was said of the tasks whose name has this in it.
+fn heard(name: &str) -> Vec<String> {
+    static HEARD: std::sync::OnceLock<Arc<Mutex<Vec<String>>>> = std::sync::OnceLock::new();
+    let all = HEARD.get_or_init(|| {
+        let all = Arc::new(Mutex::new(vec![]));
+        tracing::subscriber::set_global_default(Heard(all.clone())).unwrap();
+        all
+    });
+    all.lock().unwrap().iter().filter(|text| text.contains(name)).cloned().collect()
+}
+
+/// Blocks the thread until so many things were said of a task, or for very long.
+fn block_until_heard(name: &str, count: usize) {
+    let begin = Instant::now();
+    while heard(name).len() < count && begin.elapsed() < Duration::from_secs(60) {
+        thread::sleep(ms(1));
+    }
+}
+
+fn on_each_driver(name: &str, test: impl Fn(Builder, &str)) {
+    for (kind, id) in [(DriverKind::Epoll, "epoll"), (DriverKind::IoUring, "ring")] {
+        for virtual_time in [false, true] {
+            let builder = Builder::new().driver(kind).virtual_time(virtual_time).blocked_after(Some(ms(5)));
+            if builder.clone().try_run(async {}).is_ok() {
+                test(builder, &format!("{name} {id} {virtual_time}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_task_that_blocks_is_named_while_it_lasts_and_when_it_ends() {
+    heard("");
+    on_each_driver("blocks", |builder, name| {
+        let line = builder.run(async {
+            nursery(async |n| -> Result<u32, Cancelled> {
+                n.spawn_named(format!("innocent of {name}"), async { checkpoint().await });
+                n.spawn_named(name, async { Ok(block_until_heard(name, 1)) });
+                let line = line!() - 1;
+                n.spawn_named(format!("innocent too of {name}"), async { checkpoint().await });
+                Ok(line)
+            })
+            .await
+            .unwrap()
+        });
+        block_until_heard(name, 2);
+        let said = heard(name);
+        assert_eq!(said.len(), 2, "{said:?}");
+        let task = format!("task=\"task `{name}` (watchdog.rs:{line})\"");
+        assert!(said.iter().all(|text| text.contains(&task)), "{said:?}");
+        assert!(said[0].contains("has held up its loop for"), "{said:?}");
+        assert!(said[1].contains("has yielded, after"), "{said:?}");
+        assert_eq!(heard(&format!("innocent of {name}")).len() + heard(&format!("innocent too of {name}")).len(), 0);
+    });
+}
+
+/// The body of a nursery, after a child of it was polled; and the main task.
+#[test]
+fn the_one_that_blocks_is_named_and_not_the_one_around_or_inside() {
+    heard("");
+    on_each_driver("body", |builder, name| {
+        builder.run(async {
+            nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn_named(format!("child in {name}"), async { Ok(()) });
+                checkpoint().await?;
+                block_until_heard(name, 1);
+                Ok(())
+            })
+            .named(name)
+            .await
+            .unwrap();
+        });
+        block_until_heard(name, 2);
+        assert!(heard(name).iter().all(|text| text.contains("the body of nursery `body")), "{:?}", heard(name));
+    });
+}
+
+/// Many short polls, of one task and of many, are not a long one.
+#[test]
+fn a_busy_loop_is_not_blocked() {
+    heard("");
+    on_each_driver("busy", |builder, name| {
+        builder.blocked_after(Some(ms(500))).run(async {
+            nursery(async |n| -> Result<(), Cancelled> {
+                for _ in 0..3 {
+                    n.spawn_named(name, async {
+                        let begin = Instant::now();
+                        while begin.elapsed() < ms(1_100) {
+                            yield_now().await;
+                        }
+                        Ok(())
+                    });
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        });
+        assert_eq!(heard(name), [""; 0]);
+    });
+}
+
+#[test]
+fn in_a_test_it_can_be_an_error() {
+    heard("");
+    let message = panic_of(|| {
+        trefoil::testing::Builder::new().blocked_after(Some(ms(5))).run(async {
+            nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn_named("hog", async { Ok(block_until_heard("`hog`", 1)) });
+                checkpoint().await?;
+                checkpoint().await
+            })
+            .await
+            .unwrap();
+        });
+    });
+    assert!(message.starts_with("a task held up its loop for "), "{message}");
+    assert!(message.contains("where 5 ms are allowed: task `hog` (watchdog.rs:"), "{message}");
+}
+
+#[test]
+fn it_can_be_off() {
+    heard("");
+    Builder::new().blocked_after(None).run(async {
+        nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn_named("unseen", async { Ok(thread::sleep(ms(150))) });
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+    assert_eq!(heard("unseen"), [""; 0]);
+}
