@@ -71,6 +71,7 @@ pub struct Builder {
     settings: Settings,
     options: Options,
     instruments: Instruments,
+    dump: bool,
 }
 
 /// A task that runs for so long is named, unless the builder says otherwise.
@@ -81,7 +82,7 @@ impl Default for Builder {
         let livelock = Some(Limits::default());
         let options =
             Options { deadlock: Detection::Proven, livelock, blocked_after: Some(BLOCKED_AFTER), ..Options::default() };
-        Self { settings: Settings::default(), options, instruments: Instruments::default() }
+        Self { settings: Settings::default(), options, instruments: Instruments::default(), dump: false }
     }
 }
 
@@ -211,6 +212,22 @@ impl Builder {
         self
     }
 
+    /// Prints the task trees of all runs of the process to the standard error at each `SIGQUIT` (in a terminal: ctrl and `\`), instead of ending
+    /// the process. A thread of its own does it, so also while a loop is stuck in a task. It stays so after the run.
+    ///
+    /// `TREFOIL_DUMP=1` in the environment does the same for a program that does not ask for it; `TREFOIL_DUMP=usr1` and `usr2` do it at
+    /// another signal.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// // kill -QUIT shows where it hangs.
+    /// trefoil_io::Builder::new().dump_on_signal().run(async { std::future::pending::<()>().await });
+    /// ```
+    pub fn dump_on_signal(mut self) -> Self {
+        self.dump = true;
+        self
+    }
+
     /// Runs a future to its end on the calling thread.
     ///
     /// # Examples
@@ -249,6 +266,12 @@ impl Builder {
         let place = Location::caller();
         if trefoil_runtime::in_run() {
             return Err(RunError::Nested);
+        }
+        crate::dump::as_the_environment_says();
+        if self.dump
+            && let Err(error) = crate::dump::on(libc::SIGQUIT)
+        {
+            tracing::warn!(%error, "the task trees are not printed at a signal");
         }
         let reactor = Reactor::new(self.settings)?;
         trefoil_runtime::try_run(Rc::new(reactor), self.options, self.instruments, place, main)

@@ -31,6 +31,7 @@
 mod bell;
 mod buf;
 mod builder;
+mod dump;
 mod epoll;
 mod error;
 mod inbound;

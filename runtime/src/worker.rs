@@ -383,7 +383,7 @@ impl<F: Future> Run<'_, F> {
     fn look_for_cycles(&mut self) {
         // Virtual time is about to pass for who is asleep: there it is cheap to be sure.
         let sleeps = !self.has_work();
-        if !sleeps && !self.worker.turn.get().is_multiple_of(CLOCK_EVERY) {
+        if !sleeps && !self.tree.current.turn().is_multiple_of(CLOCK_EVERY) {
             return;
         }
         let sure = sleeps && self.tree.clock.is_virtual();

@@ -290,3 +290,45 @@ async fn churn(turns: usize, tasks: usize, run: usize) {
         drop(ended);
     }
 }
+
+/// `SIGQUIT`, in a process of its own, while its loop is stuck in a task; and its ordinary life goes on.
+#[test]
+fn a_signal_prints_the_trees_while_the_loop_is_stuck() {
+    const STUCK: &str = "TREFOIL_TEST_STUCK";
+    if std::env::var_os(STUCK).is_some() {
+        trefoil::run(async {
+            nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn_named("endless", async {
+                    println!("stuck");
+                    while std::env::var_os(STUCK).is_some() {
+                        std::thread::sleep(ms(1));
+                    }
+                    Ok(())
+                });
+                sleep_forever().await
+            })
+            .await
+            .unwrap();
+        });
+    }
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_signal_prints_the_trees_while_the_loop_is_stuck", "--nocapture"])
+        .envs([(STUCK, "1"), ("TREFOIL_DUMP", "sigquit")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(out.any(|line| line.ends_with("stuck")));
+    let mut err = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    for _ in 0..2 {
+        assert!(Command::new("kill").args(["-QUIT", &child.id().to_string()]).status().unwrap().success());
+        assert!(err.any(|line| line.starts_with("trefoil: 1 run in process ")));
+        let line = err.find(|line| line.contains("task `endless`")).unwrap();
+        assert!(line.contains("(tree.rs:") && line.contains(" is running ["), "{line}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
