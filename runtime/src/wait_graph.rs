@@ -107,7 +107,7 @@ impl Graph {
                 *wakers.entry(here.task().addr()).or_default() += usize::from(here.has(WAKER_SET));
             }
             let queue = here.ready.load(Ordering::Relaxed).addr();
-            if queue != 0 {
+            if queue != 0 && here.kind == Kind::Nursery {
                 let at = graph.node(here.task(), here.place);
                 // Its queue has one, to be told when something arrives from elsewhere.
                 *wakers.entry(here.task().addr()).or_default() += 1;
