@@ -37,6 +37,7 @@
 //! - [`with_cleanup`], [`Nursery::service`]: what ends last
 //! - [`sleep`], [`checkpoint`], [`Event`], [`channel()`], and the locks of the module [`sync`]: what tasks wait for
 //! - [`task_local!`]: values that tasks inherit
+//! - the module [`asyncio`]: the names and meanings of Python's asyncio, on the same core
 //! - the module [`net`]: TCP
 //! - [`run_handle`]: closures from other threads
 //! - [`tree`] and [`metrics`]: what a program is doing; [`Instrument`]: what its tasks did
@@ -51,6 +52,8 @@
 //! A scope is cancelled by its handle, by its deadline, or because a child of its nursery failed. From then on every operation in it
 //! returns [`Cancelled`]; pass it on with `?`. The scope absorbs it at its exit. A [`shield`] holds it off, for clean-up that has to
 //! wait. An operation that returned [`Cancelled`] had no effect.
+
+pub mod asyncio;
 
 pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
 pub use trefoil_nursery::*;

@@ -7,7 +7,7 @@ use std::future::{Future as StdFuture, IntoFuture};
 use std::panic::Location;
 use trefoil_runtime::CancelAware;
 
-/// What [`gather`](super::gather()), [`wait_for`](super::wait_for), [`shield`](super::shield) and their like wait for: a [`Task`] or a [`Future`],
+/// What [`gather`](fn@super::gather), [`wait_for`](super::wait_for), [`shield`](super::shield) and their like wait for: a [`Task`] or a [`Future`],
 /// whose result they take; a reference to one, whose result they clone; or an async block, which becomes a task (asyncio's
 /// [`ensure_future`]).
 #[diagnostic::on_unimplemented(

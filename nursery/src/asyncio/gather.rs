@@ -50,8 +50,34 @@ impl<T: 'static, D: CancelAware + Into<E> + 'static, E> Child<E> for Ensured<T, 
     }
 }
 
+impl<E> Child<E> for Box<dyn Child<E>> {
+    fn any(&self) -> Rc<dyn AnyFuture> {
+        (**self).any()
+    }
+
+    fn key(&self) -> Option<*const ()> {
+        (**self).key()
+    }
+
+    fn done(&self) -> bool {
+        (**self).done()
+    }
+
+    fn cancelled(&self) -> bool {
+        (**self).cancelled()
+    }
+
+    fn error(&self) -> Option<E> {
+        (**self).error()
+    }
+
+    fn on_done(&self, function: Box<dyn FnOnce()>) {
+        (**self).on_done(function);
+    }
+}
+
 /// What those that are gathered share.
-struct Gathering<C, R, E> {
+struct Gathering<C, E, K> {
     children: Vec<C>,
     /// How many of them are different ones (G3).
     different: usize,
@@ -59,13 +85,17 @@ struct Gathering<C, R, E> {
     cancel_requested: Cell<bool>,
     /// An error is a value (G8).
     settle: bool,
-    collect: fn(&[C]) -> R,
+    /// Makes the result of those that are done.
+    collect: K,
     _error: std::marker::PhantomData<fn() -> E>,
 }
 
-impl<C: Child<E>, R: 'static, E: CancelAware + 'static> Gathering<C, R, E> {
+impl<C: Child<E>, E: CancelAware + 'static, K> Gathering<C, E, K> {
     /// A child is done.
-    fn child_done(&self, child: &C, outer: Option<&Future<R, E>>) {
+    fn child_done<R>(&self, child: &C, outer: Option<&Future<R, E>>)
+    where
+        K: Fn(&[C]) -> R,
+    {
         self.finished.set(self.finished.get() + 1);
         // G7: what fails now is not looked at here. So it is reported when the last handle of it goes (D-3).
         let Some(outer) = outer.filter(|outer| !outer.done()) else { return };
@@ -104,14 +134,10 @@ impl<C: Child<E>, R: 'static, E: CancelAware + 'static> Gathering<C, R, E> {
     }
 }
 
-fn start<C, R, E>(
-    children: Vec<C>,
-    settle: bool,
-    collect: fn(&[C]) -> R,
-    place: &'static Location<'static>,
-) -> Future<R, E>
+fn start<C, R, E, K>(children: Vec<C>, settle: bool, collect: K, place: &'static Location<'static>) -> Future<R, E>
 where
     C: Child<E> + 'static,
+    K: Fn(&[C]) -> R + 'static,
     R: 'static,
     E: CancelAware + 'static,
 {
@@ -155,7 +181,7 @@ where
 /// Waits for several at once: their results in the order of the arguments (G1). Async blocks become tasks.
 ///
 /// The future that is returned need not be awaited for them to run. All are of one type; for different ones there is the macro
-/// [`gather!`](super::gather!), and [`gather_settled`] gives all results where some are errors.
+/// [`gather!`](macro@super::gather), and [`gather_settled`] gives all results where some are errors.
 ///
 /// # Errors
 /// The first error of one that fails or is cancelled (G5, G9), at once. The others are **not** cancelled (G6); their errors are reported when
@@ -188,12 +214,7 @@ where
 {
     let place = Location::caller();
     let children: Vec<_> = awaitables.into_iter().map(|awaitable| awaitable.ensure(place)).collect();
-    let collect = |children: &[Ensured<_, _>]| {
-        children
-            .iter()
-            .map(|child| child.outcome().unwrap_or_else(|_| unreachable!("an error has ended it before")))
-            .collect()
-    };
+    let collect = |children: &[Ensured<_, _>]| children.iter().map(value).collect();
     start(children, false, collect, place)
 }
 
@@ -235,4 +256,80 @@ where
     let children: Vec<_> = awaitables.into_iter().map(|awaitable| awaitable.ensure(place)).collect();
     let collect = |children: &[Ensured<_, _>]| children.iter().map(Ensured::outcome).collect();
     start(children, true, collect, place)
+}
+
+/// Several of different types: what `gather!` takes.
+#[doc(hidden)]
+pub trait GatherTuple {
+    type Values: 'static;
+    type Error: CancelAware + 'static;
+    fn gather(self, place: &'static Location<'static>) -> Future<Self::Values, Self::Error>;
+}
+
+macro_rules! gather_tuple {
+    ($first:ident $($other:ident)*) => {
+        impl<$first: Awaitable, $($other: Awaitable),*> GatherTuple for ($first, $($other,)*)
+        where
+            $($other::Error: Into<$first::Error>),*
+        {
+            type Values = ($first::Value, $($other::Value,)*);
+            type Error = $first::Error;
+
+            #[allow(non_snake_case)] // The types' names are those of the values, too.
+            fn gather(self, place: &'static Location<'static>) -> Future<Self::Values, Self::Error> {
+                let ($first, $($other,)*) = self;
+                let ($first, $($other,)*) = ($first.ensure(place), $($other.ensure(place),)*);
+                let children: Vec<Box<dyn Child<$first::Error>>> =
+                    vec![Box::new($first.clone()), $(Box::new($other.clone())),*];
+                let values = move |_: &[Box<dyn Child<$first::Error>>]| (value(&$first), $(value(&$other),)*);
+                start(children, false, values, place)
+            }
+        }
+    };
+}
+
+gather_tuple!(A);
+gather_tuple!(A B);
+gather_tuple!(A B C);
+gather_tuple!(A B C D);
+gather_tuple!(A B C D F);
+gather_tuple!(A B C D F G);
+gather_tuple!(A B C D F G H);
+gather_tuple!(A B C D F G H I);
+gather_tuple!(A B C D F G H I J);
+gather_tuple!(A B C D F G H I J K);
+gather_tuple!(A B C D F G H I J K L);
+gather_tuple!(A B C D F G H I J K L M);
+
+/// The value of a child that has one.
+fn value<T: 'static, E: CancelAware + 'static>(child: &Ensured<T, E>) -> T {
+    child.outcome().unwrap_or_else(|_| unreachable!("an error has ended it before"))
+}
+
+#[doc(hidden)]
+#[track_caller]
+pub fn gather_tuple<G: GatherTuple>(all: G) -> Future<G::Values, G::Error> {
+    all.gather(Location::caller())
+}
+
+/// Waits for several of different types at once: up to twelve tasks, futures, or async blocks. Otherwise as [`gather`](fn@super::gather).
+///
+/// The error type is that of the first; those of the others turn into it.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(trefoil_nursery::asyncio::event_loop(async {
+/// use trefoil_nursery::{Cancelled, asyncio};
+/// let task = asyncio::create_task(async { Ok::<_, Cancelled>(7) });
+/// let (number, text) = asyncio::gather!(task, async { Ok::<_, Cancelled>("seven") }).await?;
+/// assert_eq!((number, text), (7, "seven"));
+/// # Ok::<(), Cancelled>(())
+/// # })).unwrap();
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __asyncio_gather {
+    ($($awaitable:expr),+ $(,)?) => {
+        $crate::asyncio::gather_tuple(($($awaitable,)+))
+    };
 }

@@ -30,6 +30,8 @@ mod wait;
 mod waiters;
 mod waiting;
 
+#[doc(inline)]
+pub use crate::__asyncio_gather as gather;
 pub use as_completed::{AsCompleted, as_completed};
 pub use awaitable::{Awaitable, Ensured, Waitable, ensure_future};
 pub use barrier::{Barrier, BarrierError};
@@ -38,6 +40,8 @@ pub use condition::{Condition, ConditionGuard, WaitError};
 pub use event::Event;
 pub use event_loop::event_loop;
 pub use future::{CallbackId, Future, InvalidState};
+#[doc(hidden)]
+pub use gather::{GatherTuple, gather_tuple};
 pub use gather::{gather, gather_settled};
 pub use group::{GroupClosed, TaskGroup, task_group};
 pub use lock::{Lock, LockGuard, NotLocked};
@@ -49,7 +53,7 @@ pub use resolver::{Abandoned, Resolver, create_future};
 pub use semaphore::{BoundedPermit, BoundedSemaphore, OverReleased, Permit, Semaphore};
 pub use shield::shield;
 pub use sleep::sleep;
-pub use task::{AnyTask, Task, all_tasks, create_task, current_task};
+pub use task::{AnyTask, Task, TaskBuilder, all_tasks, create_task, current_task};
 pub use timeout::{NotActive, Timeout, timeout, timeout_at, wait_for};
 pub use wait::{Waited, When, wait};
 pub use waiting::Waiting;

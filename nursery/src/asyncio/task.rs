@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use trefoil_runtime::{CancelAware, Cancelled, Edge};
 
 /// A task of the loop, and the [`Future`] of its result: what [`create_task`] returns.
@@ -100,6 +100,40 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
         event_loop.register(&task.control);
         task.control.queue();
         event_loop.spawn(Step { body: Edge::new(place, body), task: task.clone(), begun: false }, place);
+        task
+    }
+
+    /// EG1 to EG4: the first step is now; a task that has ended with that never is in the queue.
+    fn spawn_eagerly<F>(body: F, name: Option<Rc<str>>, place: &'static Location<'static>) -> Self
+    where
+        F: StdFuture<Output = Result<T, E>> + 'static,
+    {
+        let event_loop = here::running();
+        let control = Control::new(event_loop.clone(), name, place);
+        let task = Self { future: Future::new(Kind::Task(control.clone()), place), control };
+        event_loop.register(&task.control);
+        let mut body = Box::pin(body);
+        let stepped = {
+            let _entered = here::enter(Here { event_loop: event_loop.clone(), task: Some(task.control.clone()) });
+            // Whatever wakes it before its second step need not: that comes in the next turn.
+            let step = AssertUnwindSafe(|| body.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+            catch_unwind(step)
+        };
+        match stepped {
+            Ok(Poll::Pending) => {
+                task.control.queue();
+                event_loop.spawn(Step { body: Edge::new(place, body), task: task.clone(), begun: true }, place);
+            }
+            Ok(Poll::Ready(outcome)) => {
+                drop(body);
+                Step::<F, T, E>::finish(&task, outcome);
+            }
+            Err(payload) => {
+                event_loop.panicked(payload);
+                drop(body);
+                Step::<F, T, E>::finish(&task, Err(Cancelled::delivered().into()));
+            }
+        }
         task
     }
 
@@ -221,6 +255,58 @@ where
     E: CancelAware + 'static,
 {
     Task::spawn(body, None, Location::caller())
+}
+
+/// A task with a name, or one that starts at once: asyncio's `create_task(.., name=.., eager_start=..)`.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(trefoil_nursery::asyncio::event_loop(async {
+/// use trefoil_nursery::{Cancelled, asyncio};
+/// let task = asyncio::TaskBuilder::new().name("eager").eager_start(true).create_task(async { Ok::<_, Cancelled>(1) });
+/// assert!(task.done());
+/// assert_eq!((&*task.name(), task.await?), ("eager", 1));
+/// # Ok::<(), Cancelled>(())
+/// # })).unwrap();
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "it builds a task when it is told to"]
+pub struct TaskBuilder {
+    name: Option<Rc<str>>,
+    eager: bool,
+}
+
+impl TaskBuilder {
+    /// That of a task as [`create_task`] makes it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name of the task.
+    pub fn name(self, name: impl Into<Rc<str>>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Whether the first step of the task is made while it is created, in the task of its own (EG1). One that need not wait has ended then,
+    /// and no turn is lost (EG2).
+    pub fn eager_start(self, eager: bool) -> Self {
+        Self { eager, ..self }
+    }
+
+    /// Starts the task.
+    ///
+    /// # Panics
+    /// Outside of a loop.
+    #[track_caller]
+    pub fn create_task<F, T, E>(self, body: F) -> Task<T, E>
+    where
+        F: StdFuture<Output = Result<T, E>> + 'static,
+        T: 'static,
+        E: CancelAware + 'static,
+    {
+        let place = Location::caller();
+        if self.eager { Task::spawn_eagerly(body, self.name, place) } else { Task::spawn(body, self.name, place) }
+    }
 }
 
 /// The task that asks; `None` in a callback, and outside of every loop.
