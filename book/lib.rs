@@ -39,6 +39,9 @@ pub mod testing {}
 #[doc = include_str!("src/how_it_works.md")]
 pub mod how_it_works {}
 
+#[doc = include_str!("src/performance.md")]
+pub mod performance {}
+
 #[doc = include_str!("src/from_elsewhere.md")]
 pub mod from_elsewhere {}
 
