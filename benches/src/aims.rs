@@ -315,8 +315,15 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "idle",
-        title: "memory of an idle connection, 10,000 of them",
+        title: "memory of an idle connection with its buffer of 4 KiB, 10,000 of them",
         args: &["idle", "--size", "64", "--connections", "10000"],
+        field: &HELD,
+        metrics: &[metric("bytes", "B", &[])],
+    },
+    Row {
+        name: "idle-without-buffer",
+        title: "memory of an idle connection that holds no buffer while it is idle, 10,000 of them",
+        args: &["idle", "--size", "64", "--connections", "10000", "--without-buffers"],
         field: &HELD,
         metrics: &[metric("bytes", "B", &[Some(600.0), Some(600.0)])],
     },

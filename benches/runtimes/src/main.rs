@@ -143,6 +143,8 @@ struct Arguments {
     connections: usize,
     #[cfg_attr(not(feature = "peers"), allow(dead_code))]
     depth: usize,
+    #[cfg_attr(not(feature = "peers"), allow(dead_code))]
+    without_buffers: bool,
     core: usize,
     quick: bool,
     repeat: Option<usize>,
@@ -153,9 +155,15 @@ impl Arguments {
         let Self { names: [workload, on], size, core, quick, repeat, .. } = self;
         #[cfg(feature = "peers")]
         if let Some(job) = net::Job::named(&workload) {
-            let load =
-                net::Load { size: size.unwrap_or(64), connections: self.connections, depth: self.depth, core, quick };
-            return net::run(job, &on, &load).map(Some);
+            let load = net::Load {
+                size: size.unwrap_or(64),
+                connections: self.connections,
+                depth: self.depth,
+                core,
+                quick,
+                without_buffers: self.without_buffers,
+            };
+            return net::run(job, &on, &load);
         }
         let workload = Workload::named(&workload).ok_or_else(|| format!("no workload {workload}"))?;
         let (_, run) = RUNTIMES.iter().find(|(name, _)| *name == on).ok_or_else(|| format!("no runtime {on}"))?;
@@ -165,7 +173,7 @@ impl Arguments {
 }
 
 fn arguments() -> Result<Arguments, Box<dyn Error>> {
-    let (mut size, mut repeat, mut quick) = (None, None, false);
+    let (mut size, mut repeat, mut quick, mut without_buffers) = (None, None, false, false);
     let (mut connections, mut depth, mut core) = (64, 1, measure::last_core());
     let mut names = Vec::new();
     let mut parser = Parser::from_env();
@@ -176,11 +184,12 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
             Arg::Long("connections") => connections = parser.value()?.parse()?,
             Arg::Long("depth") => depth = parser.value()?.parse()?,
             Arg::Long("quick") => quick = true,
+            Arg::Long("without-buffers") => without_buffers = true,
             Arg::Long("repeat") => repeat = Some(parser.value()?.parse()?),
             Arg::Value(name) => names.push(name.string()?),
             other => return Err(other.unexpected().into()),
         }
     }
     let names = names.try_into().map_err(|_| "a workload, and a runtime")?;
-    Ok(Arguments { names, size, connections, depth, core, quick, repeat })
+    Ok(Arguments { names, size, connections, depth, without_buffers, core, quick, repeat })
 }

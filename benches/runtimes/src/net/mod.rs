@@ -43,6 +43,17 @@ const SERVERS: &[(&str, Serve)] = &[
     ("raw-epoll", raw_epoll::serve),
 ];
 
+/// Servers that hold no buffer for a connection from which nothing comes, as far as a runtime lets them; for its memory.
+const WITHOUT_BUFFERS: &[(&str, Serve)] = &[
+    ("trefoil-io_uring", trefoil::on_io_uring_without_buffers),
+    ("trefoil-epoll", trefoil::on_epoll_without_buffers),
+    ("tokio", tokio::without_buffers),
+    ("smol", smol::without_buffers),
+    ("compio", compio::without_buffers),
+    ("raw-io_uring", raw_uring::serve),
+    ("raw-epoll", raw_epoll::serve),
+];
+
 /// How much of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -54,6 +65,8 @@ pub struct Load {
     /// That of the server. The load takes the one before it, or after it.
     pub core: usize,
     pub quick: bool,
+    /// By a server of `WITHOUT_BUFFERS`.
+    pub without_buffers: bool,
 }
 
 /// What is done.
@@ -81,18 +94,22 @@ impl Job {
     }
 }
 
-/// Does it; a server does not return.
-pub fn run(job: Job, server: &str, load: &Load) -> Result<Vec<Metric>, Box<dyn Error>> {
-    let (name, serve) = SERVERS.iter().find(|(name, _)| *name == server).ok_or(format!("no server {server}"))?;
-    match job {
+/// Does it, or says that there is no such server; a server does not return.
+pub fn run(job: Job, server: &str, load: &Load) -> Result<Option<Vec<Metric>>, Box<dyn Error>> {
+    let servers = if load.without_buffers { WITHOUT_BUFFERS } else { SERVERS };
+    let Some((name, serve)) = servers.iter().find(|(name, _)| *name == server) else {
+        return if load.without_buffers { Ok(None) } else { Err(format!("no server {server}").into()) };
+    };
+    let metrics = match job {
         Job::Serve => {
             serve(process::begin(load.core)?, load.size)?;
-            Err("the server has come to an end".into())
+            return Err("the server has come to an end".into());
         }
         Job::Echo => echo::run(name, load),
         Job::Accept => connect::run(name, load),
         Job::Idle => idle::run(name, load),
-    }
+    };
+    metrics.map(Some)
 }
 
 /// How long the load runs to warm up, how long it is measured, and how long system calls are counted.

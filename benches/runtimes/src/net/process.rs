@@ -42,6 +42,9 @@ impl Process {
     pub fn start(server: &str, load: &Load) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", server, "--size", &load.size.to_string(), "--core", &load.core.to_string()]);
+        if load.without_buffers {
+            command.arg("--without-buffers");
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let clock = clock_getcpuclockid(Pid::from_raw(child.id().try_into()?))?;
         let mut port = String::new();

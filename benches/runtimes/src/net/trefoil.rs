@@ -1,34 +1,52 @@
 //! This library, as its documentation shows it.
 
+use futures_lite::AsyncRead;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use trefoil::net::{TcpListener, TcpStream};
 use trefoil::{Builder, DriverKind, nursery};
 
 pub fn on_io_uring(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
-    run(DriverKind::IoUring, listener, size)
+    run(DriverKind::IoUring, listener, |stream| copy_back(stream, size))
 }
 
 pub fn on_epoll(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
-    run(DriverKind::Epoll, listener, size)
+    run(DriverKind::Epoll, listener, |stream| copy_back(stream, size))
 }
 
-fn run(driver: DriverKind, listener: std::net::TcpListener, size: usize) -> io::Result<()> {
-    Builder::new().driver(driver).try_run(serve(listener, size)).map_err(io::Error::other)?
+pub fn on_io_uring_without_buffers(listener: std::net::TcpListener, _: usize) -> io::Result<()> {
+    run(DriverKind::IoUring, listener, copy_back_without_buffer)
 }
 
-async fn serve(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
+pub fn on_epoll_without_buffers(listener: std::net::TcpListener, _: usize) -> io::Result<()> {
+    run(DriverKind::Epoll, listener, copy_back_without_buffer)
+}
+
+fn run<F>(driver: DriverKind, listener: std::net::TcpListener, copy: impl Fn(TcpStream) -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>> + Send,
+{
+    Builder::new().driver(driver).try_run(serve(listener, copy)).map_err(io::Error::other)?
+}
+
+async fn serve<F>(listener: std::net::TcpListener, copy: impl Fn(TcpStream) -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>> + Send,
+{
     let listener = TcpListener::from_std(listener)?;
     let served = nursery(async |n| -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
-            drop(n.spawn(echo(stream, size)));
+            drop(n.spawn(echo(copy(stream))));
         }
     });
     served.await.map_err(io::Error::other)
 }
 
-async fn echo(stream: TcpStream, size: usize) -> io::Result<()> {
-    match copy_back(stream, size).await {
+async fn echo(copy: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    match copy.await {
         // One that is gone does not concern the others.
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
         ended => ended,
@@ -41,6 +59,20 @@ async fn copy_back(mut stream: TcpStream, size: usize) -> io::Result<()> {
         match stream.read(&mut buffer).await? {
             0 => return Ok(()),
             length => stream.write_all(&buffer[..length]).await?,
+        }
+    }
+}
+
+async fn copy_back_without_buffer(mut stream: TcpStream) -> io::Result<()> {
+    loop {
+        let message = poll_fn(|cx| {
+            let mut buffer = [0; 4096];
+            let read = ready!(Pin::new(&mut stream).poll_read(cx, &mut buffer))?;
+            Poll::Ready(Ok::<_, io::Error>(buffer[..read].to_vec()))
+        });
+        match message.await? {
+            message if message.is_empty() => return Ok(()),
+            message => stream.write_all(&message).await?,
         }
     }
 }
