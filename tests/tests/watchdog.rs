@@ -73,7 +73,10 @@ fn a_task_that_blocks_is_named_while_it_lasts_and_when_it_ends() {
         let line = builder.run(async {
             nursery(async |n| -> Result<u32, Cancelled> {
                 n.spawn_named(format!("innocent of {name}"), async { checkpoint().await });
-                n.spawn_named(name, async { Ok(block_until_heard(name, 1)) });
+                n.spawn_named(name, async {
+                    block_until_heard(name, 1);
+                    Ok(())
+                });
                 let line = line!() - 1;
                 n.spawn_named(format!("innocent too of {name}"), async { checkpoint().await });
                 Ok(line)
@@ -144,7 +147,10 @@ fn in_a_test_it_can_be_an_error() {
     let message = panic_of(|| {
         trefoil::testing::Builder::new().blocked_after(Some(ms(5))).run(async {
             nursery(async |n| -> Result<(), Cancelled> {
-                n.spawn_named("hog", async { Ok(block_until_heard("`hog`", 1)) });
+                n.spawn_named("hog", async {
+                    block_until_heard("`hog`", 1);
+                    Ok(())
+                });
                 checkpoint().await?;
                 checkpoint().await
             })
@@ -161,7 +167,10 @@ fn it_can_be_off() {
     heard("");
     Builder::new().blocked_after(None).run(async {
         nursery(async |n| -> Result<(), Cancelled> {
-            n.spawn_named("unseen", async { Ok(thread::sleep(ms(150))) });
+            n.spawn_named("unseen", async {
+                thread::sleep(ms(150));
+                Ok(())
+            });
             Ok(())
         })
         .await
