@@ -36,6 +36,9 @@ pub mod services {}
 #[doc = include_str!("src/testing.md")]
 pub mod testing {}
 
+#[doc = include_str!("src/looking_inside.md")]
+pub mod looking_inside {}
+
 #[doc = include_str!("src/how_it_works.md")]
 pub mod how_it_works {}
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use trefoil::sync::{CapacityLimiter, Mutex, RwLock, Semaphore, oneshot};
 use trefoil::{
-    Cancelled, Deadlock, Detection, Event, Holder, Join, Reason, Role, channel, checkpoint, local_nursery,
-    move_on_after, nursery, shield, sleep, sleep_forever,
+    Cancelled, Deadlock, Detection, Event, Holder, Join, Limits, Reason, Role, channel, checkpoint, local_nursery,
+    move_on_after, nursery, shield, sleep, sleep_forever, wake_sources, yield_now,
 };
 use trefoil_runtime::Options;
 use trefoil_tests::{OnDrop, deadlocks, ms, run_real, run_virtual};
@@ -281,6 +281,31 @@ fn n10_what_a_thread_wakes_is_no_deadlock() {
     }
 }
 
+/// Why it is none.
+#[test]
+fn n10_what_can_still_come_is_listed() {
+    run_real(async || {
+        let handle = trefoil::run_handle();
+        let ((end, ended), (tell, told)) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel());
+        let thread = std::thread::Builder::new().name("clover".into()).spawn(move || {
+            tell.send(()).unwrap();
+            ended.recv().unwrap_err();
+        });
+        told.recv().unwrap();
+        let sources = nursery(async |n| -> Result<_, Cancelled> {
+            n.spawn(sleep(ms(1)));
+            checkpoint().await?;
+            Ok(wake_sources())
+        });
+        let sources = sources.await.unwrap();
+        assert_eq!((sources.timers, sources.in_flight, sources.handles), (1, 0, 1));
+        assert!(sources.threads.as_ref().unwrap().iter().any(|name| name == "clover"), "{sources:?}");
+        assert!(sources.to_string().starts_with("1 timer, 1 run handle, "), "{sources}");
+        drop((handle, end));
+        thread.unwrap().join().unwrap();
+    });
+}
+
 // ---- Some wait for each other, while others go on ------------------------------------------------------------------
 
 /// Cycles end the run; a deadline is always set, so that nothing is quiet for good.
@@ -449,4 +474,115 @@ fn n10_what_ends_by_itself_is_no_cycle() {
         drop(one);
         thread.join().unwrap();
     });
+}
+
+// ---- Busy, and getting nowhere -------------------------------------------------------------------------------------
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{value:?}");
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// What a program logs that spins for so many turns, if that is too much after 10,000.
+fn logged(main: impl Future<Output = ()>) -> Vec<String> {
+    let log = Log::default();
+    let _log = tracing::subscriber::set_default(log.clone());
+    let limits = Limits { turns: 10_000, time: ms(0) };
+    let options = Options { virtual_time: true, livelock: Some(limits), ..Options::default() };
+    let driver = std::rc::Rc::new(trefoil_runtime::ThreadDriver::new());
+    trefoil_runtime::run(driver, options, Location::caller(), main);
+    log.0.lock().unwrap().clone()
+}
+
+/// Row 41: each gives way to the other, politely, for ever.
+#[test]
+fn n10_tasks_that_only_wake_each_other_are_a_livelock() {
+    let base = line!();
+    let turns = std::cell::Cell::new(0);
+    let said = logged(async {
+        let (left, right) = (Mutex::new(()), Mutex::new(()));
+        local_nursery(async |n| -> Ended {
+            let both = async |first: &Mutex<()>, second: &Mutex<()>| -> Ended {
+                loop {
+                    let one = first.try_lock();
+                    yield_now().await;
+                    // Both have one: neither has two.
+                    if (one.is_ok() && second.try_lock().is_ok()) || turns.get() > 100_000 {
+                        return Ok(());
+                    }
+                    turns.set(turns.get() + 1);
+                    yield_now().await;
+                    drop(one);
+                    yield_now().await;
+                }
+            };
+            n.spawn(both(&left, &right)); // base + 19
+            n.spawn(both(&right, &left)); // base + 20
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+    let [report] = &said[..] else { panic!("once: {said:?}") };
+    assert!(report.starts_with("livelock: "), "{report}");
+    for at in [base + 19, base + 20] {
+        let line =
+            report.lines().find(|line| line.starts_with(&format!("- task deadlock.rs:{at} was polled"))).unwrap();
+        assert!(line.contains("by itself"), "{report}");
+    }
+}
+
+/// Who gives up its turn while others are served is none.
+#[test]
+fn n10_progress_is_no_livelock() {
+    let said = logged(async {
+        let (sender, receiver) = channel(1);
+        nursery(async |n| -> Ended {
+            n.spawn(async move {
+                for i in 0..50_000 {
+                    if sender.send(i).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+            n.spawn(async move {
+                while receiver.recv().await?.is_some() {
+                    yield_now().await;
+                }
+                Ok(())
+            });
+            Ok(())
+        })
+        .await
+        .unwrap();
+        // A computation that gives up its turn for less than that.
+        for _ in 0..5_000 {
+            yield_now().await;
+        }
+    });
+    assert!(said.is_empty(), "{said:?}");
 }
