@@ -55,6 +55,9 @@
 
 pub mod asyncio;
 
+#[cfg(feature = "inspect")]
+#[doc(inline)]
+pub use trefoil_inspect as inspect;
 pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
 pub use trefoil_nursery::*;
 pub use trefoil_runtime::{

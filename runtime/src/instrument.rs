@@ -13,6 +13,7 @@
 
 use crate::context;
 use crate::ready::{Header, discard};
+use crate::record::Ring;
 use crate::worker;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -119,9 +120,10 @@ macro_rules! by_pointer {
 by_pointer!(Rc, Arc, Box);
 
 /// Which task it is, for an [`Instrument`]: a number, which no other task of the run has, and where it was spawned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TaskInfo {
     id: u64,
+    name: Option<Arc<str>>,
     place: &'static Location<'static>,
 }
 
@@ -129,6 +131,11 @@ impl TaskInfo {
     /// The number of the task, from 1 on, in the order in which instruments first saw them.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Its name, if it was given one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Where it was spawned; of the main future, where the run was started.
@@ -139,7 +146,10 @@ impl TaskInfo {
 
 impl fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {} ({})", self.id, self.place)
+        match &self.name {
+            Some(name) => write!(f, "task {} `{name}` ({})", self.id, self.place),
+            None => write!(f, "task {} ({})", self.id, self.place),
+        }
     }
 }
 
@@ -179,6 +189,8 @@ pub(crate) struct Watch {
     /// By the address of a task that is not over.
     ids: RefCell<HashMap<*const Header, u64>>,
     last: Cell<u64>,
+    /// Who records, if somebody does.
+    ring: RefCell<Option<Rc<Ring>>>,
 }
 
 impl Watch {
@@ -210,16 +222,31 @@ impl Watch {
 
     /// Whether there are any.
     pub fn is_active(&self) -> bool {
-        self.list.borrow().iter().any(|one| !one.removed.get())
+        self.ring.borrow().is_some() || self.list.borrow().iter().any(|one| !one.removed.get())
+    }
+
+    pub fn ring(&self) -> Option<Rc<Ring>> {
+        self.ring.borrow().clone()
+    }
+
+    /// Whether there was none.
+    pub fn set_ring(&self, ring: Rc<Ring>) -> bool {
+        let mut slot = self.ring.borrow_mut();
+        slot.is_none() && slot.replace(ring).is_none()
+    }
+
+    pub fn clear_ring(&self, ring: &Rc<Ring>) {
+        // One that is dropped in another run than its own stops nothing here.
+        self.ring.borrow_mut().take_if(|ours| Rc::ptr_eq(ours, ring));
     }
 
     #[cold]
-    fn tell(&self, task: TaskInfo, event: impl Fn(&dyn Instrument, &TaskInfo)) {
+    fn tell(&self, task: &TaskInfo, event: impl Fn(&dyn Instrument, &TaskInfo)) {
         let list = self.list.borrow().clone();
         let mut removed = false;
         for one in list.iter() {
             if !one.removed.get()
-                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| event(&*one.instrument, &task)))
+                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| event(&*one.instrument, task)))
             {
                 tracing::error!(%task, "an instrument panicked, and is removed (R116)");
                 one.removed.set(true);
@@ -233,9 +260,9 @@ impl Watch {
         let_go(list);
     }
 
-    fn info(&self, task: &Header) -> TaskInfo {
+    pub fn info(&self, task: &Header) -> TaskInfo {
         let id = *self.ids.borrow_mut().entry(task).or_insert_with(|| self.next());
-        TaskInfo { id, place: task.place }
+        TaskInfo { id, name: task.name(), place: task.place }
     }
 
     fn next(&self) -> u64 {
@@ -245,19 +272,29 @@ impl Watch {
 
     pub fn spawned(&self, task: &Header) {
         // A new one, even where one with this address was lost sight of in another run.
-        let id = self.next();
-        self.ids.borrow_mut().insert(task, id);
-        self.tell(TaskInfo { id, place: task.place }, |instrument, task| instrument.spawned(task));
+        self.ids.borrow_mut().insert(task, self.next());
+        let info = self.info(task);
+        if let Some(ring) = self.ring() {
+            ring.spawned(info.clone());
+        }
+        self.tell(&info, |instrument, task| instrument.spawned(task));
     }
 
     pub fn scheduled(&self, task: &Header) {
-        self.tell(self.info(task), |instrument, task| instrument.scheduled(task));
+        let info = self.info(task);
+        if let Some(ring) = self.ring() {
+            ring.woken(info.clone(), task);
+        }
+        self.tell(&info, |instrument, task| instrument.scheduled(task));
     }
 
     pub fn exited(&self, task: &Header) {
         let info = self.info(task);
         self.ids.borrow_mut().remove(&ptr::from_ref(task));
-        self.tell(info, |instrument, task| instrument.exited(task));
+        if let Some(ring) = self.ring() {
+            ring.exited(info.clone(), task);
+        }
+        self.tell(&info, |instrument, task| instrument.exited(task));
     }
 
     /// Polls a task, and tells of it.
@@ -267,9 +304,11 @@ impl Watch {
             return poll();
         }
         let info = self.info(task);
-        self.tell(info, |instrument, task| instrument.before_poll(task));
+        self.tell(&info, |instrument, task| instrument.before_poll(task));
+        let polling = self.ring().map(|ring| ring.polls(info.clone()));
         let over = poll();
-        self.tell(info, |instrument, task| instrument.after_poll(task));
+        drop(polling);
+        self.tell(&info, |instrument, task| instrument.after_poll(task));
         over
     }
 }

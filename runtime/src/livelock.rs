@@ -182,7 +182,7 @@ impl Instrument for Recorder {
     }
 
     fn before_poll(&self, task: &TaskInfo) {
-        self.running.borrow_mut().push(*task);
+        self.running.borrow_mut().push(task.clone());
         self.with(task, |seen| seen.polls += 1);
     }
 

@@ -28,6 +28,7 @@ use crate::context;
 use crate::heap::NOWHERE;
 use crate::holders::Thing;
 use crate::ready::{self, Header};
+use crate::record;
 use crate::scope::Scope;
 use crate::sync::{Arc, AtomicPtr, AtomicU32, Ordering, UnsafeCell};
 use crate::tree::Tree;
@@ -338,6 +339,7 @@ impl Park {
         });
         self.state.store(WAITING, Ordering::Release);
         locked.link_park(&self, frame.scope, frame.task);
+        record::wait_begins(&self, wait.reason, wait.place);
         Ok(())
     }
 
@@ -387,6 +389,7 @@ impl Park {
         let state = self.state.load(Ordering::Acquire);
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
         self.state.store(IDLE, Ordering::Relaxed);
+        record::wait_ends(self, state & DONE == 0);
         // SAFETY: [WAKER]: the outcome is published, or there will be none.
         let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
         drop(waker);
@@ -527,5 +530,8 @@ impl Park {
 impl Drop for Park {
     fn drop(&mut self) {
         self.unlink();
+        if self.is_active() {
+            record::wait_ends(self, true);
+        }
     }
 }

@@ -44,6 +44,7 @@ use crate::instrument::{self, Watch};
 #[cfg(not(trefoil_loom))]
 use crate::onlook::Onlookers;
 use crate::park::{On, Park, Reason, Wait};
+use crate::record;
 use crate::schedule::Schedule;
 use crate::scope::Scope;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell};
@@ -424,6 +425,7 @@ unsafe fn wake_elsewhere(task: *const Header) {
             Err(now) => state = now,
         }
     }
+    record::wakes(task);
     // SAFETY: [LISTED]: we set SCHEDULED; [REF]: the inbox's reference is in `next`; [QUEUE]: the task has references, so its queue is there.
     unsafe {
         match (*header.queue).inbox.push(task) {

@@ -6,6 +6,7 @@ use crate::cause::Kind;
 use crate::clock::{self, Moment};
 use crate::context::{self, Entered, Frame};
 use crate::ready;
+use crate::record;
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
 use crate::tree::Tree;
 use std::cell::{Cell, OnceCell};
@@ -113,6 +114,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
         self.linked = true;
         self.strikes = context::strikes();
         let old = locked.set_waker(&self.scope, waker);
+        record::scope_entered(&self.scope, || self.scope.info());
         drop(locked);
         drop(old);
     }
@@ -149,6 +151,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
             return false;
         }
         let absorbs = self.scope.unlink();
+        record::scope_left(&self.scope);
         if absorbs {
             context::forgive(self.strikes);
         }
