@@ -21,6 +21,7 @@ pub(crate) fn on(signal: i32) -> io::Result<()> {
     }
     let (mut reader, writer) = UnixStream::pair()?;
     let thread = thread::Builder::new().name("trefoil-dump".into()).spawn(move || {
+        let _wakes_nobody = trefoil_runtime::ServiceThread::here();
         let mut bytes = [0; 64];
         while matches!(reader.read(&mut bytes), Ok(1..)) {
             // Nobody is there to be told if it fails.

@@ -1159,6 +1159,10 @@ impl Ready {
     unsafe fn adopt(&self, mut task: *const Header) {
         // SAFETY: [OWNER]; the list from the inbox is ours.
         unsafe {
+            let watched = !task.is_null() && self.owner.with(|owner| (*owner).special) & WATCHED != 0;
+            if watched {
+                record::set_draining(true);
+            }
             while !task.is_null() {
                 let next = (*task).link.load(Ordering::Relaxed);
                 let new = (*task).state.load(Ordering::Relaxed) & NEW;
@@ -1178,6 +1182,9 @@ impl Ready {
                     }
                 }
                 task = next;
+            }
+            if watched {
+                record::set_draining(false);
             }
         }
     }

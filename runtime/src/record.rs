@@ -105,6 +105,8 @@ struct State {
     /// By address, as long as they are open.
     waits: HashMap<usize, (u64, TaskInfo)>,
     scopes: HashMap<usize, (u64, TaskInfo)>,
+    /// A queue takes in what others have woken: it was not the task that is being polled.
+    draining: bool,
     /// Who woke a task from another queue, until its own hears of it.
     wakers: HashMap<usize, u64>,
 }
@@ -142,7 +144,10 @@ impl Ring {
 
     pub fn woken(&self, task: TaskInfo, header: &Header) {
         let state = &mut *self.state.borrow_mut();
-        let by = state.wakers.remove(&std::ptr::from_ref(header).addr()).or_else(|| state.by());
+        let by = state
+            .wakers
+            .remove(&std::ptr::from_ref(header).addr())
+            .or_else(|| if state.draining { None } else { state.by() });
         self.push(state, task, What::Woken { by });
     }
 
@@ -255,6 +260,14 @@ pub(crate) fn wakes(task: *const Header) {
         if let Some(by) = state.by() {
             state.wakers.insert(task.addr(), by);
         }
+    }
+}
+
+/// What follows was woken by others, until it is said otherwise.
+#[cold]
+pub(crate) fn set_draining(draining: bool) {
+    if let Some(ring) = ring() {
+        ring.state.borrow_mut().draining = draining;
     }
 }
 

@@ -266,6 +266,7 @@ fn start() {
 
 #[cfg(not(trefoil_loom))]
 fn watch() {
+    let _wakes_nobody = crate::threads::ServiceThread::here();
     loop {
         let all = WATCHED.lock().clone();
         for watched in &all {
