@@ -216,7 +216,7 @@ impl Drop for Detach {
     fn drop(&mut self) {
         self.0.nursery.set(None);
         drop(self.0.body.take());
-        self.0.timers.clear();
+        self.0.timers.close();
         let tasks = self.0.tasks.take();
         drop(tasks);
     }

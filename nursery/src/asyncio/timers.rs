@@ -72,6 +72,8 @@ pub(crate) struct Timers {
     cancelled: Cell<usize>,
     /// Whose deadline is that of the earliest timer; `None` while timers are being run.
     alarm: RefCell<Option<CancelScope>>,
+    /// The loop has ended: what is asked for now is dropped.
+    closed: Cell<bool>,
 }
 
 impl Timers {
@@ -81,10 +83,15 @@ impl Timers {
             late: RefCell::new(Vec::new()),
             cancelled: Cell::new(0),
             alarm: RefCell::new(None),
+            closed: Cell::new(false),
         }
     }
 
     pub fn push(&self, call: Rc<Call>) {
+        if self.closed.get() {
+            call.cancel();
+            return;
+        }
         call.scheduled.set(true);
         let alarm = self.alarm.borrow().clone();
         if alarm.as_ref().is_some_and(|alarm| alarm.shared().is_cancelled()) {
@@ -161,8 +168,9 @@ impl Timers {
         due
     }
 
-    /// Lets go of all of them.
-    pub fn clear(&self) {
+    /// Lets go of all of them, for good.
+    pub fn close(&self) {
+        self.closed.set(true);
         let all = (self.heap.borrow_mut().drain(), self.late.take(), self.alarm.take());
         drop(all);
     }
