@@ -42,3 +42,87 @@ where
 {
     trefoil_io::run(event_loop(main))
 }
+
+/// Runs several mains on one event loop, one after the other: asyncio's `Runner`. What one leaves running goes on when the next one runs, and
+/// is cancelled and awaited when the runner is closed, or dropped.
+///
+/// Each [`run`](Self::run) is a run of Trefoil of its own. Sockets are of the run that they were made in: what is left to the next one may
+/// sleep and wait, and has its connections in one run.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use trefoil::{Cancelled, asyncio};
+///
+/// let mut runner = asyncio::Runner::new();
+/// let task = runner.run(async {
+///     Ok::<_, Cancelled>(asyncio::create_task(async {
+///         asyncio::sleep(Duration::from_millis(1)).await?;
+///         Ok::<_, Cancelled>("done in the second run")
+///     }))
+/// })?;
+/// assert_eq!(runner.run(async { task.await })?, "done in the second run");
+/// runner.close();
+/// # Ok::<(), Cancelled>(())
+/// ```
+#[derive(Debug)]
+pub struct Runner {
+    event_loop: Option<EventLoop>,
+}
+
+impl Default for Runner {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Runner {
+    /// A runner with a loop of its own.
+    #[track_caller]
+    pub fn new() -> Self {
+        Self { event_loop: Some(EventLoop::new()) }
+    }
+
+    /// Runs the loop until `main` is done.
+    ///
+    /// # Errors
+    /// Those of `main`.
+    ///
+    /// # Panics
+    /// Inside of a run on the same thread (R1). With a panic of a task or of a callback.
+    #[track_caller]
+    pub fn run<F, T, E>(&mut self, main: F) -> Result<T, E>
+    where
+        F: std::future::Future<Output = Result<T, E>> + 'static,
+        T: 'static,
+        E: CancelAware + 'static,
+    {
+        let event_loop = self.event_loop.as_mut().expect("it is there until the runner is closed");
+        trefoil_io::run(event_loop.run_until_complete(main))
+    }
+
+    /// Cancels what is left over, once, and waits until it has ended.
+    ///
+    /// # Panics
+    /// Inside of a run on the same thread. With a panic of a task.
+    #[track_caller]
+    pub fn close(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(event_loop) = self.event_loop.take() {
+            trefoil_io::run(event_loop.close());
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // On the way out of a panic, or of another run, the tasks are dropped where they wait.
+        if !std::thread::panicking() && !trefoil_runtime::in_run() {
+            self.end();
+        }
+    }
+}

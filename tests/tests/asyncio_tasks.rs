@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use trefoil::asyncio::{
-    InvalidState, Task, TaskBuilder, all_tasks, call_at, call_later, call_soon, create_future, current_task,
+    EventLoop, InvalidState, Task, TaskBuilder, all_tasks, call_at, call_later, call_soon, create_future, current_task,
     event_loop, gather, sleep,
 };
 use trefoil::{CancelAware, Cancelled, now, task_local};
@@ -549,5 +549,88 @@ fn aio_a_loop_that_is_dropped_takes_its_tasks_along() {
         let ended = event_loop(fails(1, "another")).await;
         assert!(ended.is_err_and(|error: Fault| !error.is_cancelled()));
         let _: Result<(), Cancelled> = event_loop(sleep(ms(1))).await;
+    });
+}
+
+#[test]
+fn aio_r06_a_loop_runs_several_mains_and_keeps_what_they_leave() {
+    run_virtual(async || {
+        let mut several = EventLoop::new();
+        let ticks = Rc::new(Cell::new(0));
+        let seen = ticks.clone();
+        let left = several.run_until_complete(async move {
+            Is::Ok(task(async move {
+                loop {
+                    after(10, ()).await?;
+                    seen.set(seen.get() + 1);
+                }
+                #[allow(unreachable_code)]
+                Is::Ok(())
+            }))
+        });
+        let left = left.await.unwrap();
+        assert_eq!(several.run_until_complete(after(25, "b")).await, Ok("b"));
+        assert_eq!((ticks.get(), left.done()), (2, false));
+        // Time that passes between two runs counts.
+        trefoil::sleep(ms(100)).await.unwrap();
+        assert_eq!(ticks.get(), 2);
+        assert_eq!(several.run_until_complete(fails(1, "c")).await, Err(Fault::Named("c")));
+        assert_eq!(ticks.get(), 3);
+        several.close().await;
+        assert!(left.cancelled());
+        EventLoop::new().close().await;
+    });
+}
+
+/// What is reported, by `tracing`.
+#[derive(Clone, Default)]
+struct Reports(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Reports {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::ERROR
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{field}={value:?} ");
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn aio_d3_an_error_that_nobody_looked_at_is_reported_once_with_name_and_place() {
+    let reports = Reports::default();
+    let _subscribed = tracing::subscriber::set_default(reports.clone());
+    run_virtual(async || {
+        reports.0.lock().unwrap().clear();
+        event_loop(async {
+            let seen = task(fails(1, "seen"));
+            let dropped = TaskBuilder::new().name("lonely").create_task(fails(2, "lost"));
+            // Of two errors a gather gives the first (G7).
+            assert!(gather([&seen, &dropped]).await.is_err());
+            drop((seen, dropped));
+            sleep(ms(5)).await?;
+            Is::Ok(())
+        })
+        .await
+        .unwrap();
+        let reports = reports.0.lock().unwrap();
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        assert!(
+            reports[0].contains("lonely") && reports[0].contains("lost") && reports[0].contains("asyncio_tasks.rs")
+        );
     });
 }

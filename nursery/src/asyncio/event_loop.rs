@@ -10,13 +10,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Payload};
-
-/// The number of the task that `main` is.
-const MAIN: u64 = 1;
 
 type Handle = Nursery<'static, 'static, Cancelled, Local>;
 
@@ -28,6 +25,10 @@ pub(crate) struct Loop {
     /// The tasks that are not done, by number.
     tasks: RefCell<BTreeMap<u64, Rc<Control>>>,
     next: Cell<u64>,
+    /// The number of the task that is run until it is done.
+    main: Cell<u64>,
+    /// When that is done, what is left over is cancelled.
+    closing: Cell<bool>,
     /// The first panic of a task or callback.
     panic: RefCell<Option<Payload>>,
     /// The body of the nursery.
@@ -55,7 +56,9 @@ impl Loop {
             nursery: Cell::new(None),
             timers: Timers::new(),
             tasks: RefCell::new(BTreeMap::new()),
-            next: Cell::new(MAIN),
+            next: Cell::new(1),
+            main: Cell::new(0),
+            closing: Cell::new(false),
             panic: RefCell::new(None),
             body: RefCell::new(None),
             turn: Cell::new(0),
@@ -122,7 +125,7 @@ impl Loop {
         let gone = self.tasks.borrow_mut().remove(&task.number());
         drop(gone);
         let last = self.tasks.borrow().is_empty();
-        if task.number() == MAIN {
+        if task.number() == self.main.get() {
             self.end();
         } else if last {
             self.wake_body();
@@ -152,15 +155,19 @@ impl Loop {
     /// Cancels each task that is left over once, if the last turn is over (R2, R3). Those that are made meanwhile are told, too: nothing
     /// is left behind.
     fn cancel_left_over(&self) {
-        if self.turn.get() <= self.last_turn.get() {
+        if !self.closing.get() || self.turn.get() <= self.last_turn.get() {
             return;
         }
-        for task in self.tasks() {
-            if task.number() > self.told.get() {
-                self.told.set(task.number());
-                task.cancel(None);
-            }
+        let left: Vec<_> = self.tasks.borrow().range(self.told.get() + 1..).map(|(_, task)| task.clone()).collect();
+        for task in left {
+            self.told.set(task.number());
+            task.cancel(None);
         }
+    }
+
+    /// Main has ended, and all that ran in that turn and the next.
+    fn is_stopped(&self) -> bool {
+        !self.closing.get() && self.turn.get() > self.last_turn.get()
     }
 
     /// The tasks that are not done, the oldest first.
@@ -202,7 +209,7 @@ impl Loop {
                 return Poll::Pending;
             }
             self.cancel_left_over();
-            if self.tasks.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            if self.closing.get() && self.tasks.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         Ok(())
@@ -219,6 +226,144 @@ impl Drop for Detach {
         self.0.timers.close();
         let tasks = self.0.tasks.take();
         drop(tasks);
+    }
+}
+
+type Body = Pin<Box<dyn Future<Output = Result<(), Cancelled>>>>;
+
+/// An event loop that runs several mains, one after the other, and keeps what they leave running: asyncio's loop object, as its `Runner` uses
+/// it. It runs while one of its futures is awaited; inside of a run of Trefoil, which may be another one each time.
+///
+/// For one main there is [`event_loop`]. Close it with [`close`](Self::close): dropped, it drops its tasks where they wait.
+///
+/// # Examples
+/// ```
+/// # trefoil_nursery::doc_run(async {
+/// use std::time::Duration;
+/// use trefoil_nursery::{Cancelled, asyncio};
+/// let mut event_loop = asyncio::EventLoop::new();
+/// let left = event_loop
+///     .run_until_complete(async {
+///         let sleep = asyncio::sleep(Duration::from_millis(1));
+///         Ok::<_, Cancelled>(asyncio::create_task(async { sleep.await.map(|()| "done later") }))
+///     })
+///     .await
+///     .unwrap();
+/// assert!(!left.done());
+/// assert_eq!(event_loop.run_until_complete(async { left.await }).await, Ok("done later"));
+/// event_loop.close().await;
+/// # });
+/// ```
+pub struct EventLoop {
+    // The order of the fields is that of their end.
+    detach: Detach,
+    open: Pin<Box<Open<'static, Body, Cancelled, Local>>>,
+    place: &'static Location<'static>,
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.detach.0.fmt(f)
+    }
+}
+
+impl Default for EventLoop {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EventLoop {
+    /// A loop in which nothing runs yet.
+    #[track_caller]
+    pub fn new() -> Self {
+        Self::at(Location::caller())
+    }
+
+    fn at(place: &'static Location<'static>) -> Self {
+        let event_loop = Loop::new();
+        let inner = event_loop.clone();
+        // The handle is not branded: it is in `event_loop` alone, and `Detach` takes it away before `open` is dropped.
+        let body = move |nursery: Handle| {
+            // What is around is told by way of main.
+            nursery.set_shield(true);
+            inner.nursery.set(Some(nursery));
+            Box::pin(inner.body(place)) as Body
+        };
+        Self { open: Box::pin(Open::new(body, place)), detach: Detach(event_loop), place }
+    }
+
+    /// Runs the loop until `main`, a task of it, is done. What is left over goes on when the loop is run again.
+    ///
+    /// # Errors
+    /// Those of `main`.
+    ///
+    /// # Cancellation
+    /// When the scope around is cancelled, `main` is (R5).
+    ///
+    /// # Panics
+    /// With a panic of a task or of a callback.
+    #[track_caller]
+    pub fn run_until_complete<F, T, E>(&mut self, main: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: Future<Output = Result<T, E>> + 'static,
+        T: 'static,
+        E: CancelAware + 'static,
+    {
+        let place = Location::caller();
+        self.complete(main, place)
+    }
+
+    async fn complete<F, T, E>(&mut self, main: F, place: &'static Location<'static>) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>> + 'static,
+        T: 'static,
+        E: CancelAware + 'static,
+    {
+        let event_loop = self.detach.0.clone();
+        let main = {
+            let _entered = here::enter(Here { event_loop: event_loop.clone(), task: None });
+            Task::spawn(main, None, place)
+        };
+        event_loop.main.set(main.control().number());
+        event_loop.last_turn.set(u64::MAX);
+        let mut around = Some(Box::pin(runtime::sleep_forever()));
+        poll_fn(|cx| {
+            if around.as_mut().is_some_and(|around| around.as_mut().poll(cx).is_ready()) {
+                around = None;
+                main.cancel();
+            }
+            if self.poll_nursery(cx).is_ready() || event_loop.is_stopped() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        if let Some(payload) = event_loop.panic.take() {
+            resume_unwind(payload);
+        }
+        main.take().unwrap_or_else(|_| Err(E::from(Cancelled::delivered())))
+    }
+
+    fn poll_nursery(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.open.as_mut().poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!(made = %self.place, "the nursery of a loop ended with {error:?}");
+            }
+        })
+    }
+
+    /// Cancels what is left over, once, and waits until it has ended (R2, R3).
+    ///
+    /// # Panics
+    /// With a panic of a task or of a callback, when all tasks have ended.
+    pub async fn close(mut self) {
+        let event_loop = self.detach.0.clone();
+        event_loop.closing.set(true);
+        event_loop.last_turn.set(event_loop.turn.get());
+        event_loop.wake_body();
+        poll_fn(|cx| self.poll_nursery(cx)).await;
+        if let Some(payload) = event_loop.panic.take() {
+            resume_unwind(payload);
+        }
     }
 }
 
@@ -258,40 +403,10 @@ where
 {
     let place = Location::caller();
     async move {
-        let event_loop = Loop::new();
-        let mut main_task = None;
-        // SAFETY of the handle, which is not branded: it is in `event_loop` alone, and `Detach` takes it away before `open` is dropped.
-        let open = Open::<_, Cancelled, Local>::new(
-            |nursery| {
-                // What is around is told by way of main.
-                nursery.set_shield(true);
-                event_loop.nursery.set(Some(nursery));
-                let _entered = here::enter(Here { event_loop: event_loop.clone(), task: None });
-                main_task = Some(Task::spawn(main, None, place));
-                event_loop.clone().body(place)
-            },
-            place,
-        );
-        let mut open = pin!(open);
-        let detach = Detach(event_loop.clone());
-        let main_task = main_task.expect("the body of a nursery is made at once");
-        let mut around = Some(Box::pin(runtime::sleep_forever()));
-        let ended = poll_fn(|cx| {
-            if around.as_mut().is_some_and(|around| around.as_mut().poll(cx).is_ready()) {
-                around = None;
-                main_task.cancel();
-            }
-            open.as_mut().poll(cx)
-        })
-        .await;
-        drop(detach);
-        if let Err(error) = ended {
-            tracing::debug!("the nursery of a loop ended with {error:?}");
-        }
-        if let Some(payload) = event_loop.panic.take() {
-            resume_unwind(payload);
-        }
-        main_task.take().unwrap_or_else(|_| Err(E::from(Cancelled::delivered())))
+        let mut event_loop = EventLoop::at(place);
+        // What is left over is told between two turns.
+        event_loop.detach.0.closing.set(true);
+        event_loop.complete(main, place).await
     }
 }
 

@@ -84,7 +84,7 @@ pub use barrier::{Barrier, BarrierError};
 pub use calls::{Handle, call_at, call_later, call_soon};
 pub use condition::{Condition, ConditionGuard, WaitError};
 pub use event::Event;
-pub use event_loop::event_loop;
+pub use event_loop::{EventLoop, event_loop};
 pub use future::{CallbackId, Future, InvalidState};
 #[doc(hidden)]
 pub use gather::{GatherTuple, gather_tuple};
