@@ -186,6 +186,7 @@ class Seen:
             self.patch(owner, method, self.wait(name))
         self.patch(Machine, "do_cancel", self.cancel)
         self.patch(asyncio.Timeout, "_on_timeout", self.expire)
+        self.patch(asyncio_oracle.JumpingLoop, "call_exception_handler", self.callback_error)
         return self
 
     def __exit__(self, *_):
@@ -247,6 +248,14 @@ class Seen:
                 if it.cancelling():
                     self.all.add("cancelled twice, or more")
             await old(machine, task, name)
+
+        return seen
+
+    def callback_error(self, old):
+        def seen(loop, context):
+            if isinstance(context.get("exception"), RecursionError):
+                self.errors["RecursionError"] += 1
+            old(loop, context)
 
         return seen
 

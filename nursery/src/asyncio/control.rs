@@ -24,6 +24,8 @@ pub(crate) struct Control {
     must_cancel: Cell<bool>,
     message: RefCell<Message>,
     cancels: Cell<u32>,
+    /// A cancel is on its way through what it waits for.
+    asking: Cell<bool>,
     /// The turn for which it is in the queue, where that is known.
     queued: Cell<Option<u64>>,
     /// What it waits for, by the number of the wait.
@@ -58,6 +60,7 @@ impl Control {
             must_cancel: Cell::new(false),
             message: RefCell::new(None),
             cancels: Cell::new(0),
+            asking: Cell::new(false),
             queued: Cell::new(None),
             waits: RefCell::new(Vec::new()),
             next_wait: Cell::new(0),
@@ -99,9 +102,10 @@ impl Control {
         drop(gone);
     }
 
-    /// C1 to C3.
+    /// C1 to C3. False also for one that has been asked by way of itself: tasks that wait for each other in a circle, at which Python
+    /// raises `RecursionError`.
     pub fn cancel(&self, message: Message) -> bool {
-        if self.done.get() {
+        if self.done.get() || self.asking.replace(true) {
             return false;
         }
         self.cancels.set(self.cancels.get().saturating_add(1));
@@ -110,6 +114,7 @@ impl Control {
         for wait in waits {
             accepted |= wait.cancel(message.clone());
         }
+        self.asking.set(false);
         self.message.replace(message);
         // All that it waits for is told. What is not asyncio's, too: that keeps the request for its next wait where it ends with a value.
         accepted |= self.scope.get().is_some_and(|scope| scope.cancel_once());
