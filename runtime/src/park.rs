@@ -167,12 +167,88 @@ impl On {
     pub const UNKNOWN: Self = Self::Child(0);
 }
 
-/// Links into the scope's list. \[LOCKED\].
+/// A [`Reason`] and an [`Abort`] in two words instead of four: most of what a sleeping child takes is its park.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// The text of a custom reason.
+    text: *const u8,
+    /// Its length, or the descriptor.
+    number: u32,
+    reason: u8,
+    asks: bool,
+}
+
+impl Manner {
+    fn new(reason: Reason, abort: Abort) -> Self {
+        let (code, number, text) = match reason {
+            Reason::Sleep => (0, 0, ""),
+            Reason::Forever => (1, 0, ""),
+            Reason::Join => (2, 0, ""),
+            Reason::Event => (3, 0, ""),
+            Reason::Send => (4, 0, ""),
+            Reason::Receive => (5, 0, ""),
+            Reason::Accept(fd) => (6, fd.cast_unsigned(), ""),
+            Reason::Connect(fd) => (7, fd.cast_unsigned(), ""),
+            Reason::Read(fd) => (8, fd.cast_unsigned(), ""),
+            Reason::Write(fd) => (9, fd.cast_unsigned(), ""),
+            Reason::Lock => (10, 0, ""),
+            Reason::Permits => (11, 0, ""),
+            Reason::Condition => (12, 0, ""),
+            Reason::Barrier => (13, 0, ""),
+            Reason::Start => (14, 0, ""),
+            Reason::Children => (15, 0, ""),
+            Reason::Custom(text) => match u32::try_from(text.len()) {
+                Ok(length) => (16, length, text),
+                Err(_) => (16, 0, ""), // 4 GB of reason
+            },
+        };
+        Self { text: text.as_ptr(), number, reason: code, asks: abort == Abort::Ask }
+    }
+
+    fn reason(&self) -> Reason {
+        let fd = self.number.cast_signed();
+        match self.reason {
+            0 => Reason::Sleep,
+            1 => Reason::Forever,
+            2 => Reason::Join,
+            3 => Reason::Event,
+            4 => Reason::Send,
+            5 => Reason::Receive,
+            6 => Reason::Accept(fd),
+            7 => Reason::Connect(fd),
+            8 => Reason::Read(fd),
+            9 => Reason::Write(fd),
+            10 => Reason::Lock,
+            11 => Reason::Permits,
+            12 => Reason::Condition,
+            13 => Reason::Barrier,
+            14 => Reason::Start,
+            15 => Reason::Children,
+            // SAFETY: of the `&'static str` that it was made of: pointer and length.
+            _ => Reason::Custom(unsafe {
+                str::from_utf8_unchecked(std::slice::from_raw_parts(self.text, self.number as usize))
+            }),
+        }
+    }
+}
+
+/// Links into the scope's list, and what the wait is. \[LOCKED\].
 pub(crate) struct Links {
     pub prev: *const Park,
     pub next: *const Park,
-    pub wait: Wait,
     pub since: u64,
+    manner: Manner,
+}
+
+impl Links {
+    pub(crate) fn reason(&self) -> Reason {
+        self.manner.reason()
+    }
+
+    /// Whether only the owner can end the wait.
+    pub(crate) fn asks(&self) -> bool {
+        self.manner.asks
+    }
 }
 
 /// The one blocking primitive. See the module.
@@ -186,6 +262,8 @@ pub struct Park {
     /// The task that waits. As `scope`.
     pub(crate) task: AtomicPtr<Header>,
     tree: Cell<Option<&'static Tree>>,
+    /// Where it waits. Written by the owner, under the lock.
+    place: Cell<&'static Location<'static>>,
     pub(crate) links: UnsafeCell<Links>,
     /// [OWNER] while it is in no list; read under the lock while it is in one.
     pub(crate) on: UnsafeCell<On>,
@@ -244,7 +322,11 @@ impl Completed {
 impl Park {
     /// One that waits for nothing yet.
     pub fn new() -> Self {
-        let place = Location::caller();
+        Self::new_at(Location::caller())
+    }
+
+    /// The same, made at `place`.
+    pub(crate) fn new_at(place: &'static Location<'static>) -> Self {
         Self {
             state: AtomicU32::new(IDLE),
             index: Cell::new(NOWHERE),
@@ -252,15 +334,21 @@ impl Park {
             scope: AtomicPtr::new(ptr::null_mut()),
             task: AtomicPtr::new(ptr::null_mut()),
             tree: Cell::new(None),
+            place: Cell::new(place),
             links: UnsafeCell::new(Links {
                 prev: ptr::null(),
                 next: ptr::null(),
-                wait: Wait { reason: Reason::Forever, place, abort: Abort::AtOnce, until: u64::MAX },
                 since: 0,
+                manner: Manner::new(Reason::Forever, Abort::AtOnce),
             }),
             on: UnsafeCell::new(On::UNKNOWN),
             _pinned: PhantomPinned,
         }
+    }
+
+    /// Where it was made, or waited last. For the owner, or under the lock of the tree it is linked in.
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.place.get()
     }
 
     /// Whether a wait was begun and its outcome not yet taken with [`poll`](Self::poll).
@@ -334,22 +422,33 @@ impl Park {
         self.links.with_mut(|links| {
             // SAFETY: [LOCKED].
             let links = unsafe { &mut *links };
-            links.wait = wait;
+            links.manner = Manner::new(wait.reason, wait.abort);
             links.since = locked.now();
         });
+        self.place.set(wait.place);
         self.state.store(WAITING, Ordering::Release);
-        locked.link_park(&self, frame.scope, frame.task);
+        locked.link_park(&self, frame.scope, frame.task, wait.until);
         record::wait_begins(&self, wait.reason, wait.place);
         Ok(())
     }
 
     /// Looks whether the wait is over: `Ok` completed, `Err` cancelled. Keeps the waker up to date otherwise.
     ///
-    /// A wait that is polled in another scope or task than before belongs to that one from now on.
+    /// A wait that is polled in another scope or task than before belongs to that one from now on. One that ends by itself is polled with
+    /// [`poll_until`](Self::poll_until).
     ///
     /// # Safety
     /// \[OWNER\].
     pub unsafe fn poll(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
+        // SAFETY: the caller's word.
+        unsafe { self.poll_until(cx, u64::MAX) }
+    }
+
+    /// The same for a wait that was begun with this `until`: where it belongs elsewhere from now on, that is what it ends at there.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub unsafe fn poll_until(self: Pin<&Self>, cx: &mut Context<'_>, until: u64) -> Poll<Result<(), Cancelled>> {
         let mut state = self.state.load(Ordering::Acquire);
         if state & OVER == 0 {
             debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
@@ -358,7 +457,7 @@ impl Park {
             if !ptr::eq(self.scope.load(Ordering::Relaxed), frame.scope)
                 || !ptr::eq(self.task.load(Ordering::Relaxed), frame.task)
             {
-                self.adopt(tree, frame.scope, frame.task);
+                self.adopt(tree, frame.scope, frame.task, until);
             }
             state = self.refresh(cx);
             if state & OVER == 0 {
@@ -499,14 +598,14 @@ impl Park {
 
     /// Moves a wait that goes on into the scope that polls it.
     #[cold]
-    fn adopt(self: Pin<&Self>, tree: &'static Tree, scope: *const Scope, task: *const Header) {
+    fn adopt(self: Pin<&Self>, tree: &'static Tree, scope: *const Scope, task: *const Header, until: u64) {
         self.unlink();
         let mut locked = tree.lock();
         self.tree.set(Some(tree));
         if self.state.load(Ordering::Acquire) & OVER != 0 {
             return;
         }
-        locked.link_park(&self, scope, task);
+        locked.link_park(&self, scope, task, until);
         // SAFETY: [CURRENT] of the context module.
         if unsafe { &*scope }.is_cancelled() {
             locked.cancel_park(&self);

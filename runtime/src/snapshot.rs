@@ -243,9 +243,9 @@ fn view_below(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -> Sco
             tasks.add(task);
         }
     }
-    for (task, wait, since) in locked.waits(scope) {
-        let since = Duration::from_nanos(now.saturating_sub(since));
-        tasks.of(scope, task).waits.push(WaitView { reason: wait.reason, place: wait.place, since });
+    for wait in locked.waits(scope) {
+        let since = Duration::from_nanos(now.saturating_sub(wait.since));
+        tasks.of(scope, wait.task).waits.push(WaitView { reason: wait.reason, place: wait.place, since });
     }
     for child in locked.children(scope) {
         // SAFETY: [LOCKED] of the tree.

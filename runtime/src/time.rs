@@ -43,7 +43,7 @@ pub fn now() -> Instant {
 /// ```
 #[track_caller]
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep::new(Until::After(duration), Location::caller())
+    Sleep::new(Until::after(duration), Location::caller())
 }
 
 /// Sleeps until an instant; one in the past is a checkpoint. Otherwise as [`sleep`].
@@ -52,7 +52,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// [`Cancelled`] if the scope is cancelled before.
 #[track_caller]
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep::new(Until::At(clock::nanos(deadline)), Location::caller())
+    Sleep::new(Until::at(clock::nanos(deadline)), Location::caller())
 }
 
 /// Sleeps until the scope is cancelled.
@@ -70,28 +70,63 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// ```
 #[track_caller]
 pub fn sleep_forever() -> Sleep {
-    Sleep::new(Until::At(NEVER), Location::caller())
+    Sleep::new(Until::at(NEVER), Location::caller())
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Until {
-    After(Duration),
-    At(u64),
+/// When a sleep ends, and whether it has begun, in one word, since there are many: a length of time or a time, in nanoseconds, with two bits
+/// above. What does not fit, which is more than a century, is never.
+#[derive(Clone, Copy)]
+struct Until(u64);
+
+const AFTER: u64 = 1 << 62;
+const BEGUN: u64 = 1 << 63;
+const LONGEST: u64 = AFTER - 1;
+
+impl Until {
+    fn after(length: Duration) -> Self {
+        Self(AFTER | u64::try_from(length.as_nanos()).unwrap_or(NEVER).min(LONGEST))
+    }
+
+    fn at(time: u64) -> Self {
+        Self(time.min(LONGEST))
+    }
+
+    /// The time, seen from `now`.
+    fn time(self, now: u64) -> u64 {
+        match (self.0 & LONGEST, self.0 & AFTER) {
+            (LONGEST, _) => NEVER,
+            (time, 0) => time,
+            (length, _) => now.saturating_add(length),
+        }
+    }
+
+    fn begun(self) -> bool {
+        self.0 & BEGUN != 0
+    }
+
+    /// It ends at this time, which was worked out when it began.
+    fn begin(&mut self, time: u64) {
+        self.0 = BEGUN | time.min(LONGEST);
+    }
 }
 
 /// The future of [`sleep`], [`sleep_until`] and [`sleep_forever`].
-#[derive(Debug)]
 #[must_use = "a sleep does nothing until it is awaited"]
 pub struct Sleep {
     until: Until,
-    place: &'static Location<'static>,
-    began: bool,
+    /// It knows the place.
     park: Park,
 }
 
 impl Sleep {
     fn new(until: Until, place: &'static Location<'static>) -> Self {
-        Self { until, place, began: false, park: Park::new() }
+        Self { until, park: Park::new_at(place) }
+    }
+}
+
+impl std::fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sleep").field("begun", &self.until.begun()).field("park", &self.park).finish()
     }
 }
 
@@ -100,29 +135,28 @@ impl Future for Sleep {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `park` is pinned with the future; the other fields are not.
-        let (park, until, began, place) = unsafe {
+        let (park, until) = unsafe {
             let this = self.get_unchecked_mut();
-            (Pin::new_unchecked(&this.park), this.until, &mut this.began, this.place)
+            (Pin::new_unchecked(&this.park), &mut this.until)
         };
-        if *began && park.is_active() {
+        let (begun, place) = (until.begun(), park.place());
+        if begun && park.is_active() {
             // SAFETY: [OWNER] of the park: `&mut self`.
-            return match ready!(unsafe { park.poll(cx) }) {
+            return match ready!(unsafe { park.poll_until(cx, until.time(0)) }) {
                 Ok(()) => Poll::Ready(Ok(())),
                 Err(_) => context::poll_cancelled(place).map(Err),
             };
         }
         ready!(context::poll_checkpoint_if_cancelled(place))?;
-        if *began {
+        if begun {
             // A sleep that was over already: this was its turn.
             return Poll::Ready(Ok(()));
         }
-        *began = true;
-        let now = worker::now();
-        let (at, reason) = match until {
-            Until::After(length) => (clock::after(now, length), Reason::Sleep),
-            Until::At(NEVER) => (NEVER, Reason::Forever),
-            Until::At(at) => (at, Reason::Sleep),
-        };
+        // Without a look at the clock where it has no end.
+        let forever = until.time(0) == NEVER;
+        let now = if forever { 0 } else { worker::now() };
+        let (at, reason) = (until.time(now), if forever { Reason::Forever } else { Reason::Sleep });
+        until.begin(at);
         if at <= now {
             cx.waker().wake_by_ref();
             return Poll::Pending;

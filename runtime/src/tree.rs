@@ -16,7 +16,7 @@
 use crate::cause::{Cause, Source, Why};
 use crate::clock::{Clock, NEVER};
 use crate::heap::{Entry, Heap, NOWHERE, Position};
-use crate::park::{Abort, Completed, On, Park, Wait};
+use crate::park::{Completed, On, Park, Reason};
 use crate::parker::Parker;
 use crate::ready::{Header, Ready};
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
@@ -28,19 +28,40 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+/// Whose deadline it is: a [`Who`] in one word, with the lowest bit for a park.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Timer {
+pub(crate) struct Timer(*const ());
+
+enum Who {
     Scope(*const Scope),
     Park(*const Park),
+}
+
+impl Timer {
+    fn scope(scope: &Scope) -> Self {
+        Self(ptr::from_ref(scope).cast())
+    }
+
+    fn park(park: &Park) -> Self {
+        const { assert!(align_of::<Park>() > 1 && align_of::<Scope>() > 1, "the lowest bit is free") };
+        Self(ptr::from_ref(park).cast::<()>().map_addr(|at| at | 1))
+    }
+
+    fn who(self) -> Who {
+        match self.0.addr() & 1 {
+            0 => Who::Scope(self.0.cast()),
+            _ => Who::Park(self.0.map_addr(|at| at & !1).cast()),
+        }
+    }
 }
 
 impl Position for Timer {
     fn keyed(self, index: u32) {
         // SAFETY: [LOCKED]: the heap is only touched under the lock, and what is in it is linked.
         unsafe {
-            match self {
-                Timer::Scope(scope) => (*scope).links.with_mut(|links| (*links).index = index),
-                Timer::Park(park) => (*park).index.set(index),
+            match self.who() {
+                Who::Scope(scope) => (*scope).links.with_mut(|links| (*links).index = index),
+                Who::Park(park) => (*park).index.set(index),
             }
         }
     }
@@ -50,9 +71,10 @@ impl Timer {
     fn deadline(self) -> u64 {
         // SAFETY: [LOCKED].
         unsafe {
-            match self {
-                Timer::Scope(scope) => (*scope).deadline.load(Ordering::Relaxed),
-                Timer::Park(park) => (*park).links.with(|links| (*links).wait.until),
+            match self.who() {
+                Who::Scope(scope) => (*scope).deadline.load(Ordering::Relaxed),
+                // Never moved: it is what its entry says.
+                Who::Park(_) => 0,
             }
         }
     }
@@ -74,6 +96,17 @@ pub(crate) struct State {
 
 // SAFETY: the pointers in the heap are used under the lock ([LOCKED]).
 unsafe impl Send for State {}
+
+/// A wait, as the task tree shows it.
+pub(crate) struct Waiting {
+    pub task: *const Header,
+    pub reason: Reason,
+    pub place: &'static Location<'static>,
+    /// On the clock of the run.
+    pub since: u64,
+    /// It has no end of its own.
+    pub for_ever: bool,
+}
 
 /// The tree of one run. See the module.
 pub struct Tree {
@@ -270,7 +303,7 @@ impl Locked<'_> {
 
     fn arm(&mut self, at: u64, timer: Timer) {
         self.state.created += 1;
-        let order = self.state.created | if matches!(timer, Timer::Park(_)) { SLEEPERS } else { 0 };
+        let order = self.state.created | if matches!(timer.who(), Who::Park(_)) { SLEEPERS } else { 0 };
         self.state.heap.insert(Entry { at, order, owner: timer });
         self.earlier(at);
     }
@@ -297,7 +330,7 @@ impl Locked<'_> {
         let index = scope.links.with(|links| unsafe { (*links).index });
         match (index, at) {
             (NOWHERE, u64::MAX) => {}
-            (NOWHERE, _) => self.arm(at, Timer::Scope(scope)),
+            (NOWHERE, _) => self.arm(at, Timer::scope(scope)),
             (_, u64::MAX) => {
                 self.state.heap.remove(index);
             }
@@ -338,13 +371,13 @@ impl Locked<'_> {
             }
             self.state.heap.remove(key);
             expired += 1;
-            match entry.owner {
-                Timer::Scope(scope) => {
+            match entry.owner.who() {
+                Who::Scope(scope) => {
                     // SAFETY: [LOCKED].
                     let scope = unsafe { &*scope };
                     self.cancel_due(scope, now);
                 }
-                Timer::Park(park) => {
+                Who::Park(park) => {
                     // SAFETY: [LOCKED].
                     let park = unsafe { &*park };
                     self.complete(park);
@@ -363,11 +396,11 @@ impl Locked<'_> {
 
     // ---- Waits -----------------------------------------------------------------------------------------------------
 
-    pub(crate) fn link_park(&mut self, park: &Park, scope: *const Scope, task: *const Header) {
+    pub(crate) fn link_park(&mut self, park: &Park, scope: *const Scope, task: *const Header, until: u64) {
         self.state.activity += 1;
         park.scope.store(scope.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]; `scope` and `task` are current.
-        let until = unsafe {
+        unsafe {
             if !task.is_null() {
                 (*task).waits_add(1);
             }
@@ -386,10 +419,9 @@ impl Locked<'_> {
                 }
                 scope.last_park = park;
             });
-            park.links.with(|links| (*links).wait.until)
-        };
+        }
         if until != u64::MAX {
-            self.arm(until, Timer::Park(park));
+            self.arm(until, Timer::park(park));
         }
     }
 
@@ -429,12 +461,12 @@ impl Locked<'_> {
     /// The scope of this wait is cancelled.
     pub(crate) fn cancel_park(&mut self, park: &Park) {
         // SAFETY: [LOCKED].
-        match park.links.with(|links| unsafe { (*links).wait.abort }) {
-            Abort::Ask => {
+        match park.links.with(|links| unsafe { (*links).asks() }) {
+            true => {
                 let waker = park.ask();
                 self.wakers.push(waker);
             }
-            Abort::AtOnce => {
+            false => {
                 if let Completed::Won(waker) = park.abort() {
                     // Its waker is woken after the lock: until it has been polled it is not to be taken for one that waits for nothing.
                     // SAFETY: [LOCKED]: a task that a linked park names is there.
@@ -939,35 +971,44 @@ impl Locked<'_> {
         all
     }
 
+    /// One that is linked.
+    fn waiting(park: &Park) -> Waiting {
+        // SAFETY: [LOCKED].
+        park.links.with(|links| unsafe {
+            Waiting {
+                task: park.task.load(Ordering::Relaxed),
+                reason: (*links).reason(),
+                place: park.place(),
+                since: (*links).since,
+                for_ever: park.index.get() == NOWHERE,
+            }
+        })
+    }
+
     /// The same as [`waits`](Self::waits), with what is known of who could end them.
-    pub(crate) fn waits_on(&self, scope: &Scope) -> Vec<(*const Header, Wait, u64, On)> {
+    pub(crate) fn waits_on(&self, scope: &Scope) -> Vec<(Waiting, On)> {
         let mut all = Vec::new();
         // SAFETY: [LOCKED]; `on` of a park that is linked changes no more.
         unsafe {
             let mut park = scope.links.with(|links| (*links).first_park);
             while !park.is_null() {
                 let on = (*park).on.with(|on| (*on).clone());
-                park = (*park).links.with(|links| {
-                    let task = (*park).task.load(Ordering::Relaxed).cast_const();
-                    all.push((task, (*links).wait, (*links).since, on));
-                    (*links).next
-                });
+                all.push((Self::waiting(&*park), on));
+                park = (*park).links.with(|links| (*links).next);
             }
         }
         all
     }
 
     /// What waits directly in this scope, in order.
-    pub(crate) fn waits(&self, scope: &Scope) -> Vec<(*const Header, Wait, u64)> {
+    pub(crate) fn waits(&self, scope: &Scope) -> Vec<Waiting> {
         let mut all = Vec::new();
         // SAFETY: [LOCKED].
         unsafe {
             let mut park = scope.links.with(|links| (*links).first_park);
             while !park.is_null() {
-                park = (*park).links.with(|links| {
-                    all.push(((*park).task.load(Ordering::Relaxed).cast_const(), (*links).wait, (*links).since));
-                    (*links).next
-                });
+                all.push(Self::waiting(&*park));
+                park = (*park).links.with(|links| (*links).next);
             }
         }
         all

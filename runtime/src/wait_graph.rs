@@ -85,9 +85,9 @@ impl Graph {
                 here.has(SHIELD) || lasting.get(&here.parent.load(Ordering::Relaxed).cast_const()) != Some(&false);
             let for_ever = outside && here.kind != Kind::Scope && here.deadline() == NEVER && !here.is_cancelled();
             lasting.insert(scope, for_ever);
-            for (task, wait, since, on) in locked.waits_on(here) {
-                let at = graph.node(task, here.place);
-                *wakers.entry(task.addr()).or_default() += 1;
+            for (wait, on) in locked.waits_on(here) {
+                let at = graph.node(wait.task, here.place);
+                *wakers.entry(wait.task.addr()).or_default() += 1;
                 let on = match on {
                     On::Child(0) => Target::Unknown,
                     On::Child(header) => Target::Child(header),
@@ -99,8 +99,8 @@ impl Graph {
                     },
                 };
                 let (reason, place) = (wait.reason, wait.place);
-                let since = Duration::from_nanos(now.saturating_sub(since));
-                let for_ever = for_ever && wait.until == NEVER;
+                let since = Duration::from_nanos(now.saturating_sub(wait.since));
+                let for_ever = for_ever && wait.for_ever;
                 graph.nodes[at].waits.push(Wait { reason, place, since, for_ever, on });
             }
             if here.kind != Kind::Run {
