@@ -82,19 +82,32 @@ pub fn after(now: u64, duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).ok().and_then(|d| now.checked_add(d)).unwrap_or(NEVER)
 }
 
+/// In so many ticks after a look at the clock, the time is worked out by the counter: some milliseconds, in which a rate that is off by a
+/// thousandth makes microseconds.
+const NEAR: u64 = 1 << 22;
+
+/// How many nanoseconds a tick is, times 2^32, given how many there were in how many nanoseconds; 0 where they were too few to say.
+fn rate(run: (u64, u64)) -> u64 {
+    let rate = (u128::from(run.1) << 32) / u128::from(run.0.max(1));
+    if run.0 < NEAR || rate >> 34 != 0 { 0 } else { rate as u64 }
+}
+
 /// Real, or virtual where `virtual_now` is not 0.
 #[derive(Debug)]
 pub(crate) struct Clock {
     virtual_now: AtomicU64,
+    /// The last look at the clock: the counter, the time, and the [`rate`] then. For the thread of the run alone.
+    look: [AtomicU64; 3],
 }
 
 impl Clock {
     pub fn new() -> Self {
-        Self { virtual_now: AtomicU64::new(0) }
+        Self { virtual_now: AtomicU64::new(0), look: [0; 3].map(AtomicU64::new) }
     }
 
     /// Starts anew, for a run.
     pub fn reset(&self, virtual_time: bool) {
+        self.look[2].store(0, Ordering::Relaxed);
         self.virtual_now.store(if virtual_time { nanos(Instant::now()) } else { 0 }, Ordering::Release);
     }
 
@@ -118,6 +131,28 @@ impl Clock {
         ticks().map_or_else(|| Moment::At(self.now()), Moment::Ticks)
     }
 
+    /// Now, as a moment and as a time, from which [`time_of`](Self::time_of) reckons for a while. On the thread of the run.
+    pub fn look(&self) -> (Moment, u64) {
+        // The counter first: if the thread has to wait in between, what is reckoned is late.
+        let moment = self.moment();
+        let now = self.now();
+        if let Moment::Ticks(ticks) = moment {
+            let start = start();
+            let rate = rate((ticks.saturating_sub(start.ticks), now.saturating_sub(nanos(start.at))));
+            for (slot, value) in self.look.iter().zip([ticks, now, rate]) {
+                slot.store(value, Ordering::Relaxed);
+            }
+        }
+        (moment, now)
+    }
+
+    /// The time so many ticks after the last look; `None` where that is not near.
+    fn reckon(&self, ticks: u64) -> Option<u64> {
+        let [then, at, rate] = [0, 1, 2].map(|of| self.look[of].load(Ordering::Relaxed));
+        let since = ticks.wrapping_sub(then);
+        (since < NEAR && rate != 0).then(|| at + ((since * rate) >> 32))
+    }
+
     /// Whether less than [`A_WHILE`] has passed since a moment, for sure. False for virtual time, which others may move.
     #[inline]
     pub fn is_recent(&self, moment: Moment) -> bool {
@@ -132,6 +167,13 @@ impl Clock {
     pub fn time_of(&self, moment: Moment, least: u64) -> (u64, u64) {
         // The counter first: if the thread has to wait in between, it is the clock that is late.
         let since = ticks();
+        if let (Moment::Ticks(then), Some(since)) = (moment, since)
+            && let (Some(then), Some(now)) = (self.reckon(then), self.reckon(since))
+        {
+            // Without a look at the clock: 20 ns.
+            let now = now.max(least);
+            return (then.clamp(least, now), now);
+        }
         let now = self.now();
         match (moment, since) {
             (Moment::At(at), _) => (at, now),
@@ -165,6 +207,25 @@ mod tests {
         // Just begun.
         assert_eq!(elapsed(FEW_TICKS, (0, 0)), 0);
         assert_eq!(elapsed(u64::MAX, (1, u64::MAX)), u64::MAX);
+    }
+
+    #[test]
+    fn a_time_near_a_look_is_reckoned_by_the_rate() {
+        let clock = Clock::new();
+        assert_eq!(clock.reckon(0), None);
+        // Three ticks a nanosecond.
+        for (slot, value) in clock.look.iter().zip([1_000, 50_000, rate((3 * NEAR, NEAR))]) {
+            slot.store(value, Ordering::Relaxed);
+        }
+        assert!((50_999..=51_000).contains(&clock.reckon(4_000).unwrap()));
+        assert_eq!(clock.reckon(1_000), Some(50_000));
+        // Too far off, or before it.
+        assert_eq!(clock.reckon(1_000 + NEAR), None);
+        assert_eq!(clock.reckon(999), None);
+        // Too few to say.
+        assert_eq!(rate((NEAR - 1, NEAR)), 0);
+        assert_eq!(rate((0, 0)), 0);
+        assert_eq!(rate((u64::MAX, u64::MAX)), 1 << 32);
     }
 
     #[test]

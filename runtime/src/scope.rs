@@ -130,6 +130,14 @@ impl Scope {
         }
     }
 
+    /// One without handles, about to be linked by the only one who has it: what else would be set one by one is set at once.
+    pub(crate) fn entered(kind: Kind, place: &'static Location<'static>, deadline: u64) -> Self {
+        let mut this = Self::new(kind, place);
+        let shield = if kind == Kind::Shield { SHIELD } else { 0 };
+        (this.flags, this.deadline) = (AtomicU32::new(ENTERED | shield), AtomicU64::new(deadline));
+        this
+    }
+
     /// Gives it a name, for the task tree and for who is cancelled. One that is entered keeps the one it has.
     ///
     /// # Safety
@@ -170,6 +178,12 @@ impl Scope {
     /// Clears a flag; the flags before.
     pub(crate) fn clear(&self, flag: u32) -> u32 {
         self.flags.fetch_and(!flag, Ordering::AcqRel)
+    }
+
+    /// It was left, and its waker taken. Under the lock, where nobody else changes those two: one read-modify-write.
+    pub(crate) fn exit(&self) {
+        let waker = self.flags() & WAKER_SET;
+        self.flags.fetch_xor(EXITED | waker, Ordering::AcqRel);
     }
 
     /// Names the queue of the nursery whose scope this is, for the task tree.
@@ -364,10 +378,26 @@ impl Scope {
         task: *const Header,
         now: impl FnOnce() -> u64,
     ) -> Locked<'static> {
+        // SAFETY: the caller's word.
+        unsafe { self.link_with(tree, parent, task, 0, now) }
+    }
+
+    /// The same, which sets flags beside, in the same read-modify-write.
+    ///
+    /// # Safety
+    /// As for [`link`](Self::link).
+    pub(crate) unsafe fn link_with(
+        &self,
+        tree: &'static Tree,
+        parent: *const Scope,
+        task: *const Header,
+        flags: u32,
+        now: impl FnOnce() -> u64,
+    ) -> Locked<'static> {
         let mut locked = tree.lock();
         self.tree.store(ptr::from_ref(tree).cast_mut(), Ordering::Release);
         // From here on, whoever changes a setting waits for the lock.
-        let settings = self.set(BOUND);
+        let settings = self.set(BOUND | flags);
         if settings & SOFT_CALLED != 0 {
             locked.note_soft_cancel(self, self.place);
         }
@@ -415,8 +445,7 @@ impl Scope {
             // SAFETY: [LOCKED] of the tree.
             self.links.with_mut(|links| unsafe { (*links).cause = cause });
         }
-        let waker = locked.unlink_scope(self);
-        self.set(EXITED);
+        let waker = locked.leave_scope(self);
         drop(locked);
         drop(waker);
         absorbs

@@ -3,7 +3,7 @@
 
 use crate::cancelled::CancelAware;
 use crate::cause::Kind;
-use crate::clock::{self, Moment};
+use crate::clock::{self, Moment, NEVER};
 use crate::context::{self, Entered, Frame};
 use crate::ready;
 use crate::record;
@@ -53,6 +53,8 @@ pub(crate) fn is_stuck(scope: &Scope, cx: &mut Context<'_>) -> bool {
 pub struct Entry<S: Deref<Target = Scope>> {
     scope: S,
     linked: bool,
+    /// The scope is marked as entered ahead, by this.
+    marked: bool,
     /// How many cancellations the task had been told at the entry (N13 b).
     strikes: u16,
     /// The time, where it was read just before the scope is entered.
@@ -74,7 +76,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// `S` owns the scope, or a count of it, so that it is there as long as `S` is, also where that is forgotten; it derefs to the same
     /// scope always, and that does not move.
     pub unsafe fn new(scope: S) -> Self {
-        Self { scope, linked: false, strikes: 0, now: None, waker: NOBODY }
+        Self { scope, linked: false, marked: false, strikes: 0, now: None, waker: NOBODY }
     }
 
     /// The scope.
@@ -105,12 +107,14 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// The first poll.
     fn link_in(&mut self, frame: Frame, waker: Waker) {
         let Some(tree) = frame.tree else { context::outside("a scope") };
-        let before = self.scope.set(ENTERED);
+        let before = if std::mem::take(&mut self.marked) { 0 } else { self.scope.set(ENTERED) };
         assert!(before & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
         self.waker = key(&waker);
+        let now = || self.now.unwrap_or_else(|| tree.clock.now());
+        // With the bit of the waker, which is set below, under the same lock: a deadline around an operation that waits costs 4
+        // read-modify-writes of the word less, each 5 ns, by this, by `Scope::entered` and by `Scope::exit`.
         // SAFETY: [HELD]: `leave` unlinks it, at the latest in `drop`.
-        let mut locked =
-            unsafe { self.scope.link(tree, frame.scope, frame.task, || self.now.unwrap_or_else(|| tree.clock.now())) };
+        let mut locked = unsafe { self.scope.link_with(tree, frame.scope, frame.task, WAKER_SET, now) };
         self.linked = true;
         self.strikes = context::strikes();
         let old = locked.set_waker(&self.scope, waker);
@@ -215,11 +219,12 @@ impl Plan {
 
     /// A scope that is entered at `then`, or was, seen from `now`.
     fn make_at(&self, then: u64, now: u64) -> Entry<Held> {
-        let mut entry = self.make();
-        if self.after != Duration::MAX {
-            entry.scope.set_deadline(clock::after(then, self.after));
-            entry.now = Some(now);
-        }
+        let deadline = if self.after == Duration::MAX { NEVER } else { clock::after(then, self.after) };
+        let scope = Scope::entered(self.kind, self.place, deadline);
+        // SAFETY: the scope is in a box.
+        let mut entry = unsafe { Entry::new(Held::Own(Box::new(scope))) };
+        entry.marked = true;
+        entry.now = (deadline != NEVER).then_some(now);
         entry
     }
 

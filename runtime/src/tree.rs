@@ -613,7 +613,24 @@ impl Locked<'_> {
         }
     }
 
+    /// The same, for good.
+    pub(crate) fn leave_scope(&mut self, scope: &Scope) -> Option<Waker> {
+        self.let_go(scope);
+        let waker = self.cut_out(scope);
+        scope.exit();
+        waker
+    }
+
     fn unlink_child(&mut self, scope: &Scope) -> Option<Waker> {
+        let waker = self.cut_out(scope);
+        if scope.has(WAKER_SET) {
+            scope.clear(WAKER_SET);
+        }
+        waker
+    }
+
+    /// Leaves `WAKER_SET` to the caller.
+    fn cut_out(&mut self, scope: &Scope) -> Option<Waker> {
         let parent = take(&scope.parent);
         // SAFETY: [LOCKED].
         unsafe {
@@ -627,9 +644,6 @@ impl Locked<'_> {
                 (links.prev, links.next) = (ptr::null(), ptr::null());
                 gone
             });
-            if scope.has(WAKER_SET) {
-                scope.clear(WAKER_SET);
-            }
             if index != NOWHERE {
                 self.state.heap.remove(index);
             }
@@ -868,7 +882,9 @@ impl Locked<'_> {
 
     /// The waker of who must be polled when the scope is cancelled: its body, even where it waits for nothing of ours (N13).
     pub(crate) fn set_waker(&mut self, scope: &Scope, waker: Waker) -> Option<Waker> {
-        scope.set(WAKER_SET);
+        if !scope.has(WAKER_SET) {
+            scope.set(WAKER_SET);
+        }
         // SAFETY: [LOCKED].
         scope.links.with_mut(|links| unsafe { (*links).waker.replace(waker) })
     }

@@ -262,8 +262,8 @@ impl Worker {
                 return;
             }
         }
-        self.looked.set(tree.clock.moment());
-        let now = tree.clock.now();
+        let (moment, now) = tree.clock.look();
+        self.looked.set(moment);
         tree.set_turn_time(now);
         if slept || next <= now {
             let mut locked = tree.lock();
