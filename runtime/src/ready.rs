@@ -47,7 +47,7 @@ use crate::park::{On, Park, Reason, Wait};
 use crate::record;
 use crate::schedule::Schedule;
 use crate::scope::Scope;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use crate::waker_slot::WakerSlot;
 use crate::worker;
@@ -160,7 +160,7 @@ pub struct Header {
     /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Never changed.
     born: u32,
     /// See [`id`](Self::id); 0 until somebody asks.
-    id: AtomicU64,
+    id: AtomicU32,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
 }
@@ -204,7 +204,7 @@ impl Header {
             queued: Flag::default(),
             strikes: Cell::new(0),
             spawned: AtomicU32::new(0),
-            id: AtomicU64::new(0),
+            id: AtomicU32::new(0),
             polls: AtomicCount::new(0),
             born: context::frame().tree.map_or(0, |tree| age_units(tree.turn_time())),
             place,
@@ -226,18 +226,19 @@ impl Header {
         self.waits.load(Ordering::Acquire)
     }
 
-    /// A number that no other task of the process has. Given when somebody asks: few are ever asked.
+    /// A number that no other task of the process has; it comes up again after four thousand million others. Given when somebody asks: few
+    /// are ever asked.
     pub(crate) fn id(&self) -> u64 {
         match self.id.load(Ordering::Relaxed) {
-            0 => self.number(),
-            id => id,
+            0 => self.number().into(),
+            id => id.into(),
         }
     }
 
     #[cold]
-    fn number(&self) -> u64 {
-        static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let id = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+    fn number(&self) -> u32 {
+        static LAST: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let id = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed).wrapping_add(1).max(1);
         // Of two threads that ask at once, the first gives it.
         self.id.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|given| given, |_| id)
     }
