@@ -294,6 +294,7 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
     // SAFETY: [CURRENT].
     if let (Some(tree), Some(scope)) = (tree, unsafe { scope.as_ref() })
         && scope.is_cancelled()
+        && tree.has_once()
         && tree.lock().take_once_around(scope)
     {
         // It was an event, and is over. No strike: it is told again only when it is asked for again.
