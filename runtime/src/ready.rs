@@ -322,10 +322,12 @@ impl Header {
     /// nobody else can change it ([ALONE]).
     #[inline]
     fn is_alone_with(&self, more: usize) -> Option<usize> {
+        if !ptr::eq(context::frame().ready, self.queue) {
+            return None;
+        }
         // Acquire: what those did that gave up theirs.
         let state = self.state.load(Ordering::Acquire);
-        let alone = state & (DONE | JOIN) == 0 && state / REF == 1 + more;
-        (alone && ptr::eq(context::frame().ready, self.queue)).then_some(state)
+        (state & (DONE | JOIN) == 0 && state / REF == 1 + more).then_some(state)
     }
 
     /// N13 (a): it is pending, was not woken meanwhile, and waits for nothing that this library knows of. One that was told
