@@ -30,6 +30,12 @@ impl ServiceThread {
         SERVICE.lock().extend(id);
         Self { id, _not_send: std::marker::PhantomData }
     }
+
+    /// The models count no threads.
+    #[cfg(trefoil_loom)]
+    pub fn here() -> Self {
+        Self { id: None, _not_send: std::marker::PhantomData }
+    }
 }
 
 #[cfg(not(trefoil_loom))]
