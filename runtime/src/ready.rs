@@ -48,7 +48,7 @@ use crate::record;
 use crate::schedule::Schedule;
 use crate::scope::Scope;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, UnsafeCell};
-use crate::tree::Tree;
+use crate::tree::{Current, Tree};
 use crate::waker_slot::WakerSlot;
 use crate::worker;
 use std::any::Any;
@@ -108,10 +108,7 @@ struct VTable {
     free: unsafe fn(*const Header),
 }
 
-/// Not one of loom's: nothing follows from it, and it is written at every poll.
-type AtomicCount = std::sync::atomic::AtomicU32;
-
-/// The same.
+/// Not one of loom's atomics: of what others read in it nothing follows.
 #[derive(Default)]
 struct Flag(std::sync::atomic::AtomicBool);
 
@@ -124,6 +121,9 @@ impl Flag {
         self.0.store(to, Ordering::Relaxed);
     }
 }
+
+/// Where a queue notes what it polls that is polled outside of a run.
+static NOBODY_LOOKS: Current = Current::new();
 
 /// How exactly the age of tasks is known, in bits of nanoseconds: to a millisecond, for 50 days.
 const AGE_UNIT: u32 = 20;
@@ -155,8 +155,6 @@ pub struct Header {
     pub(crate) strikes: Cell<u16>,
     /// How many children it has spawned. Counted by who polls it.
     spawned: AtomicU32,
-    /// How often it was polled, for the task tree. Written by the owner.
-    polls: AtomicCount,
     /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Never changed.
     born: u32,
     /// See [`id`](Self::id); 0 until somebody asks.
@@ -189,7 +187,14 @@ impl std::fmt::Display for Header {
 }
 
 impl Header {
-    fn new(state: usize, vtable: &'static VTable, queue: *const Ready, place: &'static Location<'static>) -> Self {
+    #[inline(always)]
+    fn new(
+        state: usize,
+        vtable: &'static VTable,
+        queue: *const Ready,
+        tree: Option<&'static Tree>,
+        place: &'static Location<'static>,
+    ) -> Self {
         Self {
             state: AtomicUsize::new(state),
             link: AtomicPtr::new(ptr::null_mut()),
@@ -205,8 +210,7 @@ impl Header {
             strikes: Cell::new(0),
             spawned: AtomicU32::new(0),
             id: AtomicU32::new(0),
-            polls: AtomicCount::new(0),
-            born: context::frame().tree.map_or(0, |tree| age_units(tree.turn_time())),
+            born: tree.map_or(0, |tree| age_units(tree.turn_time())),
             place,
         }
     }
@@ -300,11 +304,6 @@ impl Header {
         self.told.load(Ordering::Acquire)
     }
 
-    /// How often it was polled. Any thread.
-    pub(crate) fn polls(&self) -> u32 {
-        self.polls.load(Ordering::Relaxed)
-    }
-
     /// How long ago it was spawned. Any thread.
     pub(crate) fn age(&self, now: u64) -> Duration {
         Duration::from_nanos(u64::from(age_units(now).wrapping_sub(self.born)) << AGE_UNIT)
@@ -312,7 +311,6 @@ impl Header {
 
     /// A poll begins, which will see what it was told.
     fn begin_poll(&self) {
-        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         if self.told.load(Ordering::Relaxed) {
             self.told.swap(false, Ordering::AcqRel);
         }
@@ -742,7 +740,7 @@ impl ReadyBox {
 
     pub(crate) fn new(parent: Above, place: &'static Location<'static>) -> Self {
         let ready = Box::into_raw(Box::new(Ready {
-            body: Header::new(REF, &BODY, ptr::null(), place),
+            body: Header::new(REF, &BODY, ptr::null(), context::frame().tree, place),
             inbox: Inbox::new(),
             parent,
             joins: Mutex::new(()),
@@ -855,7 +853,7 @@ impl ReadyBox {
         // SAFETY: [CURRENT] of the context module.
         let worker = unsafe { frame.worker.as_ref() };
         let schedule = worker.and_then(|worker| worker.schedule.as_ref());
-        let current = frame.tree.map(|tree| &tree.current);
+        let current = frame.tree.map_or(&NOBODY_LOOKS, |tree| &tree.current);
         let watch = worker.and_then(|worker| worker.watch.get()).filter(|watch| watch.is_active());
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
@@ -879,9 +877,7 @@ impl ReadyBox {
                 let waker = borrowed_waker(task);
                 let mut task_cx = Context::from_waker(&waker);
                 context::set_task(task, budget, alone && (*this).is_drained());
-                if let Some(current) = current {
-                    current.set(task);
-                }
+                current.set(task);
                 (*task).begin_poll();
                 let is_body = ptr::eq(task, self.body());
                 let over = match watch {
@@ -900,10 +896,8 @@ impl ReadyBox {
             }
         }
         drop(entered);
-        if let Some(current) = current {
-            // So that the task around this one is named for what it does next, or none.
-            current.set(frame.task);
-        }
+        // So that the task around this one is named for what it does next, or none.
+        current.set(around.task);
         context::refill(budget_around);
         context::set_alone(alone_around);
     }
@@ -1337,13 +1331,13 @@ impl Ready {
         F: Future,
         S: Outcome<F::Output>,
     {
+        let frame = context::frame();
         let cell = Box::into_raw(Box::new(TaskCell {
-            header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, place),
+            header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, frame.tree, place),
             outcome,
             stage: UnsafeCell::new(Stage::Running(future)),
         }));
         let task: *const Header = cell.cast();
-        let frame = context::frame();
         // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so; [CURRENT] of the context module.
         unsafe {
             if let Some(spawner) = frame.task.as_ref() {

@@ -61,8 +61,6 @@ pub struct TaskView {
     pub state: TaskState,
     /// How long ago it was spawned, to a millisecond.
     pub age: Duration,
-    /// How often it was polled.
-    pub polls: u32,
     /// What it waits for directly in this scope.
     pub waits: Vec<WaitView>,
     /// The scopes that it opened in this scope.
@@ -183,7 +181,6 @@ impl Tasks {
             body: task.is_body(),
             state,
             age: task.age(self.now),
-            polls: task.polls(),
             waits: Vec::new(),
             scopes: Vec::new(),
         });
@@ -206,7 +203,6 @@ impl Tasks {
                         body: true,
                         state: TaskState::Waiting,
                         age: Duration::ZERO,
-                        polls: 0,
                         waits: Vec::new(),
                         scopes: Vec::new(),
                     });
@@ -456,10 +452,9 @@ impl TaskView {
         own.max(below)
     }
 
-    /// How old it is, and how often it was polled.
+    /// How old it is.
     fn life(&self) -> String {
-        let polls = if self.polls == 1 { "poll" } else { "polls" };
-        format!("[{} old, {} {polls}]", length(self.age), grouped(self.polls as usize))
+        format!("[{} old]", length(self.age))
     }
 }
 

@@ -133,6 +133,11 @@ pub(crate) struct Current {
 }
 
 impl Current {
+    pub const fn new() -> Self {
+        let task = std::sync::atomic::AtomicPtr::new(ptr::null_mut());
+        Self { task, turn: std::sync::atomic::AtomicU32::new(0) }
+    }
+
     #[inline(always)]
     pub fn set(&self, task: *const Header) {
         self.task.store(task.cast_mut(), std::sync::atomic::Ordering::Relaxed);

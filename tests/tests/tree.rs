@@ -140,14 +140,14 @@ fn the_text_says_of_each_task_what_it_does() {
             "\
 └─ nursery `main` (@1), 5 children
    ├─ waits for sleep for ever at @18 since 0 µs
-   ├─ task `waits` (@2) is ready [1.5 s old, 1 poll]
-   ├─ task @3 waits for something foreign [1.5 s old, 1 poll]
-   ├─ task `asks` (@4) is running [1.5 s old, 2 polls]
-   ├─ task @12 [1.5 s old, 1 poll]
+   ├─ task `waits` (@2) is ready [1.5 s old]
+   ├─ task @3 waits for something foreign [1.5 s old]
+   ├─ task `asks` (@4) is running [1.5 s old]
+   ├─ task @12 [1.5 s old]
    │  └─ scope `minute` (@13), deadline in 58.5 s
    │     └─ scope @13
    │        └─ waits for sleep for ever at @13 since 1.5 s
-   └─ task @7 is ready [0 µs old, 0 polls]"
+   └─ task @7 is ready [0 µs old]"
         );
     });
 }
@@ -173,9 +173,9 @@ fn ten_thousand_tasks_are_a_few_lines() {
                 "\
 └─ nursery @1, 10,000 children
    ├─ is running
-   ├─ 9,998 × task `client 9997` (@3) waits for sleep for ever at @4, longest since 2.0 s [2.0 s old, 1 poll]
-   ├─ task `client 9998` (@3) waits for sleep at @4 since 2.0 s [2.0 s old, 1 poll]
-   └─ task `client 9999` (@3) waits for sleep at @4 since 2.0 s [2.0 s old, 1 poll]"
+   ├─ 9,998 × task `client 9997` (@3) waits for sleep for ever at @4, longest since 2.0 s [2.0 s old]
+   ├─ task `client 9998` (@3) waits for sleep at @4 since 2.0 s [2.0 s old]
+   └─ task `client 9999` (@3) waits for sleep at @4 since 2.0 s [2.0 s old]"
             );
             n.cancel();
             Ok(())
