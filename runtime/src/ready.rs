@@ -452,14 +452,26 @@ unsafe fn release(task: *const Header) {
     }
 }
 
+#[inline(always)]
 unsafe fn free(task: *const Header, state: usize) {
     // Under loom the protocol has a model of its own: a word that all tasks look at would make the others too large.
     #[cfg(not(trefoil_loom))]
-    if ONLOOKERS.any() && ONLOOKERS.retire(Kept(task, state)).is_none() {
-        return;
+    if ONLOOKERS.any() {
+        // SAFETY: the caller's word.
+        return unsafe { free_or_keep(task, state) };
     }
     // SAFETY: the caller's word.
     unsafe { free_now(task, state) }
+}
+
+#[cfg(not(trefoil_loom))]
+#[cold]
+#[inline(never)]
+unsafe fn free_or_keep(task: *const Header, state: usize) {
+    if let Some(Kept(task, state)) = ONLOOKERS.retire(Kept(task, state)) {
+        // SAFETY: the caller's word.
+        unsafe { free_now(task, state) }
+    }
 }
 
 /// A task whose memory is kept for who looks on: all that is left to do is [`free_now`].
@@ -495,6 +507,7 @@ pub(crate) fn look_on() -> impl Drop {
     Nobody
 }
 
+#[inline]
 unsafe fn free_now(task: *const Header, state: usize) {
     // SAFETY: nobody else has a reference; [QUEUE]: an orphan holds one of its queue's body.
     unsafe {
