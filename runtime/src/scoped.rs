@@ -210,19 +210,23 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// An [`Edge`](crate::Edge)'s scope has a handle outside; the others have none.
+    fn hold(&self, scope: Scope) -> Held {
+        if self.shared { Held::Shared(Arc::new(scope)) } else { Held::Own(Box::new(scope)) }
+    }
+
     fn make(&self) -> Entry<Held> {
         let scope = Scope::new(self.kind, self.place);
-        let held = if self.shared { Held::Shared(Arc::new(scope)) } else { Held::Own(Box::new(scope)) };
         // SAFETY: the scope is in a box or an `Arc`.
-        unsafe { Entry::new(held) }
+        unsafe { Entry::new(self.hold(scope)) }
     }
 
     /// A scope that is entered at `then`, or was, seen from `now`.
     fn make_at(&self, then: u64, now: u64) -> Entry<Held> {
         let deadline = if self.after == Duration::MAX { NEVER } else { clock::after(then, self.after) };
         let scope = Scope::entered(self.kind, self.place, deadline);
-        // SAFETY: the scope is in a box.
-        let mut entry = unsafe { Entry::new(Held::Own(Box::new(scope))) };
+        // SAFETY: the scope is in a box or an `Arc`.
+        let mut entry = unsafe { Entry::new(self.hold(scope)) };
         entry.marked = true;
         entry.now = (deadline != NEVER).then_some(now);
         entry
