@@ -213,6 +213,8 @@ struct Machine {
     queues: HashMap<Name, Queue<Value>>,
     semaphores: HashMap<Name, Semaphore>,
     barriers: HashMap<Name, Barrier>,
+    /// Those that awaited themselves. CPython takes every later await of such a one for a misuse.
+    awaited_themselves: RefCell<Vec<Waited>>,
     ended: Arc<AtomicBool>,
     result: RefCell<Option<Outcome>>,
 }
@@ -240,6 +242,7 @@ impl Machine {
             queues: each(program, "queues", Queue::new),
             semaphores: each(program, "semaphores", Semaphore::new),
             barriers: each(program, "barriers", Barrier::new),
+            awaited_themselves: RefCell::default(),
             ended: Arc::default(),
             result: RefCell::default(),
         })
@@ -283,14 +286,21 @@ impl Machine {
         if set { Ok(()) } else { Err(label("InvalidState")) }
     }
 
-    /// Awaits a future. A task that awaits itself does not compile in most programs, and panics in others; in Python the error comes in the
-    /// next turn.
+    /// Awaits a future. A task that awaits itself panics here; in Python the error comes in the next turn.
     async fn await_one(&self, future: Waited) -> Result<Value, Failure> {
+        if self.is_misused(&future) && !future.done() {
+            return Err(label("Misuse"));
+        }
         if self.is_current(&future) {
+            self.awaited_themselves.borrow_mut().push(future);
             asyncio::sleep(Duration::ZERO).await?;
             return Err(label("Misuse"));
         }
         (&future).await
+    }
+
+    fn is_misused(&self, future: &Waited) -> bool {
+        self.awaited_themselves.borrow().iter().any(|other| other.is(future))
     }
 
     fn is_current(&self, future: &Waited) -> bool {
@@ -397,7 +407,7 @@ impl Machine {
                 let future = self.awaitable(text(&arg["of"]));
                 let timeout = ticks_or_none(&arg["timeout"]);
                 let value = match timeout {
-                    Some(time) if !time.is_zero() && self.is_current(&future) => {
+                    Some(time) if !time.is_zero() && (self.is_current(&future) || self.is_misused(&future)) => {
                         asyncio::timeout(time, async |_| self.await_one(future).await).await?
                     }
                     None => self.await_one(future).await?,

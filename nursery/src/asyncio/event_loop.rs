@@ -42,6 +42,8 @@ pub(crate) struct Loop {
     body_queued: Cell<Option<u64>>,
     /// The tasks up to this number have been cancelled at the end.
     told: Cell<u64>,
+    /// Timers that were due when they were made: they run in the next turn, behind what is ready by then (O2).
+    due_at_once: RefCell<Vec<Rc<Call>>>,
 }
 
 impl fmt::Debug for Loop {
@@ -65,6 +67,7 @@ impl Loop {
             last_turn: Cell::new(u64::MAX),
             body_queued: Cell::new(None),
             told: Cell::new(0),
+            due_at_once: RefCell::new(Vec::new()),
         })
     }
 
@@ -86,15 +89,7 @@ impl Loop {
 
     /// Calls `function` behind what is ready, in no task (O1).
     pub fn call_soon(self: &Rc<Self>, place: &'static Location<'static>, function: impl FnOnce() + 'static) {
-        let event_loop = self.clone();
-        let turn = self.next_turn();
-        self.spawn(
-            async move {
-                event_loop.begin_turn(turn);
-                event_loop.call(function);
-            },
-            place,
-        );
+        self.queue_call(self.next_turn(), place, function);
     }
 
     /// Calls a callback, in no task; a panic is the loop's.
@@ -145,11 +140,26 @@ impl Loop {
 
     /// Something runs that was put in the queue for that turn. What is left over is cancelled before the first of a turn that comes after
     /// the last.
-    pub fn begin_turn(&self, turn: u64) {
+    pub fn begin_turn(self: &Rc<Self>, turn: u64) {
         if turn > self.turn.get() {
             self.turn.set(turn);
             self.cancel_left_over();
+            for call in self.due_at_once.take() {
+                self.queue_call(turn, Location::caller(), move || call.call());
+            }
         }
+    }
+
+    /// Puts a callback behind what is ready, for that turn.
+    fn queue_call(self: &Rc<Self>, turn: u64, place: &'static Location<'static>, function: impl FnOnce() + 'static) {
+        let event_loop = self.clone();
+        self.spawn(
+            async move {
+                event_loop.begin_turn(turn);
+                event_loop.call(function);
+            },
+            place,
+        );
     }
 
     /// Cancels each task that is left over once, if the last turn is over (R2, R3). Those that are made meanwhile are told, too: nothing
@@ -224,6 +234,8 @@ impl Drop for Detach {
         self.0.nursery.set(None);
         drop(self.0.body.take());
         self.0.timers.close();
+        let due = self.0.due_at_once.take();
+        drop(due);
         let tasks = self.0.tasks.take();
         drop(tasks);
     }
@@ -412,7 +424,12 @@ where
 
 pub(crate) fn call_at(event_loop: &Rc<Loop>, when: u64, function: Box<dyn FnOnce()>) -> Rc<Call> {
     let call = Call::new(when, function);
-    event_loop.timers.push(call.clone());
+    if when <= runtime::now_nanos() && event_loop.nursery.get().is_some() {
+        event_loop.due_at_once.borrow_mut().push(call.clone());
+        event_loop.wake_body();
+    } else {
+        event_loop.timers.push(call.clone());
+    }
     call
 }
 

@@ -33,6 +33,13 @@ use trefoil_runtime::Cancelled;
 /// .unwrap();
 /// # });
 /// ```
+///
+/// It is for one thread, as all of this module is (L16):
+///
+/// ```compile_fail,E0277
+/// fn elsewhere(_: impl Send) {}
+/// elsewhere(trefoil_nursery::asyncio::Lock::new());
+/// ```
 #[derive(Debug, Default)]
 pub struct Lock {
     locked: Cell<bool>,
