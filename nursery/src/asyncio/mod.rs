@@ -45,10 +45,11 @@
 //! - **D-3.** Errors that [`gather`](fn@gather) drops after its first (G7) are not thought to be seen: like any error of a task, they are reported
 //!   through `tracing` when the last handle goes and nobody has looked.
 //! - **D-5.** A wait that nobody can end any more ends with an error: that for a future whose [`Resolver`] was dropped ([`Abandoned`]).
+//! - **D-7.** Where asyncio goes through a set, those that [`wait`](fn@wait) and [`as_completed`] were given, or the tasks of a group, it is here in
+//!   the order of the arguments, or of their creation. In CPython it is that of addresses, which is another one in another run.
 //!
 //! And what follows from Rust: an error has one owner, so that what others see of one that was taken is a
-//! [copy](crate::CancelAware::to_copy); a panic is Python's `KeyboardInterrupt`, which ends the loop, here when all tasks have ended; and where a
-//! set is gone through, it is in the order of the arguments, which in CPython is that of addresses.
+//! [copy](crate::CancelAware::to_copy); and a panic is Python's `KeyboardInterrupt`, which ends the loop, here when all tasks have ended.
 
 mod as_completed;
 mod awaitable;
