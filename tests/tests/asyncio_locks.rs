@@ -98,7 +98,11 @@ fn aio_l04_a_lock_has_no_owner_and_is_not_reentrant() {
         let lock = Rc::new(Lock::new());
         assert!(lock.release().is_err());
         lock.acquire().await?.forget();
-        let again = timeout(ms(5), async |_| Ok::<_, Fault>(lock.acquire().await?.forget())).await;
+        let again = timeout(ms(5), async |_| {
+            lock.acquire().await?.forget();
+            Ok::<_, Fault>(())
+        })
+        .await;
         assert_eq!(again, Err(Fault::TimedOut));
         let other = lock.clone();
         task(async move {
