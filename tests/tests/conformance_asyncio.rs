@@ -199,12 +199,14 @@ fn ticks_or_none(value: &Value) -> Option<Duration> {
     (!value.is_null()).then(|| ticks(value))
 }
 
+/// A future, and its resolver, until that is used.
+type Resolvable = (Option<Resolver<Value, Failure>>, Waited);
+
 struct Machine {
     begin: Instant,
     trace: RefCell<BTreeMap<String, Vec<(u64, String)>>>,
     tasks: RefCell<HashMap<Name, Task<Value, Failure>>>,
-    /// With the resolver, until it is used.
-    futures: RefCell<HashMap<Name, (Option<Resolver<Value, Failure>>, Waited)>>,
+    futures: RefCell<HashMap<Name, Resolvable>>,
     groups: RefCell<HashMap<Name, TaskGroup<Failure>>>,
     timeouts: RefCell<HashMap<Name, Timeout>>,
     events: RefCell<HashMap<Name, Rc<Event>>>,
