@@ -307,8 +307,8 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
     if here && !task.is_null() {
         // SAFETY: [CURRENT].
         let task = unsafe { &*task };
-        let strikes = task.strikes.get().saturating_add(1);
-        task.strikes.set(strikes);
+        let strikes = task.strikes().saturating_add(1);
+        task.set_strikes(strikes);
         if u32::from(strikes) > STRIKES {
             if u32::from(strikes) == STRIKES + 1 {
                 tracing::warn!(operation = %place, task = %task, "cancellation swallowed {STRIKES} times: the task is dropped where it waits (N13)");
@@ -323,7 +323,7 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
 pub(crate) fn strikes() -> u16 {
     let task = frame().task;
     // SAFETY: [CURRENT].
-    if task.is_null() { 0 } else { unsafe { &*task }.strikes.get() }
+    if task.is_null() { 0 } else { unsafe { &*task }.strikes() }
 }
 
 /// A scope was left, and its cancellation has ended with it: what was delivered inside does not count against the code after it. `before`
@@ -332,7 +332,7 @@ pub(crate) fn forgive(before: u16) {
     let task = frame().task;
     if !task.is_null() {
         // SAFETY: [CURRENT].
-        let strikes = &unsafe { &*task }.strikes;
-        strikes.set(strikes.get().min(before));
+        let task = unsafe { &*task };
+        task.set_strikes(task.strikes().min(before));
     }
 }

@@ -328,7 +328,8 @@ pub(crate) struct Suspicion {
     standing: Cell<bool>,
     looked: Cell<Option<Instant>>,
     took: Cell<Duration>,
-    reported: RefCell<HashSet<Vec<u64>>>,
+    /// The cycles that were there when it looked last, by their tasks.
+    reported: RefCell<HashSet<Vec<usize>>>,
 }
 
 /// A task of the run on this thread begins to wait for what others hold.
@@ -375,7 +376,8 @@ impl Suspicion {
         self.standing.set(graph.contended());
         let stuck = graph.stuck();
         let mut cycles = graph.cycles(|at| stuck[at]);
-        cycles.retain(|cycle| self.reported.borrow_mut().insert(graph.ids(cycle)));
+        let before = self.reported.replace(cycles.iter().map(|cycle| graph.ids(cycle)).collect());
+        cycles.retain(|cycle| !before.contains(&graph.ids(cycle)));
         if cycles.is_empty() {
             return None;
         }

@@ -1,17 +1,19 @@
 //! Who holds what others wait for: the tasks that have a lock, permits or an end of a channel, and where they got it.
 //!
 //! A primitive keeps its [`Holders`] in its state, under its own lock, which it has in its hands anyway when they change: some stores. With
-//! the first task that has to wait they move into a [`Thing`], which the wait names in the tree of its run. So whoever has the lock of the tree
-//! can see who holds what a task waits for, and points to nothing that could be gone: not to the primitive, and not to a task, which is
-//! named by a number that no other task has.
+//! the first task that has to wait they move into a slot that is never freed, which the wait names in the tree of its run, with its generation ([`Thing`]). So whoever has the lock of the tree
+//! can see who holds what a task waits for, and points to nothing that could be gone: not to the primitive, and not to a task, of which it
+//! has the address, to be compared only. A task that held something and ends is buried, so that another one with its address is not taken for it.
 //!
 //! Locks are taken in this order: that of a primitive, that of a tree, that of a thing.
 
 use crate::context;
 use crate::ready::Header;
-use crate::sync::{Arc, Mutex};
+use crate::sync::Mutex;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
+use std::sync::{PoisonError, atomic};
 
 /// What kind of task it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,8 +32,8 @@ pub enum Role {
 /// Which task it is, in a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskRef {
-    /// No other task of the process has the same; 0 for what is no task.
-    pub(crate) id: u64,
+    /// Its address, which no other task has while it lives; 0 for what is no task. To be compared only.
+    pub(crate) id: usize,
     pub(crate) role: Role,
     pub(crate) place: &'static Location<'static>,
 }
@@ -47,19 +49,13 @@ impl TaskRef {
         self.place
     }
 
-    /// The one that runs now.
-    pub fn here() -> Option<Self> {
-        // SAFETY: [CURRENT] of the context module.
-        unsafe { context::frame().task.as_ref() }.map(Self::of)
-    }
-
     pub(crate) fn of(task: &Header) -> Self {
         let role = match (task.is_body(), task.is_task()) {
             (true, true) => Role::Main,
             (true, false) => Role::Body,
             (false, _) => Role::Child,
         };
-        Self { id: task.id(), role, place: task.place }
+        Self { id: std::ptr::from_ref(task).addr(), role, place: task.place }
     }
 }
 
@@ -81,8 +77,10 @@ pub struct Holder {
     task: TaskRef,
     place: &'static Location<'static>,
     units: usize,
-    /// How many children the task had spawned by then. With another one since, what it held may be that one's by now.
-    spawned: u32,
+    /// How many children the task had spawned by then, if that is known. With another one since, what it held may be that one's by now.
+    spawned: Option<u16>,
+    /// How many tasks had been buried by then.
+    epoch: u64,
 }
 
 impl Holder {
@@ -90,8 +88,11 @@ impl Holder {
     pub fn here(place: &'static Location<'static>, units: usize) -> Self {
         // SAFETY: [CURRENT] of the context module.
         match unsafe { context::frame().task.as_ref() } {
-            Some(task) => Self { task: TaskRef::of(task), place, units, spawned: task.spawned() },
-            None => Self { task: TaskRef { id: 0, role: Role::Outside, place }, place, units, spawned: 0 },
+            Some(task) => {
+                let (spawned, epoch) = (task.holds(), BURIED.load(atomic::Ordering::Acquire));
+                Self { task: TaskRef::of(task), place, units, spawned, epoch }
+            }
+            None => Self { task: TaskRef { id: 0, role: Role::Outside, place }, place, units, spawned: None, epoch: 0 },
         }
     }
 
@@ -110,9 +111,43 @@ impl Holder {
         self.units
     }
 
-    pub(crate) fn spawned(&self) -> u32 {
+    pub(crate) fn spawned(&self) -> Option<u16> {
         self.spawned
     }
+
+    /// Whether the task lives that got it. Another one may have its address by now.
+    pub(crate) fn is_alive(&self) -> bool {
+        let graves = GRAVES.lock().unwrap_or_else(PoisonError::into_inner);
+        let buried = graves.last.get(&self.task.id).copied().unwrap_or(graves.before);
+        self.task.id != 0 && buried <= self.epoch
+    }
+}
+
+/// How many tasks have ended that held something at some time.
+static BURIED: atomic::AtomicU64 = atomic::AtomicU64::new(0);
+
+struct Graves {
+    /// By the address, when the last of them ended that had it.
+    last: BTreeMap<usize, u64>,
+    /// When that was forgotten: of who got something before, nothing is known.
+    before: u64,
+}
+
+static GRAVES: std::sync::Mutex<Graves> = std::sync::Mutex::new(Graves { last: BTreeMap::new(), before: 0 });
+
+/// How many are remembered.
+const REMEMBERED: usize = 1 << 16;
+
+/// A task that held something at some time has ended.
+#[cold]
+pub(crate) fn bury(address: usize) {
+    let mut graves = GRAVES.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = BURIED.fetch_add(1, atomic::Ordering::AcqRel) + 1;
+    if graves.last.len() == REMEMBERED {
+        graves.last.clear();
+        graves.before = now;
+    }
+    graves.last.insert(address, now);
 }
 
 /// What is held: a lock, permits, the other side of a channel.
@@ -146,6 +181,10 @@ struct List {
 }
 
 impl List {
+    fn new(capacity: usize, open: bool) -> Self {
+        Self { capacity, open, first: None, rest: Vec::new(), free: Vec::new() }
+    }
+
     fn add(&mut self, holder: Holder) -> HolderKey {
         if self.first.is_none() {
             self.first = Some(holder);
@@ -173,41 +212,86 @@ impl List {
         }
     }
 
-    fn get_mut(&mut self, key: HolderKey) -> Option<&mut Holder> {
-        match key.0.checked_sub(1) {
-            None => self.first.as_mut(),
-            Some(at) => self.rest[at as usize].as_mut(),
-        }
-    }
-
     fn iter(&self) -> impl Iterator<Item = &Holder> {
         self.first.iter().chain(self.rest.iter().flatten())
     }
 }
 
-/// What a task waits for, as far as the report of a deadlock is concerned. See the module.
+/// Who holds something that somebody waits for. Never freed: used for another thing when that is gone, in a new generation.
 #[derive(Debug)]
+struct Slot {
+    shared: Mutex<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    generation: u32,
+    held: Holding,
+    list: List,
+}
+
+#[cfg(not(trefoil_loom))]
+static POOL: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+
+/// The bit of a tag that says that a task may be found to wait for ever for it; the others are the generation.
+const CLOSED: u32 = 1;
+
+/// Names what a task waits for, for the report of a deadlock. It may be gone by now.
+#[derive(Clone, Copy, Debug)]
 pub struct Thing {
-    pub(crate) holding: Holding,
-    list: Mutex<List>,
+    slot: &'static Slot,
+    tag: u32,
+}
+
+/// What is to be said of a thing.
+pub(crate) struct Held {
+    pub held: Holding,
+    pub holders: Vec<Holder>,
+    /// How many units there are, if nobody can add some.
+    pub capacity: Option<usize>,
 }
 
 impl Thing {
+    #[cfg(not(trefoil_loom))]
+    fn new(held: Holding, list: List) -> Self {
+        let pooled = POOL.lock().pop();
+        let slot = match pooled {
+            None => Box::leak(Box::new(Slot { shared: Mutex::new(Shared { generation: 0, held, list }) })),
+            Some(slot) => {
+                let mut shared = slot.shared.lock();
+                (shared.held, shared.list) = (held, list);
+                slot
+            }
+        };
+        let closed = matches!(held, Holding::Lock | Holding::Permits);
+        Self { slot, tag: slot.shared.lock().generation | if closed { CLOSED } else { 0 } }
+    }
+
+    /// It is gone.
+    #[cfg(not(trefoil_loom))]
+    fn give_back(self) {
+        let mut shared = self.slot.shared.lock();
+        shared.generation = shared.generation.wrapping_add(2);
+        let list = std::mem::replace(&mut shared.list, List::new(0, true));
+        drop(shared);
+        drop(list);
+        POOL.lock().push(self.slot);
+    }
+
     /// Whether a task may be found to wait for ever for it, whatever others do.
     #[inline]
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.holding, Holding::Lock | Holding::Permits)
+    pub(crate) fn is_closed(self) -> bool {
+        self.tag & CLOSED != 0
     }
 
-    /// Who holds it now.
-    pub(crate) fn holders(&self) -> Vec<Holder> {
-        self.list.lock().iter().copied().collect()
-    }
-
-    /// How many units there are, if nobody can add some.
-    pub(crate) fn capacity(&self) -> Option<usize> {
-        let list = self.list.lock();
-        (!list.open).then_some(list.capacity)
+    /// Who holds it now; `None` if it is gone.
+    pub(crate) fn look(self) -> Option<Held> {
+        let shared = self.slot.shared.lock();
+        (shared.generation == self.tag & !CLOSED).then(|| Held {
+            held: shared.held,
+            holders: shared.list.iter().copied().collect(),
+            capacity: (!shared.list.open).then_some(shared.list.capacity),
+        })
     }
 }
 
@@ -217,21 +301,30 @@ pub struct Holders {
     held: Holding,
     here: List,
     /// Instead of `here`, once somebody had to wait.
-    thing: Option<Arc<Thing>>,
+    thing: Option<Thing>,
+}
+
+impl Drop for Holders {
+    fn drop(&mut self) {
+        #[cfg(not(trefoil_loom))]
+        if let Some(thing) = self.thing {
+            thing.give_back();
+        }
+    }
 }
 
 impl Holders {
     /// Nobody holds any of so many units.
     pub fn new(held: Holding, capacity: usize) -> Self {
         let open = matches!(held, Holding::Senders | Holding::Receivers);
-        Self { held, here: List { capacity, open, first: None, rest: Vec::new(), free: Vec::new() }, thing: None }
+        Self { held, here: List::new(capacity, open), thing: None }
     }
 
     #[inline]
     fn with<R>(&mut self, f: impl FnOnce(&mut List) -> R) -> R {
         match &self.thing {
             None => f(&mut self.here),
-            Some(thing) => f(&mut thing.list.lock()),
+            Some(thing) => f(&mut thing.slot.shared.lock().list),
         }
     }
 
@@ -250,15 +343,6 @@ impl Holders {
         self.with(|list| list.first = None);
     }
 
-    /// Another task uses what is held under this key.
-    pub fn used_by(&mut self, key: HolderKey, task: TaskRef) {
-        self.with(|list| {
-            if let Some(holder) = list.get_mut(key) {
-                holder.task = task;
-            }
-        });
-    }
-
     /// From now on there are so many units, and more may come: nothing can be concluded from who holds how many.
     pub fn set_open(&mut self) {
         self.with(|list| list.open = true);
@@ -269,21 +353,27 @@ impl Holders {
         self.with(|list| list.capacity = list.capacity.saturating_sub(units));
     }
 
-    /// What who has to wait names.
-    pub fn thing(&mut self) -> Arc<Thing> {
-        let (held, here) = (self.held, &mut self.here);
-        let thing = self.thing.get_or_insert_with(|| {
-            let list = List { first: here.first.take(), rest: std::mem::take(&mut here.rest), ..here.clone() };
-            Arc::new(Thing { holding: held, list: Mutex::new(list) })
-        });
-        thing.clone()
+    /// What who has to wait names. Nothing in a model: a slot would outlive its execution.
+    pub fn thing(&mut self) -> Option<Thing> {
+        #[cfg(not(trefoil_loom))]
+        if self.thing.is_none() {
+            self.share();
+        }
+        self.thing
+    }
+
+    #[cfg(not(trefoil_loom))]
+    #[cold]
+    fn share(&mut self) {
+        let here = std::mem::replace(&mut self.here, List::new(0, true));
+        self.thing = Some(Thing::new(self.held, here));
     }
 
     /// Who holds it now, for a `Debug` output.
     pub fn list(&self) -> Vec<Holder> {
         match &self.thing {
             None => self.here.iter().copied().collect(),
-            Some(thing) => thing.holders(),
+            Some(thing) => thing.slot.shared.lock().list.iter().copied().collect(),
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::holders::Thing;
 use crate::ready::{self, Header};
 use crate::record;
 use crate::scope::Scope;
-use crate::sync::{Arc, AtomicPtr, AtomicU32, Ordering, UnsafeCell};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use std::cell::Cell;
 use std::fmt;
@@ -155,12 +155,12 @@ impl Wait {
 }
 
 /// What a wait is for, where that is known: who could end it (N10).
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum On {
     /// The end of the child whose header has this address, if it is not 0. To be compared only.
     Child(usize),
     /// So many units of something that others hold.
-    Thing(Arc<Thing>, usize),
+    Thing(Thing, u32),
 }
 
 impl On {
@@ -417,7 +417,7 @@ impl Park {
             return Err(Cancelled::delivered());
         }
         self.tree.set(Some(tree));
-        // SAFETY: [OWNER]; it is in no list. What was there before is `UNKNOWN`: see `end`.
+        // SAFETY: [OWNER]; it is in no list.
         self.on.with_mut(|known| unsafe { *known = on });
         self.links.with_mut(|links| {
             // SAFETY: [LOCKED].
@@ -483,8 +483,6 @@ impl Park {
     /// \[OWNER\].
     pub unsafe fn end(&self) -> bool {
         self.unlink();
-        // SAFETY: [OWNER]; it is in no list.
-        drop(self.on.with_mut(|on| std::mem::replace(unsafe { &mut *on }, On::UNKNOWN)));
         let state = self.state.load(Ordering::Acquire);
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
         self.state.store(IDLE, Ordering::Relaxed);

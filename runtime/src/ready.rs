@@ -39,6 +39,7 @@
 //!   beside the owner's, changes it by a plain store.
 
 use crate::context::{self, Entered, Frame};
+use crate::holders;
 use crate::inbox::{Inbox, Linked, Pushed};
 use crate::instrument::{self, Watch};
 #[cfg(not(trefoil_loom))]
@@ -70,6 +71,13 @@ const JOIN: usize = 8;
 const WAITER: usize = 16;
 const ORPHAN: usize = 32;
 const REF: usize = 64;
+
+/// The marks of a task: see there.
+const STRIKE: u16 = HOLDER - 1;
+const HOLDER: u16 = 1 << 10;
+const SPAWNED: u16 = 1 << 11;
+const MANY: u16 = 31;
+const _: () = assert!(context::STRIKES < STRIKE as u32);
 
 /// How many tasks of a queue are polled before the task above gives up its turn.
 const SLICE: usize = 256;
@@ -152,13 +160,11 @@ pub struct Header {
     told: AtomicBool,
     /// It is in the owner's queue. \[OWNER\], who looks on reads it.
     queued: Flag,
-    pub(crate) strikes: Cell<u16>,
-    /// How many children it has spawned. Counted by who polls it.
-    spawned: AtomicU32,
+    /// How many cancellations it was told (N13 b): the bits of `STRIKE`. Whether it holds, or held, something that others wait for: `HOLDER`.
+    /// And from there on, up to `MANY`, how many children it has spawned since. \[OWNER\]
+    marks: Cell<u16>,
     /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Never changed.
     born: u32,
-    /// See [`id`](Self::id); 0 until somebody asks.
-    id: AtomicU32,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
 }
@@ -207,9 +213,7 @@ impl Header {
             waits: AtomicU32::new(0),
             told: AtomicBool::new(false),
             queued: Flag::default(),
-            strikes: Cell::new(0),
-            spawned: AtomicU32::new(0),
-            id: AtomicU32::new(0),
+            marks: Cell::new(0),
             born: tree.map_or(0, |tree| age_units(tree.turn_time())),
             place,
         }
@@ -230,26 +234,42 @@ impl Header {
         self.waits.load(Ordering::Acquire)
     }
 
-    /// A number that no other task of the process has; it comes up again after four thousand million others. Given when somebody asks: few
-    /// are ever asked.
-    pub(crate) fn id(&self) -> u64 {
-        match self.id.load(Ordering::Relaxed) {
-            0 => self.number().into(),
-            id => id.into(),
+    /// How many cancellations it was told (N13 b). \[OWNER\]
+    pub(crate) fn strikes(&self) -> u16 {
+        self.marks.get() & STRIKE
+    }
+
+    /// \[OWNER\]
+    pub(crate) fn set_strikes(&self, strikes: u16) {
+        self.marks.set(self.marks.get() & !STRIKE | strikes.min(STRIKE));
+    }
+
+    /// It holds something from now on. How many children it has spawned as a holder, if that can still be said. \[OWNER\]
+    pub(crate) fn holds(&self) -> Option<u16> {
+        self.marks.set(self.marks.get() | HOLDER);
+        self.spawned()
+    }
+
+    /// How many children it has spawned as a holder, if that can still be said. \[OWNER\]
+    pub(crate) fn spawned(&self) -> Option<u16> {
+        let spawned = self.marks.get() / SPAWNED;
+        (spawned < MANY).then_some(spawned)
+    }
+
+    /// It spawns a child. \[OWNER\]
+    #[inline]
+    fn spawns(&self) {
+        if self.marks.get() & HOLDER != 0 {
+            self.count_spawned();
         }
     }
 
     #[cold]
-    fn number(&self) -> u32 {
-        static LAST: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let id = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed).wrapping_add(1).max(1);
-        // Of two threads that ask at once, the first gives it.
-        self.id.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|given| given, |_| id)
-    }
-
-    /// How many children it has spawned.
-    pub(crate) fn spawned(&self) -> u32 {
-        self.spawned.load(Ordering::Relaxed)
+    fn count_spawned(&self) {
+        let marks = self.marks.get();
+        if marks / SPAWNED < MANY {
+            self.marks.set(marks + SPAWNED);
+        }
     }
 
     /// How many references there are beside the owner's and the join handle's: of wakers, while it is not scheduled.
@@ -828,7 +848,7 @@ impl ReadyBox {
     /// Whether the body, or a child that has ended, was told a cancellation by an operation, whatever it made of that (N13 b).
     pub fn was_told(&self) -> bool {
         // SAFETY: [OWNER].
-        self.get().body.strikes.get() > 0 || self.get().owner.with(|owner| unsafe { (*owner).told })
+        self.get().body.strikes() > 0 || self.get().owner.with(|owner| unsafe { (*owner).told })
     }
 
     /// Polls what can run: the body through `poll_body`, and children; each at most once, a slice of them at most. Wakes `cx` again
@@ -1031,6 +1051,10 @@ impl Drop for ReadyBox {
 unsafe fn forget_task(scope: Option<&Scope>, task: *const Header) {
     // SAFETY: [REF].
     let task = unsafe { &*task };
+    if task.marks.get() & HOLDER != 0 {
+        // Another task may get its address; it does not hold what this one held.
+        holders::bury(ptr::from_ref(task).addr());
+    }
     if task.waits() != 0 {
         // The tree that the scope is in, not that of the run around us: a nursery may be dropped anywhere.
         if let Some(scope) = scope
@@ -1245,7 +1269,7 @@ impl Ready {
                 } else {
                     (*next).prev.set(prev);
                 }
-                owner.told |= (*child).strikes.get() > 0;
+                owner.told |= (*child).strikes() > 0;
                 self.live.store(self.live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
             });
             self.tell_if_watched(child, Watch::exited);
@@ -1354,7 +1378,7 @@ impl Ready {
         // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so; [CURRENT] of the context module.
         unsafe {
             if let Some(spawner) = frame.task.as_ref() {
-                spawner.spawned.store(spawner.spawned().wrapping_add(1), Ordering::Relaxed);
+                spawner.spawns();
             }
             if ptr::eq(frame.ready, ready) {
                 if (*ready).owner.with(|owner| (*owner).special) & CLOSED == 0 {

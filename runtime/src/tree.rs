@@ -1025,7 +1025,7 @@ impl Locked<'_> {
         unsafe {
             let mut park = scope.links.with(|links| (*links).first_park);
             while !park.is_null() {
-                let on = (*park).on.with(|on| (*on).clone());
+                let on = (*park).on.with(|on| *on);
                 all.push((Self::waiting(&*park), on));
                 park = (*park).links.with(|links| (*links).next);
             }

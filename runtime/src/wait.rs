@@ -15,7 +15,7 @@ use crate::context;
 use crate::deadlock;
 use crate::holders::Thing;
 use crate::park::{Completed, On, Park, Wait};
-use crate::sync::{Arc, Mutex, UnsafeCell};
+use crate::sync::{Mutex, UnsafeCell};
 use crate::wakers::Wakers;
 use std::fmt;
 use std::marker::PhantomPinned;
@@ -47,7 +47,7 @@ struct Inner<S, T, const N: usize> {
     state: S,
     lists: [List<T>; N],
     /// What the operation that looks just now waits for, if it has to.
-    on: Option<(Arc<Thing>, usize)>,
+    on: On,
 }
 
 // SAFETY: the nodes in the lists are used under the lock ([LISTED]); items of type `T` pass between threads through them.
@@ -89,7 +89,7 @@ impl<S, T, const N: usize> WaitQueue<S, T, N> {
     /// A queue around a state.
     pub fn new(state: S) -> Self {
         let lists = std::array::from_fn(|_| List { first: ptr::null(), last: ptr::null(), len: 0 });
-        Self { inner: Mutex::new(Inner { state, lists, on: None }) }
+        Self { inner: Mutex::new(Inner { state, lists, on: On::UNKNOWN }) }
     }
 
     /// Takes the lock.
@@ -145,8 +145,9 @@ impl<S, T, const N: usize> DerefMut for Guard<'_, S, T, N> {
 impl<S, T, const N: usize> Guard<'_, S, T, N> {
     /// To be called by what looks and finds that the operation has to wait: for so many units of this. So a report can say who has them
     /// (N10).
-    pub fn waits_for(&mut self, thing: Arc<Thing>, units: usize) {
-        self.inner.on = Some((thing, units));
+    pub fn waits_for(&mut self, thing: Option<Thing>, units: usize) {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        self.inner.on = thing.map_or(On::UNKNOWN, |thing| On::Thing(thing, units));
     }
 
     /// Serves the oldest waiter of a list: it gets `give` and wakes up, and what it had brought is returned. `Err(give)` if nobody
@@ -379,8 +380,8 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
                 assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");
                 // SAFETY: [LISTED]: not in a list yet, and we have the lock.
                 node.slot.with_mut(|slot| unsafe { *slot = bring });
-                let on = guard.inner.on.take().map_or(On::UNKNOWN, |(thing, units)| On::Thing(thing, units));
-                let suspect = matches!(&on, On::Thing(thing, _) if thing.is_closed());
+                let on = std::mem::replace(&mut guard.inner.on, On::UNKNOWN);
+                let suspect = matches!(on, On::Thing(thing, _) if thing.is_closed());
                 // SAFETY: [OWNER] of the park. Nobody can find it before it is in the list.
                 if unsafe { park.begin_on(cx, wait, on) }.is_err() {
                     drop(guard);

@@ -9,7 +9,7 @@
 use crate::cause::Kind;
 use crate::clock::NEVER;
 use crate::deadlock::{BlockedTask, BlockedWait};
-use crate::holders::{Holder, Holding, Role, TaskRef};
+use crate::holders::{Held, Holder, Holding, Role, TaskRef};
 use crate::park::{On, Reason};
 use crate::ready::Header;
 use crate::scope::{SHIELD, Scope, WAKER_SET};
@@ -50,7 +50,7 @@ struct Node {
     waits: Vec<Wait>,
     nurseries: Vec<Nursery>,
     scheduled: bool,
-    spawned: u32,
+    spawned: Option<u16>,
     /// Somebody whom we do not know has a waker of it.
     foreign: bool,
 }
@@ -65,7 +65,6 @@ struct Nursery {
 pub(crate) struct Graph {
     nodes: Vec<Node>,
     by_header: HashMap<usize, usize>,
-    by_id: HashMap<u64, usize>,
     /// Children, and bodies, of which nothing of ours waits: they run, or wait for something foreign.
     pub elsewhere: usize,
 }
@@ -73,7 +72,7 @@ pub(crate) struct Graph {
 impl Graph {
     /// Everything below the root.
     pub fn of(locked: &Locked<'_>, root: &Scope, now: u64) -> Self {
-        let mut graph = Self { nodes: Vec::new(), by_header: HashMap::new(), by_id: HashMap::new(), elsewhere: 0 };
+        let mut graph = Self { nodes: Vec::new(), by_header: HashMap::new(), elsewhere: 0 };
         let mut lasting: HashMap<*const Scope, bool> = HashMap::new();
         let mut wakers: HashMap<usize, usize> = HashMap::new();
         let (mut scope, mut queues) = (std::ptr::from_ref(root), HashMap::new());
@@ -91,11 +90,12 @@ impl Graph {
                 let on = match on {
                     On::Child(0) => Target::Unknown,
                     On::Child(header) => Target::Child(header),
-                    On::Thing(thing, wanted) => Target::Thing {
-                        held: thing.holding,
-                        holders: thing.holders(),
-                        capacity: thing.capacity(),
-                        wanted,
+                    On::Thing(thing, wanted) => match thing.look() {
+                        Some(Held { held, holders, capacity }) => {
+                            Target::Thing { held, holders, capacity, wanted: wanted as usize }
+                        }
+                        // It was forgotten, and what it waited for is gone.
+                        None => Target::Unknown,
                     },
                 };
                 let (reason, place) = (wait.reason, wait.place);
@@ -146,16 +146,13 @@ impl Graph {
             // SAFETY: [LOCKED] of the tree: a task that a linked wait or scope names is there.
             let header = unsafe { header.as_ref() };
             let task = header.map_or(TaskRef { id: 0, role: Role::Outside, place: outside }, TaskRef::of);
-            if task.id != 0 {
-                self.by_id.insert(task.id, self.nodes.len());
-            }
             self.nodes.push(Node {
                 task,
                 name: header.and_then(Header::name),
                 waits: Vec::new(),
                 nurseries: Vec::new(),
                 scheduled: header.is_some_and(Header::is_scheduled),
-                spawned: header.map_or(0, Header::spawned),
+                spawned: header.and_then(Header::spawned),
                 // One that is no task may be anything.
                 foreign: header.is_none(),
             });
@@ -214,10 +211,15 @@ impl Graph {
             })
     }
 
+    /// The node that got it, if that is there.
+    fn holder(&self, holder: &Holder) -> Option<usize> {
+        self.by_header.get(&holder.task().id).copied().filter(|_| holder.is_alive())
+    }
+
     /// The node that still has what it got, for certain.
     fn holds(&self, holder: &Holder) -> Option<usize> {
-        let at = *self.by_id.get(&holder.task().id)?;
-        (self.nodes[at].spawned == holder.spawned()).then_some(at)
+        let at = self.holder(holder)?;
+        (holder.spawned().is_some() && self.nodes[at].spawned == holder.spawned()).then_some(at)
     }
 
     fn edges<'a>(&'a self, node: &'a Node, among: impl Fn(usize) -> bool + 'a) -> impl Iterator<Item = usize> + 'a {
@@ -225,9 +227,7 @@ impl Graph {
             match &wait.on {
                 Target::Unknown => Vec::new(),
                 Target::Child(header) => self.by_header.get(header).copied().into_iter().collect(),
-                Target::Thing { holders, .. } => {
-                    holders.iter().filter_map(|holder| self.by_id.get(&holder.task().id).copied()).collect()
-                }
+                Target::Thing { holders, .. } => holders.iter().filter_map(|holder| self.holder(holder)).collect(),
             }
         });
         let nurseries = node.nurseries.iter().flat_map(|nursery| nursery.nodes.iter().copied());
@@ -274,8 +274,8 @@ impl Graph {
     }
 
     /// The numbers of the tasks of a cycle.
-    pub fn ids(&self, cycle: &[usize]) -> Vec<u64> {
-        let mut ids: Vec<u64> = cycle.iter().map(|at| self.nodes[*at].task.id).collect();
+    pub fn ids(&self, cycle: &[usize]) -> Vec<usize> {
+        let mut ids: Vec<usize> = cycle.iter().map(|at| self.nodes[*at].task.id).collect();
         ids.sort_unstable();
         ids
     }

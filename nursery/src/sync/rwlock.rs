@@ -19,7 +19,7 @@ enum Access {
 }
 
 /// All that there is to hold: what a writer has. A reader has 1.
-const ALL: usize = usize::MAX / 2;
+const ALL: usize = (u32::MAX / 2) as usize;
 
 impl Access {
     fn units(self) -> usize {
