@@ -28,6 +28,7 @@ mod driver;
 mod edge;
 mod group;
 mod heap;
+#[cfg_attr(trefoil_loom, allow(dead_code))]
 mod holders;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod idle;
@@ -50,6 +51,7 @@ mod scoped;
 mod snapshot;
 pub mod sync;
 mod task_local;
+#[cfg_attr(trefoil_loom, allow(dead_code, unused_imports))]
 mod threads;
 mod time;
 mod tree;
