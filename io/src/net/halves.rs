@@ -153,6 +153,26 @@ macro_rules! writes {
                 self.writing().write(buf, Location::caller())
             }
 
+            /// Writes what there is room for at this moment, without waiting: how many bytes.
+            ///
+            /// # Examples
+            /// ```
+            /// # use trefoil_io::net::{TcpListener, TcpStream};
+            /// # trefoil_io::run(async {
+            /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+            /// # let stream = TcpStream::connect(listener.local_addr()?).await?;
+            /// let (_reader, mut writer) = stream.into_split();
+            /// assert_eq!(writer.try_write(b"hello")?, 5);
+            /// # Ok::<(), std::io::Error>(()) })?;
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
+            ///
+            /// # Errors
+            /// `WouldBlock` if there is no room; otherwise as for [`TcpStream::write`].
+            pub fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                self.writing().try_write(buf)
+            }
+
             /// Writes of several buffers, as [`TcpStream::write_vectored`] does.
             ///
             /// # Errors
@@ -204,7 +224,11 @@ macro_rules! writes {
                 self.writing().write_all_owned(buf, Location::caller())
             }
 
-            fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+            /// Ends one direction of the stream, or both, as [`TcpStream::shutdown`] does.
+            ///
+            /// # Errors
+            /// As for [`TcpStream::shutdown`].
+            pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
                 self.stream.shutdown(how)
             }
         }

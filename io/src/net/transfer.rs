@@ -193,6 +193,10 @@ impl<'a> Writing<'a> {
         during("write to", Peer(self.0), error)
     }
 
+    pub fn try_write(self, buf: &[u8]) -> io::Result<usize> {
+        socket::send_now(self.0.source().fd(), buf).map_err(|error| self.failed(error))
+    }
+
     pub fn write(self, buf: &'a [u8], place: Place) -> impl Future<Output = io::Result<usize>> + Send + 'a {
         let mut operation = self.operation(place);
         poll_fn(move |cx| operation.poll(cx, |ready| socket::send(ready, buf)).map_err(|error| self.failed(error)))

@@ -1,8 +1,11 @@
 //! The loop: a nursery of the core, whose children are the tasks and callbacks, and whose queue is asyncio's queue of what is ready.
 
+use super::background::Background;
 use super::control::Control;
 use super::here::{self, Here};
+use super::loop_handle::Gate;
 use super::task::Task;
+use super::threads::Threads;
 use super::timers::{Alarm, Call, Timers};
 use crate::nursery::{Local, Nursery, Open};
 use std::cell::{Cell, RefCell};
@@ -10,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Payload};
@@ -44,6 +47,10 @@ pub(crate) struct Loop {
     told: Cell<u64>,
     /// Timers that were due when they were made: they run in the next turn, behind what is ready by then (O2).
     due_at_once: RefCell<Vec<Rc<Call>>>,
+    pub background: Background,
+    pub threads: Threads,
+    /// For other threads; `None` until somebody asks for a handle.
+    pub gate: RefCell<Option<Gate>>,
 }
 
 impl fmt::Debug for Loop {
@@ -68,6 +75,9 @@ impl Loop {
             body_queued: Cell::new(None),
             told: Cell::new(0),
             due_at_once: RefCell::new(Vec::new()),
+            background: Background::default(),
+            threads: Threads::new(),
+            gate: RefCell::new(None),
         })
     }
 
@@ -185,7 +195,7 @@ impl Loop {
         self.tasks.borrow().values().cloned().collect()
     }
 
-    fn wake_body(&self) {
+    pub fn wake_body(&self) {
         if self.body_queued.get().is_none() {
             self.body_queued.set(Some(self.next_turn()));
         }
@@ -199,6 +209,7 @@ impl Loop {
     /// (R2, R3).
     async fn body(self: Rc<Self>, place: &'static Location<'static>) -> Result<(), Cancelled> {
         let mut alarm = Alarm::new(place);
+        let mut closing = None;
         poll_fn(|cx: &mut Context<'_>| {
             let old = self.body.replace(Some(cx.waker().clone()));
             drop(old);
@@ -219,10 +230,49 @@ impl Loop {
                 return Poll::Pending;
             }
             self.cancel_left_over();
-            if self.closing.get() && self.tasks.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            if !self.closing.get() {
+                return Poll::Pending;
+            }
+            if !self.tasks.borrow().is_empty() {
+                return Poll::Pending;
+            }
+            // Other threads may still make tasks until this has ended, and then there may be some.
+            let closing = closing.get_or_insert_with(|| Some(Box::pin(self.clone().close(place))));
+            if let Some(close) = closing {
+                if close.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                *closing = None;
+            }
+            if self.tasks.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
         })
         .await;
+        self.background.cancel();
         Ok(())
+    }
+
+    /// What comes behind the tasks: the functions on threads, for a time (R4), and then the calls of other threads.
+    async fn close(self: Rc<Self>, place: &'static Location<'static>) {
+        if self.threads.outstanding.get() > 0 {
+            let mut limit = pin!(runtime::sleep(self.threads.limit.get()));
+            poll_fn(|cx| match self.threads.outstanding.get() {
+                0 => Poll::Ready(()),
+                _ => limit.as_mut().poll(cx).map(drop),
+            })
+            .await;
+            let left = self.threads.outstanding.get();
+            if left > 0 {
+                tracing::warn!("{left} functions on threads did not end in time, and are left alone");
+            }
+        }
+        let gate = self.gate.borrow().clone();
+        if let Some(gate) = gate {
+            gate.shut(place).await;
+        }
     }
 }
 
@@ -233,6 +283,10 @@ impl Drop for Detach {
     fn drop(&mut self) {
         self.0.nursery.set(None);
         drop(self.0.body.take());
+        let gate = self.0.gate.take();
+        if let Some(gate) = gate {
+            gate.forget();
+        }
         self.0.timers.close();
         let due = self.0.due_at_once.take();
         drop(due);

@@ -47,12 +47,15 @@
 //! - **D-5.** A wait that nobody can end any more ends with an error: that for a future whose [`Resolver`] was dropped ([`Abandoned`]).
 //! - **D-7.** Where asyncio goes through a set, those that [`wait`](fn@wait) and [`as_completed`] were given, or the tasks of a group, it is here in
 //!   the order of the arguments, or of their creation. In CPython it is that of addresses, which is another one in another run.
+//! - **D-9.** A cancelled [`to_thread`] waits for its thread, which nobody can stop: what it does is done when the call returns. To abandon it
+//!   is said: [`OnCancel::Abandon`].
 //!
 //! And what follows from Rust: an error has one owner, so that what others see of one that was taken is a
 //! [copy](crate::CancelAware::to_copy); and a panic is Python's `KeyboardInterrupt`, which ends the loop, here when all tasks have ended.
 
 mod as_completed;
 mod awaitable;
+mod background;
 mod barrier;
 mod calls;
 mod condition;
@@ -65,12 +68,15 @@ mod group;
 mod heap;
 mod here;
 mod lock;
+mod loop_handle;
+mod pool;
 mod queue;
 mod resolver;
 mod semaphore;
 mod shield;
 mod sleep;
 mod task;
+mod threads;
 mod timeout;
 mod timers;
 mod wait;
@@ -81,6 +87,8 @@ mod waiting;
 pub use crate::__asyncio_gather as gather;
 pub use as_completed::{AsCompleted, as_completed};
 pub use awaitable::{Awaitable, Ensured, Waitable, ensure_future};
+#[doc(hidden)]
+pub use background::background;
 pub use barrier::{Barrier, BarrierError};
 pub use calls::{Handle, call_at, call_later, call_soon};
 pub use condition::{Condition, ConditionGuard, WaitError};
@@ -92,6 +100,7 @@ pub use gather::{GatherTuple, gather_tuple};
 pub use gather::{gather, gather_settled};
 pub use group::{GroupClosed, TaskGroup, task_group};
 pub use lock::{Lock, LockGuard, NotLocked};
+pub use loop_handle::{LoopClosed, LoopHandle, RemoteError, RemoteTask, get_running_loop, run_coroutine_threadsafe};
 pub use queue::{
     Fifo, GetError, GetNowaitError, Least, Lifo, LifoQueue, Order, PriorityQueue, PutError, PutNowaitError, Queue,
     TooManyDone,
@@ -101,6 +110,7 @@ pub use semaphore::{BoundedPermit, BoundedSemaphore, OverReleased, Permit, Semap
 pub use shield::shield;
 pub use sleep::sleep;
 pub use task::{AnyTask, Task, TaskBuilder, all_tasks, create_task, current_task};
+pub use threads::{OnCancel, run_in_executor, set_executor_timeout, to_thread};
 pub use timeout::{NotActive, Timeout, timeout, timeout_at, wait_for};
 pub use wait::{Waited, When, wait};
 pub use waiting::Waiting;

@@ -192,6 +192,10 @@ impl AnyTask {
         Self { control }
     }
 
+    pub(crate) fn number(&self) -> u64 {
+        self.control.number()
+    }
+
     /// As [`Future::cancel`] of a task.
     pub fn cancel(&self) -> bool {
         self.control.cancel(None)

@@ -1,7 +1,87 @@
-#![doc = "asyncio's vocabulary: see [`trefoil_nursery::asyncio`] for what it means, and [`run`] for where a program begins."]
+//! asyncio's vocabulary, with its meaning, on the same core: for programs that come from Python, and for who thinks in its terms.
+//!
+//! Everything of `trefoil_nursery::asyncio`, and here, where there is I/O, its streams: [`open_connection`] and [`start_server`]. The chapter
+//! `book/src/from_asyncio.md` of the book has every name of asyncio with what it is called here.
 
-use trefoil_nursery::CancelAware;
+mod connection;
+mod reader;
+mod server;
+mod writer;
+
+pub use reader::{LIMIT, ReadError, StreamReader};
+pub use server::{Server, start_server};
+#[doc(inline)]
 pub use trefoil_nursery::asyncio::*;
+pub use writer::StreamWriter;
+
+use connection::Connection;
+use std::io;
+use trefoil_io::net::{TcpStream, ToSocketAddr};
+use trefoil_nursery::CancelAware;
+
+/// Connects, and gives the two directions of the connection.
+///
+/// Names are not looked up here: where Python takes a host and a port, this takes an address.
+///
+/// # Errors
+/// As for [`TcpStream::connect`].
+///
+/// # Cancellation
+/// Closes the socket; no descriptor is left.
+///
+/// # Examples
+/// ```
+/// use std::io;
+/// use trefoil::asyncio::{self, StreamReader, StreamWriter};
+///
+/// asyncio::run(async {
+///     let server = asyncio::start_server(
+///         async |mut reader: StreamReader, writer: StreamWriter| -> io::Result<()> {
+///             let line = reader.readline().await?;
+///             writer.write(&line)?;
+///             writer.drain().await
+///         },
+///         "127.0.0.1:0",
+///     )
+///     .await?;
+///     let (mut reader, writer) = asyncio::open_connection(server.local_addr()?).await?;
+///     writer.write(b"hello\n")?;
+///     assert_eq!(reader.readline().await?, b"hello\n");
+///     assert_eq!(reader.readline().await?, b"");
+///     writer.close();
+///     writer.wait_closed().await?;
+///     server.close();
+///     server.wait_closed().await?;
+///     Ok::<(), io::Error>(())
+/// })?;
+/// # Ok::<(), io::Error>(())
+/// ```
+pub async fn open_connection(addr: impl ToSocketAddr) -> io::Result<(StreamReader, StreamWriter)> {
+    let stream = TcpStream::connect(addr).await?;
+    Ok(streams(stream))
+}
+
+/// The two directions of a connection that there is: to use asyncio's streams with a socket of your own.
+///
+/// # Examples
+/// ```
+/// # use std::io;
+/// # use trefoil::asyncio;
+/// # use trefoil::net::{TcpListener, TcpStream};
+/// # trefoil::run(asyncio::event_loop(async {
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let (mut reader, _) = asyncio::streams(TcpStream::connect(listener.local_addr()?).await?);
+/// let (mut peer, _) = listener.accept().await?;
+/// peer.write_all(b"hello").await?;
+/// assert_eq!(reader.readexactly(5).await?, b"hello");
+/// # Ok::<(), io::Error>(()) }))?;
+/// # Ok::<(), io::Error>(())
+/// ```
+pub fn streams(stream: TcpStream) -> (StreamReader, StreamWriter) {
+    let (reader, writer) = stream.into_split();
+    let connection = Connection::new(writer);
+    (StreamReader::new(reader, connection.clone()), StreamWriter::new(connection))
+}
 
 /// Runs an event loop on the calling thread until `main` is done: asyncio's `run`.
 ///
