@@ -45,6 +45,9 @@ pub mod how_it_works {}
 #[doc = include_str!("src/performance.md")]
 pub mod performance {}
 
+#[doc = include_str!("src/from_asyncio.md")]
+pub mod from_asyncio {}
+
 #[doc = include_str!("src/from_elsewhere.md")]
 pub mod from_elsewhere {}
 
