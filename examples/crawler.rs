@@ -62,10 +62,10 @@ async fn worker(crawl: Rc<Crawl>) -> io::Result<()> {
         crawl.results.borrow_mut().insert(path, status);
         for link in links {
             if crawl.seen.borrow_mut().insert(link.clone()) {
-                crawl.queue.put_nowait(link).map_err(io::Error::other)?;
+                crawl.queue.put_nowait(link)?;
             }
         }
-        crawl.queue.task_done().map_err(io::Error::other)?;
+        crawl.queue.task_done()?;
     }
 }
 
@@ -76,7 +76,7 @@ async fn crawl(address: SocketAddr, start: &str) -> io::Result<BTreeMap<String, 
         seen: RefCell::new([start.to_string()].into()),
         results: RefCell::default(),
     });
-    crawl.queue.put_nowait(start.to_string()).map_err(io::Error::other)?;
+    crawl.queue.put_nowait(start.to_string())?;
     let workers: Vec<_> = (0..WORKERS).map(|_| asyncio::create_task(worker(crawl.clone()))).collect();
     crawl.queue.join().await?;
     for task in &workers {

@@ -22,7 +22,7 @@ use trefoil_nursery::{CancelAware, CancelScope};
 const HIGH: usize = 64 * 1024;
 const LOW: usize = HIGH / 4;
 
-/// No more than this is queued at all (D-8).
+/// No more than this is queued at all (D-10).
 pub(super) const MOST: usize = 64 * 1024 * 1024;
 
 /// Who waits for an end.

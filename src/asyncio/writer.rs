@@ -55,7 +55,7 @@ impl StreamWriter {
     ///
     /// # Errors
     /// `BrokenPipe` after [`close`](Self::close) or [`write_eof`](Self::write_eof); when the connection was lost, why it was. At more than
-    /// 64 MiB that are not sent the connection is aborted, since nobody drains it (D-8): Python goes on until there is no memory.
+    /// 64 MiB that are not sent the connection is aborted, since nobody drains it (D-10): Python goes on until there is no memory.
     ///
     /// # Panics
     /// Outside of a loop, where not all can be sent at once.

@@ -370,7 +370,7 @@ fn aio_x4_a_drain_that_waits_is_told_that_the_peer_is_gone() {
 }
 
 #[test]
-fn aio_d8_what_nobody_drains_has_an_end() {
+fn aio_d10_what_nobody_drains_has_an_end() {
     on_each(async || {
         let (_reader, writer, _peer) = narrow().await?;
         let piece = vec![0; 8 << 20];

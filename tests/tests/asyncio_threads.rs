@@ -89,7 +89,7 @@ fn gate() -> (Gate, impl FnOnce() -> Result<&'static str, Cancelled> + Send + 's
 }
 
 #[test]
-fn aio_o10_b55_d7_a_cancelled_to_thread_waits_for_its_thread_and_the_cancel_comes_next() {
+fn aio_o10_b55_d9_a_cancelled_to_thread_waits_for_its_thread_and_the_cancel_comes_next() {
     run_real(async || {
         event_loop(async {
             let (gate, function) = gate();

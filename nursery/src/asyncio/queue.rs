@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use trefoil_runtime::{CancelAware, Cancelled};
 
@@ -566,3 +567,52 @@ impl<T> Error for PutNowaitError<T> {}
 impl Error for GetError {}
 impl Error for GetNowaitError {}
 impl Error for TooManyDone {}
+
+/// Where the errors of a queue meet those of I/O: a cancellation stays one, and the rest is `BrokenPipe`.
+impl From<GetError> for io::Error {
+    fn from(error: GetError) -> Self {
+        match error {
+            GetError::Cancelled(cancelled) => cancelled.into(),
+            GetError::ShutDown => io::Error::new(io::ErrorKind::BrokenPipe, error),
+        }
+    }
+}
+
+/// A cancellation stays one, and the rest is `BrokenPipe`. The item is dropped.
+impl<T> From<PutError<T>> for io::Error {
+    fn from(error: PutError<T>) -> Self {
+        match error {
+            PutError::Cancelled(cancelled, _) => cancelled.into(),
+            PutError::ShutDown(_) => io::Error::new(io::ErrorKind::BrokenPipe, error.to_string()),
+        }
+    }
+}
+
+/// `WouldBlock` or `BrokenPipe`. The item is dropped.
+impl<T> From<PutNowaitError<T>> for io::Error {
+    fn from(error: PutNowaitError<T>) -> Self {
+        let kind = match error {
+            PutNowaitError::Full(_) => io::ErrorKind::WouldBlock,
+            PutNowaitError::ShutDown(_) => io::ErrorKind::BrokenPipe,
+        };
+        io::Error::new(kind, error.to_string())
+    }
+}
+
+/// `WouldBlock` or `BrokenPipe`.
+impl From<GetNowaitError> for io::Error {
+    fn from(error: GetNowaitError) -> Self {
+        let kind = match error {
+            GetNowaitError::Empty => io::ErrorKind::WouldBlock,
+            GetNowaitError::ShutDown => io::ErrorKind::BrokenPipe,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// `InvalidInput`.
+impl From<TooManyDone> for io::Error {
+    fn from(error: TooManyDone) -> Self {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}

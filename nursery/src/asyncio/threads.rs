@@ -21,7 +21,7 @@ use trefoil_runtime::{self as runtime, CancelAware, Cancelled};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnCancel {
     /// The wait goes on until the function has returned, and then the cancel is delivered; the result stays in the future (C9). Python
-    /// has no such thing (D-7).
+    /// has no such thing (D-9).
     Wait,
     /// The wait ends at once, and the function runs on, unheard: as in Python (O10). An error of it is logged.
     Abandon,
@@ -61,7 +61,7 @@ impl Drop for Outstanding {
     }
 }
 
-/// Runs a function on a thread of the loop, which waits for it: asyncio's `to_thread`, but that a cancel does not abandon it (D-7).
+/// Runs a function on a thread of the loop, which waits for it: asyncio's `to_thread`, but that a cancel does not abandon it (D-9).
 ///
 /// The function finds the task-locals that are in force where this is first awaited (O11).
 ///
