@@ -233,3 +233,55 @@ fn wake_spawn_and_close() {
         (woken.get(), spawned.get())
     });
 }
+
+// ---- The count -----------------------------------------------------------------------------------------------------
+
+/// The waker of a poll is borrowed by another thread while that poll goes on: it clones and drops it, as the owner's thread does. Neither is lost
+/// on the count, though only the owner's reference is on it to begin with. Seen: nothing.
+#[test]
+fn the_waker_of_a_poll_is_cloned_twice() {
+    model("queue: clone, drop ‖ clone, drop").check([()], |order| {
+        let mut nest = Nest::new();
+        drop(nest.spawn(|cx| {
+            let waker = cx.waker();
+            order.race2(|| drop(waker.clone()), || drop(waker.clone()));
+            Poll::Ready(1)
+        }));
+        nest.settle();
+        nest.tear_down();
+        nest.assert_gone();
+    });
+}
+
+/// The same, where the other thread wakes by it, and where the owner's has the join handle of the child that is polled. Seen: how often the child
+/// was polled.
+#[test]
+fn the_waker_of_a_poll_wakes_while_the_handle_goes() {
+    model("queue: wake by reference ‖ clone, drop, drop the handle").check([2], |order| {
+        let mut nest = Nest::new();
+        let (polls, handle) = (Cell::new(0), RefCell::new(None));
+        let join = nest.spawn(|cx| {
+            polls.set(polls.get() + 1);
+            if polls.get() == 2 {
+                return Poll::Ready(1);
+            }
+            let waker = cx.waker();
+            let mut handle = handle.borrow_mut();
+            order.race2(
+                || waker.wake_by_ref(),
+                || {
+                    drop(waker.clone());
+                    drop(handle.take());
+                    drop(waker.clone());
+                },
+            );
+            Poll::Pending
+        });
+        *handle.borrow_mut() = Some(join);
+        nest.settle();
+        assert_eq!(nest.live(), 0, "a wake was lost");
+        nest.tear_down();
+        nest.assert_gone();
+        polls.get()
+    });
+}

@@ -6,7 +6,7 @@ mod support;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use support::*;
@@ -664,4 +664,48 @@ fn wakers_of_a_combinator_in_between() {
     for waker in late {
         waker.wake();
     }
+}
+
+/// Threads borrow the waker for the length of a poll: what they do to the count, while the owner's thread clones and drops, is not lost.
+#[test]
+fn threads_borrow_the_waker_of_a_poll() {
+    let _watchdog = Watchdog::new();
+    let drops = Drops::new();
+    let rounds = if cfg!(miri) { 20 } else { 200_000 };
+    run(nursery(async |n| -> Result<(), Cancelled> {
+        for by_ref in [false, true] {
+            let probe = drops.probe();
+            n.spawn(async move {
+                let mut first = true;
+                poll_fn(|cx| {
+                    probe.touch();
+                    if !std::mem::take(&mut first) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let (waker, start) = (cx.waker(), Barrier::new(2));
+                    thread::scope(|threads| {
+                        threads.spawn(|| {
+                            start.wait();
+                            for _ in 0..rounds {
+                                if by_ref {
+                                    waker.wake_by_ref();
+                                }
+                                drop(waker.clone());
+                            }
+                        });
+                        start.wait();
+                        for _ in 0..rounds {
+                            drop(waker.clone());
+                        }
+                    });
+                    waker.wake_by_ref();
+                    Poll::Pending
+                })
+                .await
+            });
+        }
+        Ok(())
+    }))
+    .unwrap();
+    drops.assert_all();
 }

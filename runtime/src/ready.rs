@@ -35,8 +35,9 @@
 //! - **\[QUEUE\]** A queue's memory stays while its body has references; each child that outlives its owner's interest holds one.
 //! - **\[LISTED\]** A task is in one inbox at most: the right to push it is that of who set `SCHEDULED`. It is in the owner's queue at most
 //!   once: while `queued` is set. The two have a link each.
-//! - **\[ALONE\]** The word of a task is changed by who has a reference. Who has the only one, or is the owner's thread and has the only one
-//!   beside the owner's, changes it by a plain store.
+//! - **\[ALONE\]** The word of a task is changed by who has a reference; and, while the task is polled, by whatever thread the waker of that
+//!   poll is lent to, which has none. So who is on the owner's thread and has the only one beside the owner's changes it by a plain
+//!   store, but not while the task is polled; and a waker is cloned by a read-modify-write always.
 
 use crate::context::{self, Entered, Frame};
 use crate::holders;
@@ -336,16 +337,17 @@ impl Header {
         }
     }
 
-    /// The word of a task that has no references but the owner's and `more`, all of this thread, which is inside of its queue's `run`:
-    /// nobody else can change it ([ALONE]).
+    /// The word of a task that has no reference but the owner's and that of the caller, who is inside of its queue's `run`, but not of its
+    /// poll: nobody else can change it ([ALONE]).
     #[inline]
-    fn is_alone_with(&self, more: usize) -> Option<usize> {
-        if !ptr::eq(context::frame().ready, self.queue) {
+    fn is_alone_with_caller(&self) -> Option<usize> {
+        let frame = context::frame();
+        if !ptr::eq(frame.ready, self.queue) || ptr::eq(frame.task, self) {
             return None;
         }
         // Acquire: what those did that gave up theirs.
         let state = self.state.load(Ordering::Acquire);
-        (state & (DONE | JOIN) == 0 && state / REF == 1 + more).then_some(state)
+        (state & DONE == 0 && state / REF == 2).then_some(state)
     }
 
     /// N13 (a): it is pending, was not woken meanwhile, and waits for nothing that this library knows of. One that was told
@@ -380,11 +382,7 @@ pub(crate) fn is_ours(waker: &Waker) -> bool {
 unsafe fn waker_clone(task: *const ()) -> RawWaker {
     // SAFETY: [REF]: the waker has a reference.
     let header = unsafe { &*task.cast::<Header>() };
-    if let Some(state) = header.is_alone_with(0) {
-        // In its own poll, as a rule. 5 ns.
-        header.state.store(state + REF, Ordering::Relaxed);
-        return RawWaker::new(task, &WAKER);
-    }
+    // Also in the task's own poll: another thread may be at the same waker, which it borrows ([ALONE]).
     let before = header.state.fetch_add(REF, Ordering::Relaxed);
     if before > isize::MAX as usize {
         std::process::abort(); // 2^57 wakers: a leak in a loop
@@ -460,7 +458,9 @@ unsafe fn wake_elsewhere(task: *const Header) {
 unsafe fn release(task: *const Header) {
     // SAFETY: [REF].
     let header = unsafe { &*task };
-    if let Some(state) = header.is_alone_with(1) {
+    if let Some(state) = header.is_alone_with_caller()
+        && state & JOIN == 0
+    {
         // A child that had one waker, which was woken on the owner's thread. 5 ns.
         header.state.store(state - REF, Ordering::Relaxed);
         return;
@@ -1526,12 +1526,12 @@ impl<T> Drop for RawJoin<T> {
         {
             self.unregister();
         }
-        let mut state = self.task().state.load(Ordering::Acquire);
-        if state == JOIN | (2 * REF) && ptr::eq(context::frame().ready, self.task().queue) {
-            // [ALONE]: there is no waker, and nobody else is at it. 5 ns.
+        if self.task().is_alone_with_caller() == Some(JOIN | (2 * REF)) {
+            // [ALONE]: there is no waker. 5 ns.
             self.task().state.store(REF, Ordering::Relaxed);
             return;
         }
+        let mut state = self.task().state.load(Ordering::Acquire);
         loop {
             if state & DONE != 0 {
                 // The value, if it was not taken, is ours to drop.
