@@ -6,7 +6,6 @@
 
 use crate::sync::Mutex;
 use std::fs;
-use std::path::Path;
 
 /// In the flags of a thread in `stat`: a worker of io_uring, which runs in the kernel alone.
 const PF_IO_WORKER: u64 = 0x10;
@@ -53,24 +52,46 @@ fn own_id() -> Option<u32> {
     fs::read_link("/proc/thread-self").ok()?.file_name()?.to_str()?.parse().ok()
 }
 
+/// How often it is looked again where threads end meanwhile.
+const TRIES: usize = 100;
+
 /// The names of the other threads that may run code of the program; `None` where that cannot be found out.
 #[cfg(not(trefoil_loom))]
 pub(crate) fn others() -> Option<Vec<String>> {
     let own = own_id()?;
-    let mut names = Vec::new();
+    for _ in 0..TRIES {
+        if let Some(mut names) = list(own)? {
+            names.sort();
+            return Some(names);
+        }
+    }
+    None
+}
+
+/// One look: nothing if it may have missed a thread. One that ends while the kernel lists them may have started another, which is not listed then;
+/// it may end the list.
+#[cfg(not(trefoil_loom))]
+fn list(own: u32) -> Option<Option<Vec<String>>> {
+    let (mut names, mut listed) = (Vec::new(), 0);
     for entry in fs::read_dir("/proc/self/task").ok()? {
         let path = entry.ok()?.path();
         let id: u32 = path.file_name()?.to_str()?.parse().ok()?;
+        listed += 1;
         if id == own || SERVICE.lock().contains(&id) {
             continue;
         }
-        // One that cannot be read has ended meanwhile.
-        if let Some(name) = running(&path) {
-            names.push(name);
+        match fs::read_to_string(path.join("stat")) {
+            Ok(stat) => match parse(&stat)?.0 {
+                Thread::Runs(name) => names.push(name.to_string()),
+                Thread::Ended if id != std::process::id() => return Some(None),
+                Thread::Ended | Thread::Kernel => {}
+            },
+            Err(_) => return Some(None),
         }
     }
-    names.sort();
-    Some(names)
+    // The kernel counts them all at one moment. Only where there are none does it matter that none was missed.
+    let complete = !names.is_empty() || parse(&fs::read_to_string("/proc/self/stat").ok()?)?.1 == listed;
+    Some(complete.then_some(names))
 }
 
 #[cfg(trefoil_loom)]
@@ -78,33 +99,78 @@ pub(crate) fn others() -> Option<Vec<String>> {
     None
 }
 
-/// The name of a thread, if it runs code of the process.
-fn running(path: &Path) -> Option<String> {
-    let stat = fs::read_to_string(path.join("stat")).ok()?;
-    parse(&stat).map(str::to_string)
+#[derive(Debug, PartialEq, Eq)]
+enum Thread<'a> {
+    /// It may run code of the process. Its name.
+    Runs(&'a str),
+    /// One of the kernel.
+    Kernel,
+    /// The first thread stays like this; others are gone in a moment.
+    Ended,
 }
 
-/// `TID (name) state ppid pgrp session tty tpgid flags ..`, with anything in the name.
-fn parse(stat: &str) -> Option<&str> {
+/// `TID (name) state ppid pgrp session tty tpgid flags ..`, with anything in the name: the thread, and how many the process has.
+fn parse(stat: &str) -> Option<(Thread<'_>, usize)> {
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let ended = matches!(fields.next()?, "Z" | "X");
     let flags: u64 = fields.nth(5)?.parse().ok()?;
-    (!ended && flags & PF_IO_WORKER == 0).then_some(name)
+    let count = fields.nth(10)?.parse().ok()?;
+    let thread = match () {
+        () if ended => Thread::Ended,
+        () if flags & PF_IO_WORKER != 0 => Thread::Kernel,
+        () => Thread::Runs(name),
+    };
+    Some((thread, count))
 }
 
 #[cfg(all(test, not(trefoil_loom)))]
 mod tests {
-    use super::{ServiceThread, others, parse};
+    use super::{ServiceThread, others};
     use std::sync::mpsc;
     use std::thread;
 
     #[test]
     fn who_is_no_other_thread() {
-        assert_eq!(parse("7 (a) b) S 1 1 1 0 -1 4194304 0"), Some("a) b"));
-        assert_eq!(parse("7 (iou-wrk-7) S 1 1 1 0 -1 4194320 0"), None);
-        assert_eq!(parse("7 (main) Z 1 1 1 0 -1 4194304 0"), None);
+        let parse = |start: &str| {
+            super::parse(&format!("{start} 9 9 9 9 9 9 9 9 20 0 3 0 9")).map(|(thread, n)| (format!("{thread:?}"), n))
+        };
+        assert_eq!(parse("7 (a) b) S 1 1 1 0 -1 4194304"), Some(("Runs(\"a) b\")".into(), 3)));
+        assert_eq!(parse("7 (iou-wrk-7) S 1 1 1 0 -1 4194320"), Some(("Kernel".into(), 3)));
+        assert_eq!(parse("7 (main) Z 1 1 1 0 -1 4194304"), Some(("Ended".into(), 3)));
         assert_eq!(parse("nothing"), None);
+        let own = super::parse(&std::fs::read_to_string("/proc/self/stat").unwrap()).unwrap().1;
+        assert!(own >= 1, "{own}");
+    }
+
+    /// N10: there is one of these threads at every moment, though each soon starts the next and ends.
+    #[test]
+    fn a_thread_that_hands_over_to_another_is_seen() {
+        // In a process of its own, where no other thread hides that one is missed.
+        const ALONE: &str = "TREFOIL_TEST_RELAY";
+        if std::env::var_os(ALONE).is_none() {
+            let test = "threads::tests::a_thread_that_hands_over_to_another_is_seen";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let child = child.args([test, "--exact", "--test-threads=1"]).env(ALONE, "1").output().unwrap();
+            assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+            return;
+        }
+        fn next(left: u32, tell: mpsc::Sender<()>) {
+            if left > 0 {
+                thread::spawn(move || next(left - 1, tell));
+            } else {
+                drop(tell);
+            }
+        }
+        // The harness keeps the first thread.
+        super::SERVICE.lock().push(std::process::id());
+        let (tell, told) = mpsc::channel();
+        next(1_000, tell);
+        let goes_on = || told.try_recv() == Err(mpsc::TryRecvError::Empty);
+        while goes_on() {
+            let missed = others().is_some_and(|others| others.is_empty());
+            assert!(!missed || !goes_on(), "a thread was missed");
+        }
     }
 
     #[test]
