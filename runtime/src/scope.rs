@@ -401,6 +401,9 @@ impl Scope {
         if settings & SOFT_CALLED != 0 {
             locked.note_soft_cancel(self, self.place);
         }
+        if settings & ONCE != 0 {
+            locked.note_once();
+        }
         locked.link_scope(self, parent, task);
         let deadline = self.deadline();
         if settings & CANCEL_CALLED != 0 {

@@ -778,10 +778,15 @@ impl Locked<'_> {
         if !self.has_waits_below(scope) {
             return scope.has(ONCE);
         }
-        self.tree.once.store(true, Ordering::Relaxed);
+        self.note_once();
         scope.set(ONCE);
         self.refresh(scope);
         true
+    }
+
+    /// There is a scope in this tree that was cancelled once: here, or in the run that it comes from.
+    pub(crate) fn note_once(&mut self) {
+        self.tree.once.store(true, Ordering::Relaxed);
     }
 
     /// Somebody was told: the scope is as it was before, and so is what is below it. Whether it was cancelled so.
