@@ -814,7 +814,7 @@ where
             for error in
                 result.as_ref().err().into_iter().flat_map(ErrorGroup::iter).filter(|error| !error.is_cancelled())
             {
-                tracing::error!(nursery = %this.place, "an error of a nursery whose task is dropped: {error:?}");
+                tracing::error!(nursery = %state.scope.who(), "an error of a nursery whose task is dropped: {error:?}");
             }
             this.mute = true;
             return Poll::Pending;
@@ -826,7 +826,7 @@ where
     #[cold]
     fn cut_body(&mut self) {
         let state = self.state.get();
-        tracing::debug!(nursery = %self.place, "the body of a cancelled nursery pended on nothing known, and was dropped (N13)");
+        tracing::debug!(nursery = %state.scope.who(), "the body of a cancelled nursery pended on nothing known, and was dropped (N13)");
         state.cut.set(true);
         // SAFETY: the body is pinned with the nursery.
         let mut body = unsafe { Pin::new_unchecked(&mut self.body) };
@@ -841,7 +841,7 @@ where
         let mut errors = state.errors.take();
         if let Some(payload) = state.payload.take() {
             for error in errors {
-                tracing::error!(nursery = %self.place, "an error beside the panic that ends its nursery: {error:?}");
+                tracing::error!(nursery = %state.scope.who(), "an error beside the panic that ends its nursery: {error:?}");
             }
             resume_unwind(payload);
         }
@@ -899,7 +899,7 @@ impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
         let state = self.state.get();
         if self.ready.live() > 0 {
             tracing::warn!(
-                nursery = %self.place,
+                nursery = %state.scope.who(),
                 children = self.ready.live(),
                 "a nursery was dropped with live children, which are destroyed without clean-up; cancel it and await it instead"
             );
@@ -912,13 +912,13 @@ impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
         self.ready.close(&state.scope);
         for error in state.errors.take() {
             if !error.is_cancelled() {
-                tracing::error!(nursery = %self.place, "an error of a nursery that was dropped: {error:?}");
+                tracing::error!(nursery = %state.scope.who(), "an error of a nursery that was dropped: {error:?}");
             }
         }
         self.entry.leave();
         if let Some(payload) = state.payload.take() {
             if std::thread::panicking() {
-                tracing::error!(nursery = %self.place, "a panic in a nursery dropped by another panic: {}", message(&payload));
+                tracing::error!(nursery = %state.scope.who(), "a panic in a nursery dropped by another panic: {}", message(&payload));
                 runtime::discard(payload);
             } else {
                 resume_unwind(payload);

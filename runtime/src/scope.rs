@@ -150,11 +150,21 @@ impl Scope {
         self.links.with_mut(|links| unsafe { (*links).name = Some(Box::new(name)) });
     }
 
-    /// Its name, if it has one. Under the lock of the tree.
+    /// Its name, if it has one. Under the lock of the tree, or when nobody gives it one any more.
     pub(crate) fn info(&self) -> ScopeInfo {
-        // SAFETY: [LOCKED] of the tree; the name does not change while it is linked.
+        // SAFETY: [LOCKED] of the tree; and the name, which is all that is looked at, does not change once it was entered.
         let name = self.links.with(|links| unsafe { (*links).name.as_deref().cloned() });
         ScopeInfo { kind: self.kind, name, place: self.place }
+    }
+
+    /// Which scope it is, for a log. It has its name from when it is entered.
+    pub fn who(&self) -> ScopeInfo {
+        if self.has(ENTERED | BOUND) {
+            let _locked = self.lock();
+            // Nobody gives it a name any more.
+            return self.info();
+        }
+        ScopeInfo { kind: self.kind, name: None, place: self.place }
     }
 
     /// Whether it is linked, or was.
