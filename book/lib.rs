@@ -39,6 +39,9 @@ pub mod testing {}
 #[doc = include_str!("src/looking_inside.md")]
 pub mod looking_inside {}
 
+#[doc = include_str!("src/silent_failures.md")]
+pub mod silent_failures {}
+
 #[doc = include_str!("src/how_it_works.md")]
 pub mod how_it_works {}
 

@@ -3,74 +3,21 @@
 //! Tests are named after the rules that they pin: `r10_r37_..`, `n13a_..`. In the appendix an item begins with `- **R10.**` and has a line
 //! with `Test:` or `Tests:` and names, or one with `No test:` and a reason.
 
+mod sources;
+
+use sources::{Tests, all, fits, name_of, root, tests_in};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-
-/// The names of tests, by file, as the appendix calls it.
-type Tests = BTreeMap<String, Vec<String>>;
 
 #[test]
 fn the_appendix_of_rules_agrees_with_the_tests() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut tests = Tests::new();
-    for entry in fs::read_dir(root).unwrap() {
-        let krate = entry.unwrap().path();
-        if krate.join("Cargo.toml").exists() && !krate.ends_with("book") {
-            collect(root, &krate.join("src"), &mut tests);
-            collect(root, &krate.join("tests"), &mut tests);
-        }
-    }
-    for entry in fs::read_dir(root.join("tests/conformance/cases/trio")).unwrap() {
-        let case = entry.unwrap().path();
-        tests.entry("trio".into()).or_default().push(case.file_stem().unwrap().to_str().unwrap().into());
-    }
+    let root = root();
+    let tests = all();
     // If the tests were not found, nothing would be said about them.
     assert!(tests["cancel"].len() > 20 && tests["models/park"].len() > 5 && tests["trio"].len() > 100, "{tests:?}");
     let appendix = fs::read_to_string(root.join("book/src/rules.md")).unwrap();
     let faults = faults(&appendix, &tests);
     assert!(faults.is_empty(), "book/src/rules.md:\n{}", faults.join("\n"));
-}
-
-fn collect(root: &Path, folder: &Path, tests: &mut Tests) {
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(root, &path, tests);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let found = tests_in(&fs::read_to_string(&path).unwrap());
-            if !found.is_empty() {
-                tests.insert(name_of(path.strip_prefix(root).unwrap().to_str().unwrap()), found);
-            }
-        }
-    }
-}
-
-/// What the appendix calls a file.
-fn name_of(path: &str) -> String {
-    let path = path.trim_end_matches(".rs");
-    match path.split_once("/tests/") {
-        Some(("tests", file)) => file.into(),
-        Some(("model-checks", file)) => format!("models/{file}"),
-        Some((krate, file)) => format!("{krate}/{file}"),
-        None => path.into(),
-    }
-}
-
-/// The functions behind `#[test]`.
-fn tests_in(source: &str) -> Vec<String> {
-    let mut tests = Vec::new();
-    let mut attributed = false;
-    for line in source.lines().map(str::trim) {
-        if line.starts_with("#[test]") || line.starts_with("#[trefoil::test") {
-            attributed = true;
-        } else if let Some(function) = line.trim_start_matches("async ").strip_prefix("fn ")
-            && std::mem::take(&mut attributed)
-        {
-            tests.push(function.split(['(', '<']).next().unwrap().into());
-        }
-    }
-    tests
 }
 
 /// The rules that a test is named after.
@@ -115,14 +62,6 @@ fn items(appendix: &str, faults: &mut Vec<String>) -> BTreeMap<String, Said> {
         }
     }
     items
-}
-
-/// Whether `pattern`, a name or the beginning of one and `*`, is that of a test.
-fn fits(pattern: &str, test: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(beginning) => test.starts_with(beginning),
-        None => test == pattern,
-    }
 }
 
 /// Tests as an item names them.
