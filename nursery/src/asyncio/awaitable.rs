@@ -48,6 +48,12 @@ impl<T: 'static, E: CancelAware + 'static> Clone for Ensured<T, E> {
 }
 
 impl<T: 'static, E: CancelAware + 'static> Ensured<T, E> {
+    /// What makes one like this of its future.
+    pub(crate) fn without_future(&self) -> impl FnOnce(Future<T, E>) -> Self + use<T, E> {
+        let (read, new, shared) = (self.read, self.new, self.shared);
+        move |future| Self { future, read, new, shared }
+    }
+
     /// The result of one that is done.
     pub(crate) fn outcome(&self) -> Result<T, E> {
         match (self.read)(&self.future) {

@@ -2,7 +2,6 @@
 
 use super::background::Background;
 use super::control::Control;
-use super::heap::Heap;
 use super::here::{self, Here};
 use super::loop_handle::Gate;
 use super::task::Task;
@@ -155,12 +154,9 @@ impl Loop {
         if turn > self.turn.get() {
             self.turn.set(turn);
             self.cancel_left_over();
-            // By time, as they would come out of the heap of timers.
-            let mut due = Heap::new();
-            for call in self.due_at_once.take() {
-                due.push(call);
-            }
-            while let Some(call) = due.pop() {
+            let mut due = self.due_at_once.take();
+            due.sort_by_key(|call| call.when());
+            for call in due {
                 self.queue_call(turn, Location::caller(), move || call.call());
             }
         }

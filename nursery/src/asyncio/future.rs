@@ -148,8 +148,8 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
         &self.inner.kind
     }
 
-    pub(crate) fn downgrade(&self) -> WeakFuture<T, E> {
-        WeakFuture { inner: Rc::downgrade(&self.inner) }
+    pub(crate) fn told(&self) -> Told<T, E> {
+        Told { inner: Rc::downgrade(&self.inner) }
     }
 
     /// What tells it from others.
@@ -386,14 +386,24 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     }
 }
 
-/// A [`Future`] that does not keep it.
-pub(crate) struct WeakFuture<T: 'static, E: CancelAware + 'static> {
+/// A [`Future`] that a callback ends, which does not keep it. If the callback goes with its loop, uncalled, nobody is left to end the future:
+/// it is cancelled then (D-5), and what its own callbacks keep is let go.
+pub(crate) struct Told<T: 'static, E: CancelAware + 'static> {
     inner: Weak<Inner<T, E>>,
 }
 
-impl<T: 'static, E: CancelAware + 'static> WeakFuture<T, E> {
-    pub fn upgrade(&self) -> Option<Future<T, E>> {
-        self.inner.upgrade().map(|inner| Future { inner })
+impl<T: 'static, E: CancelAware + 'static> Told<T, E> {
+    /// The callback is called: the future, if somebody has it.
+    pub fn call(mut self) -> Option<Future<T, E>> {
+        std::mem::take(&mut self.inner).upgrade().map(|inner| Future { inner })
+    }
+}
+
+impl<T: 'static, E: CancelAware + 'static> Drop for Told<T, E> {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            Future { inner }.finish_cancelled();
+        }
     }
 }
 

@@ -168,8 +168,10 @@ where
             done.push(at);
             continue;
         }
-        let (gathering, outer) = (gathering.clone(), outer.downgrade());
-        child.on_done(Box::new(move || gathering.child_done(&gathering.children[at], outer.upgrade().as_ref())));
+        let (gathering, told) = (gathering.clone(), outer.told());
+        child.on_done(Box::new(move || {
+            gathering.child_done(&gathering.children[at], told.call().as_ref());
+        }));
     }
     // G18: where all are done there is no turn to wait for.
     for at in done {

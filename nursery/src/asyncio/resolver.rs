@@ -3,7 +3,6 @@
 use super::future::{Future, Kind};
 use std::fmt;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::panic::Location;
 use trefoil_runtime::CancelAware;
 
@@ -39,7 +38,8 @@ impl From<Abandoned> for io::Error {
 /// # })).unwrap();
 /// ```
 pub struct Resolver<T: 'static, E: CancelAware + From<Abandoned> + 'static> {
-    future: Future<T, E>,
+    /// There until it is set, which uses this up.
+    future: Option<Future<T, E>>,
 }
 
 impl<T, E: CancelAware + From<Abandoned>> fmt::Debug for Resolver<T, E> {
@@ -50,9 +50,8 @@ impl<T, E: CancelAware + From<Abandoned>> fmt::Debug for Resolver<T, E> {
 
 impl<T: 'static, E: CancelAware + From<Abandoned> + 'static> Resolver<T, E> {
     /// Without the drop that tells those who wait.
-    fn into_future(self) -> Future<T, E> {
-        let this = ManuallyDrop::new(self);
-        this.future.clone()
+    fn into_future(mut self) -> Option<Future<T, E>> {
+        self.future.take()
     }
 
     /// Gives the future its result; who waits is woken.
@@ -82,25 +81,29 @@ impl<T: 'static, E: CancelAware + From<Abandoned> + 'static> Resolver<T, E> {
     /// # Errors
     /// What was given, where the future was cancelled.
     pub fn set(self, outcome: Result<T, E>) -> Result<(), Result<T, E>> {
-        self.into_future().finish(outcome)
+        match self.into_future() {
+            Some(future) => future.finish(outcome),
+            None => Err(outcome),
+        }
     }
 
     /// Whether the future was cancelled, so that nobody wants a result.
     pub fn is_cancelled(&self) -> bool {
-        self.future.cancelled()
+        self.future.as_ref().is_some_and(Future::cancelled)
     }
 
     /// A handle of the future.
     pub fn future(&self) -> Future<T, E> {
-        self.future.clone()
+        self.future.clone().expect("it is there until it is set")
     }
 }
 
 impl<T: 'static, E: CancelAware + From<Abandoned> + 'static> Drop for Resolver<T, E> {
     fn drop(&mut self) {
-        if !self.future.done() && self.future.finish(Err(Abandoned(()).into())).is_ok() {
+        let Some(future) = self.future.take() else { return };
+        if !future.done() && future.finish(Err(Abandoned(()).into())).is_ok() {
             // Whoever waits is told; that nobody does is no error.
-            self.future.set_seen();
+            future.set_seen();
         }
     }
 }
@@ -134,5 +137,5 @@ where
     E: CancelAware + From<Abandoned> + 'static,
 {
     let future = Future::new(Kind::Plain, Location::caller());
-    (Resolver { future: future.clone() }, future)
+    (Resolver { future: Some(future.clone()) }, future)
 }

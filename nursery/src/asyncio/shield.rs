@@ -51,17 +51,18 @@ pub fn shield<A: Awaitable>(awaitable: A) -> Future<A::Value, A::Error> {
     }
     let outer = Future::new(Kind::Plain, place);
     let event_loop = here::running();
-    let told = outer.downgrade();
+    let told = outer.told();
     let callback = {
-        let ensured = inner.clone();
+        // Without the future: that has the callback, and would never go where it is never done.
+        let with = inner.without_future();
         inner.future.on_done(
             event_loop.clone(),
             Box::new(move |inner| {
-                let Some(outer) = told.upgrade().filter(|outer| !outer.done()) else { return };
+                let Some(outer) = told.call().filter(|outer| !outer.done()) else { return };
                 if inner.cancelled() {
                     outer.finish_cancelled();
                 } else {
-                    _ = outer.finish(ensured.outcome());
+                    _ = outer.finish(with(inner).outcome());
                 }
             }),
         )

@@ -8,7 +8,7 @@ use super::waiting::Waiting;
 use std::fmt;
 use std::future::{Future as StdFuture, IntoFuture};
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -125,12 +125,12 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
                 event_loop.spawn(Step { body: Edge::new(place, body), task: task.clone(), begun: true }, place);
             }
             Ok(Poll::Ready(outcome)) => {
-                drop(body);
+                discard(&task, body);
                 Step::<F, T, E>::finish(&task, outcome);
             }
             Err(payload) => {
                 event_loop.panicked(payload);
-                drop(body);
+                discard(&task, body);
                 Step::<F, T, E>::finish(&task, Err(Cancelled::delivered().into()));
             }
         }
@@ -327,6 +327,15 @@ pub fn all_tasks() -> Vec<AnyTask> {
     here::running().tasks().into_iter().map(AnyTask::new).collect()
 }
 
+/// Drops the body of a task, as that task; a panic is the loop's.
+fn discard<B, T: 'static, E: CancelAware + 'static>(task: &Task<T, E>, body: B) {
+    let event_loop = task.control.event_loop();
+    let _entered = here::enter(Here { event_loop: event_loop.clone(), task: Some(task.control.clone()) });
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(body))) {
+        event_loop.panicked(payload);
+    }
+}
+
 /// The child of the nursery that runs a task.
 struct Step<F, T: 'static, E: CancelAware + 'static> {
     body: Edge<F>,
@@ -348,13 +357,17 @@ impl<F, T: 'static, E: CancelAware + 'static> Step<F, T, E> {
         };
         let event_loop = task.control.event_loop();
         task.control.set_done();
-        if cancelled {
+        let lost = if cancelled {
             task.future.finish_cancelled();
-            drop(outcome);
+            Some(outcome)
         } else {
-            drop(task.future.finish(outcome));
-        }
+            task.future.finish(outcome).err()
+        };
         Loop::unregister(event_loop, &task.control);
+        // Last: it is code of others, which may panic, and the loop must not wait for a task that has ended.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(lost))) {
+            event_loop.panicked(payload);
+        }
     }
 }
 
@@ -414,8 +427,16 @@ impl<F, T: 'static, E: CancelAware + 'static> Drop for Step<F, T, E> {
             return;
         }
         let _entered = here::enter(Self::here(&self.task));
-        // SAFETY: the body is pinned, and dropped in place.
-        unsafe { Pin::new_unchecked(&mut self.body) }.clear();
+        // Whatever the body does on its way out: who has a handle of the task is told that it has ended.
+        let dropped = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the body is pinned, and dropped in place.
+            unsafe { Pin::new_unchecked(&mut self.body) }.clear();
+        }));
         Self::finish(&self.task, Err(Cancelled::delivered().into()));
+        match dropped {
+            Err(payload) if std::thread::panicking() => trefoil_runtime::discard(payload),
+            Err(payload) => resume_unwind(payload),
+            Ok(()) => {}
+        }
     }
 }
