@@ -198,7 +198,7 @@ fn a_loop_inside_of_a_nursery_inside_of_a_loop() {
 #[test]
 fn a_future_of_a_loop_that_is_gone_can_be_asked_and_cancelled() {
     run_virtual(async || {
-        let kept: Rc<Cell<Option<(Future<u64, Fault>, asyncio::Task<u64, Fault>)>>> = Rc::default();
+        let kept = Rc::new(Cell::new(None));
         let give = kept.clone();
         half_way(3, async move {
             let task = task(after(5, 1));
