@@ -148,6 +148,10 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
         &self.inner.kind
     }
 
+    pub(crate) fn downgrade(&self) -> WeakFuture<T, E> {
+        WeakFuture { inner: Rc::downgrade(&self.inner) }
+    }
+
     pub(crate) fn told(&self) -> Told<T, E> {
         Told { inner: Rc::downgrade(&self.inner) }
     }
@@ -383,6 +387,17 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     /// Takes a callback out that has not been scheduled; whether it was there.
     pub fn remove_done_callback(&self, callback: CallbackId) -> bool {
         self.inner.remove(callback.0)
+    }
+}
+
+/// A [`Future`] that does not keep it.
+pub(crate) struct WeakFuture<T: 'static, E: CancelAware + 'static> {
+    inner: Weak<Inner<T, E>>,
+}
+
+impl<T: 'static, E: CancelAware + 'static> WeakFuture<T, E> {
+    pub fn upgrade(&self) -> Option<Future<T, E>> {
+        self.inner.upgrade().map(|inner| Future { inner })
     }
 }
 
