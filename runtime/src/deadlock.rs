@@ -96,7 +96,7 @@ pub struct BlockedWait {
     place: &'static Location<'static>,
     since: Option<Duration>,
     held: Option<Holding>,
-    holders: Vec<Holder>,
+    holders: Arc<[Holder]>,
 }
 
 impl Deadlock {
@@ -162,7 +162,7 @@ impl BlockedWait {
         place: &'static Location<'static>,
         since: Option<Duration>,
         held: Option<Holding>,
-        holders: Vec<Holder>,
+        holders: Arc<[Holder]>,
     ) -> Self {
         Self { reason, place, since, held, holders }
     }
@@ -193,8 +193,8 @@ impl BlockedWait {
             text += &format!(" since {}", length(since));
         }
         let Some(held) = self.held else { return text };
-        let holders: Vec<String> = self.holders.iter().map(|holder| describe(held, holder)).collect();
-        let listed = match holders.len() {
+        let holders: Vec<String> = self.holders.iter().take(4).map(|holder| describe(held, holder)).collect();
+        let listed = match self.holders.len() {
             0 => "nobody that is known".to_string(),
             1..=4 => holders.join(", "),
             more => format!("{}, and {} more", holders[..3].join(", "), more - 3),

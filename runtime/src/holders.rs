@@ -284,6 +284,11 @@ impl Thing {
         self.tag & CLOSED != 0
     }
 
+    /// What tells it from others.
+    pub(crate) fn key(self) -> (usize, u32) {
+        (std::ptr::from_ref(self.slot).addr(), self.tag)
+    }
+
     /// Who holds it now; `None` if it is gone.
     pub(crate) fn look(self) -> Option<Held> {
         let shared = self.slot.shared.lock();

@@ -9,7 +9,7 @@
 use crate::cause::Kind;
 use crate::clock::NEVER;
 use crate::deadlock::{BlockedTask, BlockedWait};
-use crate::holders::{Held, Holder, Holding, Role, TaskRef};
+use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
 use crate::park::{On, Reason};
 use crate::ready::Header;
 use crate::scope::{SHIELD, Scope, WAKER_SET};
@@ -17,6 +17,7 @@ use crate::sync::Ordering;
 use crate::tree::Locked;
 use std::collections::HashMap;
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many cycles a report shows.
@@ -35,18 +36,25 @@ enum Target {
     Unknown,
     /// The header of a child.
     Child(usize),
-    Thing {
-        held: Holding,
-        holders: Vec<Holder>,
-        /// How many units there are, if that is known for good.
-        capacity: Option<usize>,
-        wanted: usize,
-    },
+    /// Something that others hold, by its place among the things, and how many units of it.
+    Thing(usize, usize),
+}
+
+/// What tasks wait for and others hold. One for all who wait for it: there may be many of these and of those.
+struct Held {
+    held: Holding,
+    holders: Arc<[Holder]>,
+    /// How many units there are, if that is known for good.
+    capacity: Option<usize>,
+    /// The nodes of the holders, as far as they are there.
+    known: Vec<usize>,
+    /// Those of them that still have what they got, for certain, and how many units.
+    certain: Vec<(usize, usize)>,
 }
 
 struct Node {
     task: TaskRef,
-    name: Option<std::sync::Arc<str>>,
+    name: Option<Arc<str>>,
     waits: Vec<Wait>,
     nurseries: Vec<Nursery>,
     scheduled: bool,
@@ -61,9 +69,18 @@ struct Nursery {
     nodes: Vec<usize>,
 }
 
+impl Held {
+    /// How many units those have that are stuck.
+    fn gone(&self, stuck: &[bool]) -> usize {
+        let stuck = self.certain.iter().filter(|(at, _)| stuck[*at]);
+        stuck.fold(0, |gone, (_, units)| gone.saturating_add(*units))
+    }
+}
+
 /// See the module.
 pub(crate) struct Graph {
     nodes: Vec<Node>,
+    things: Vec<Held>,
     by_header: HashMap<usize, usize>,
     /// Children, and bodies, of which nothing of ours waits: they run, or wait for something foreign.
     pub elsewhere: usize,
@@ -72,7 +89,8 @@ pub(crate) struct Graph {
 impl Graph {
     /// Everything below the root.
     pub fn of(locked: &Locked<'_>, root: &Scope, now: u64) -> Self {
-        let mut graph = Self { nodes: Vec::new(), by_header: HashMap::new(), elsewhere: 0 };
+        let mut graph = Self { nodes: Vec::new(), things: Vec::new(), by_header: HashMap::new(), elsewhere: 0 };
+        let mut things: HashMap<(usize, u32), Option<usize>> = HashMap::new();
         let mut lasting: HashMap<*const Scope, bool> = HashMap::new();
         let mut wakers: HashMap<usize, usize> = HashMap::new();
         let (mut scope, mut queues) = (std::ptr::from_ref(root), HashMap::new());
@@ -90,13 +108,13 @@ impl Graph {
                 let on = match on {
                     On::Child(0) => Target::Unknown,
                     On::Child(header) => Target::Child(header),
-                    On::Thing(thing, wanted) => match thing.look() {
-                        Some(Held { held, holders, capacity }) => {
-                            Target::Thing { held, holders, capacity, wanted: wanted as usize }
+                    On::Thing(thing, wanted) => {
+                        match *things.entry(thing.key()).or_insert_with(|| graph.thing(thing)) {
+                            Some(thing) => Target::Thing(thing, wanted as usize),
+                            // It was forgotten, and what it waited for is gone.
+                            None => Target::Unknown,
                         }
-                        // It was forgotten, and what it waited for is gone.
-                        None => Target::Unknown,
-                    },
+                    }
                 };
                 let (reason, place) = (wait.reason, wait.place);
                 let since = Duration::from_nanos(now.saturating_sub(wait.since));
@@ -138,7 +156,25 @@ impl Graph {
                 nursery.nodes.sort_unstable();
             }
         }
+        for thing in 0..graph.things.len() {
+            let holders = graph.things[thing].holders.clone();
+            for holder in &*holders {
+                let Some(at) = graph.holder(holder) else { continue };
+                graph.things[thing].known.push(at);
+                // One that has spawned since may have passed it on.
+                if holder.spawned().is_some() && graph.nodes[at].spawned == holder.spawned() {
+                    graph.things[thing].certain.push((at, holder.units()));
+                }
+            }
+        }
         graph
+    }
+
+    fn thing(&mut self, thing: Thing) -> Option<usize> {
+        let holders::Held { held, holders, capacity } = thing.look()?;
+        let holders = holders.into();
+        self.things.push(Held { held, holders, capacity, known: Vec::new(), certain: Vec::new() });
+        Some(self.things.len() - 1)
     }
 
     fn node(&mut self, header: *const Header, outside: &'static Location<'static>) -> usize {
@@ -165,7 +201,7 @@ impl Graph {
         self.nodes
             .iter()
             .flat_map(|node| &node.waits)
-            .any(|wait| matches!(wait.on, Target::Thing { capacity: Some(_), .. }))
+            .any(|wait| matches!(wait.on, Target::Thing(thing, _) if self.things[thing].capacity.is_some()))
     }
 
     /// Those of whom it is certain that they wait for ever, whatever all others do, unless a nursery around them is cancelled. What can be
@@ -176,37 +212,59 @@ impl Graph {
             .iter()
             .map(|node| !node.scheduled && !node.foreign && node.waits.iter().all(|wait| wait.for_ever))
             .collect();
-        loop {
-            let mut changed = false;
-            for (at, node) in self.nodes.iter().enumerate() {
-                if stuck[at] && !self.is_stuck(node, &stuck) {
-                    stuck[at] = false;
-                    changed = true;
+        // How many units of each thing those have that are stuck; who waits for it; what each node holds; who else waits for a node.
+        let mut gone: Vec<usize> = self.things.iter().map(|thing| thing.gone(&stuck)).collect();
+        let mut wanting: Vec<Vec<usize>> = vec![Vec::new(); self.things.len()];
+        let mut holding: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.nodes.len()];
+        let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        for (at, thing) in self.things.iter().enumerate() {
+            thing.certain.iter().for_each(|&(holder, units)| holding[holder].push((at, units)));
+        }
+        for (at, node) in self.nodes.iter().enumerate() {
+            for wait in &node.waits {
+                match wait.on {
+                    Target::Unknown => {}
+                    Target::Child(header) => {
+                        if let Some(&child) = self.by_header.get(&header) {
+                            waiting[child].push(at);
+                        }
+                    }
+                    Target::Thing(thing, _) => wanting[thing].push(at),
                 }
             }
-            if !changed {
-                return stuck;
+            let inside = node.nurseries.iter().flat_map(|nursery| &nursery.nodes);
+            inside.for_each(|&inside| waiting[inside].push(at));
+        }
+        // Each is looked at again when one that it waits for is taken out, and not in rounds: a chain may be as long as there are tasks.
+        let mut look: Vec<usize> = (0..self.nodes.len()).collect();
+        let mut left: Vec<usize> = Vec::new();
+        loop {
+            while let Some(at) = look.pop() {
+                if stuck[at] && !self.is_stuck(&self.nodes[at], &stuck, &gone) {
+                    stuck[at] = false;
+                    left.push(at);
+                }
+            }
+            let Some(at) = left.pop() else { return stuck };
+            look.extend(&waiting[at]);
+            for &(thing, units) in &holding[at] {
+                gone[thing] = gone[thing].saturating_sub(units);
+                wanting[thing].retain(|waits| stuck[*waits]);
+                look.extend(&wanting[thing]);
             }
         }
     }
 
-    fn is_stuck(&self, node: &Node, stuck: &[bool]) -> bool {
+    fn is_stuck(&self, node: &Node, stuck: &[bool], gone: &[usize]) -> bool {
         let is = |at: Option<&usize>| at.is_some_and(|at| stuck[*at]);
         // A task that waits for two things at once goes on with either.
         (node.waits.len() + node.nurseries.len() > 0)
             && node.nurseries.iter().all(|nursery| nursery.nodes.iter().any(|at| stuck[*at]))
-            && node.waits.iter().all(|wait| match &wait.on {
+            && node.waits.iter().all(|wait| match wait.on {
                 Target::Unknown => false,
-                Target::Child(header) => is(self.by_header.get(header)),
-                Target::Thing { capacity: None, .. } => false,
-                Target::Thing { capacity: Some(capacity), holders, wanted, .. } => {
-                    let gone: usize = holders
-                        .iter()
-                        // One that has spawned since may have passed it on.
-                        .filter(|holder| self.holds(holder).is_some_and(|at| stuck[at]))
-                        .map(Holder::units)
-                        .fold(0, usize::saturating_add);
-                    capacity.saturating_sub(gone) < *wanted
+                Target::Child(header) => is(self.by_header.get(&header)),
+                Target::Thing(thing, wanted) => {
+                    self.things[thing].capacity.is_some_and(|capacity| capacity.saturating_sub(gone[thing]) < wanted)
                 }
             })
     }
@@ -216,18 +274,12 @@ impl Graph {
         self.by_header.get(&holder.task().id).copied().filter(|_| holder.is_alive())
     }
 
-    /// The node that still has what it got, for certain.
-    fn holds(&self, holder: &Holder) -> Option<usize> {
-        let at = self.holder(holder)?;
-        (holder.spawned().is_some() && self.nodes[at].spawned == holder.spawned()).then_some(at)
-    }
-
     fn edges<'a>(&'a self, node: &'a Node, among: impl Fn(usize) -> bool + 'a) -> impl Iterator<Item = usize> + 'a {
         let waits = node.waits.iter().flat_map(|wait| -> Vec<usize> {
             match &wait.on {
                 Target::Unknown => Vec::new(),
                 Target::Child(header) => self.by_header.get(header).copied().into_iter().collect(),
-                Target::Thing { holders, .. } => holders.iter().filter_map(|holder| self.holder(holder)).collect(),
+                Target::Thing(thing, _) => self.things[*thing].known.clone(),
             }
         });
         let nurseries = node.nurseries.iter().flat_map(|nursery| nursery.nodes.iter().copied());
@@ -282,7 +334,7 @@ impl Graph {
 
     /// What a report says of the nodes; of those only that are in `shown`.
     pub fn tasks(self, shown: impl Fn(usize) -> bool) -> (Vec<BlockedTask>, HashMap<usize, usize>) {
-        let (mut tasks, mut places) = (Vec::new(), HashMap::new());
+        let (mut tasks, mut places, things) = (Vec::new(), HashMap::new(), self.things);
         for (at, node) in self.nodes.into_iter().enumerate().filter(|(at, _)| shown(*at)) {
             places.insert(at, tasks.len());
             let mut waits: Vec<BlockedWait> = node
@@ -290,8 +342,8 @@ impl Graph {
                 .into_iter()
                 .map(|wait| {
                     let (held, holders) = match wait.on {
-                        Target::Thing { held, holders, .. } => (Some(held), holders),
-                        Target::Unknown | Target::Child(_) => (None, Vec::new()),
+                        Target::Thing(thing, _) => (Some(things[thing].held), things[thing].holders.clone()),
+                        Target::Unknown | Target::Child(_) => (None, Arc::default()),
                     };
                     BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders)
                 })
@@ -300,7 +352,7 @@ impl Graph {
                 node.nurseries
                     .into_iter()
                     .filter(|nursery| nursery.queue != 0)
-                    .map(|nursery| BlockedWait::new(Reason::Children, nursery.place, None, None, Vec::new())),
+                    .map(|nursery| BlockedWait::new(Reason::Children, nursery.place, None, None, Arc::default())),
             );
             tasks.push(BlockedTask::new(node.task, node.name, waits));
         }
