@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use support::*;
 use trefoil_nursery::*;
 
@@ -416,4 +416,32 @@ fn children_hold_each_others_wakers() {
         });
         drops.assert_all();
     }
+}
+
+/// A waker that a waiter was polled with and did not need is of no use to its next poll; it is not dropped under the lock of the queue.
+#[test]
+fn a_waker_that_was_not_needed_goes_outside_of_the_lock() {
+    let _watchdog = Watchdog::new();
+    run(async {
+        let queue = Arc::new(trefoil_runtime::WaitQueue::<bool, (), 1>::new(true));
+        let wait = trefoil_runtime::Wait::new(trefoil_runtime::Reason::Custom("a turn"));
+        let mut waiter = Box::pin(queue.waiter());
+        let look = |state: &mut trefoil_runtime::Guard<'_, bool, (), 1>| match std::mem::take(&mut **state) {
+            true => trefoil_runtime::Turn::Ready(()),
+            false => trefoil_runtime::Turn::Wait(0, None),
+        };
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let (of, count) = (queue.clone(), dropped.clone());
+        let foreign = Hooks {
+            drop: Some(Box::new(move || {
+                let _looks = of.lock();
+                count.fetch_add(1, SeqCst);
+            })),
+            ..Hooks::default()
+        }
+        .waker();
+        assert!(waiter.as_mut().poll(&mut Context::from_waker(&foreign), wait, look).is_ready());
+        assert!(poll_fn(|cx| Poll::Ready(waiter.as_mut().poll(cx, wait, look))).await.is_pending());
+        assert_eq!(dropped.load(SeqCst), 1);
+    });
 }

@@ -374,8 +374,12 @@ impl Park {
             let _ = context::open_frame();
         }
         if ready::is_ours(cx.waker()) {
-            // One that was prepared, and not used, is of who polled before.
-            self.state.store(IDLE, Ordering::Relaxed);
+            if self.state.load(Ordering::Relaxed) & PREPARED != 0 {
+                // One that was prepared, and not used, is of who polled before. It is dropped here, and not under the lock.
+                self.state.store(IDLE, Ordering::Relaxed);
+                // SAFETY: [WAKER]: IDLE, and the caller is the owner.
+                drop(self.waker.with_mut(|slot| unsafe { &mut *slot }.take()));
+            }
             return;
         }
         let waker = cx.waker().clone();
