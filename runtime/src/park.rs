@@ -51,6 +51,9 @@ const CLAIMED: u32 = 32;
 /// Idle, with the waker of the wait that is about to begin.
 const PREPARED: u32 = 64;
 
+/// It was polled with another waker than that of the task itself: a combinator's.
+const OTHER: u32 = 128;
+
 const IDLE: u32 = 0;
 const OVER: u32 = DONE | ABORTED;
 
@@ -356,6 +359,11 @@ impl Park {
         self.state.load(Ordering::Acquire) & (WAITING | OVER) != 0
     }
 
+    /// Whether it holds a waker of its task, and nothing in between, such as a combinator, does so for it.
+    pub(crate) fn wakes_its_task(&self) -> bool {
+        self.state.load(Ordering::Acquire) & OTHER == 0
+    }
+
     /// Whether a wait was begun that is neither completed nor cancelled.
     pub(crate) fn is_waiting(&self) -> bool {
         self.state.load(Ordering::Acquire) & (WAITING | OVER | CLAIMED) == WAITING
@@ -430,7 +438,8 @@ impl Park {
             links.since = locked.now();
         });
         self.place.set(wait.place);
-        self.state.store(WAITING, Ordering::Release);
+        let other = if ready::is_of(cx.waker(), frame.task) { 0 } else { OTHER };
+        self.state.store(WAITING | other, Ordering::Release);
         locked.link_park(&self, frame.scope, frame.task, wait.until);
         record::wait_begins(&self, wait.reason, wait.place);
         Ok(())
@@ -573,6 +582,7 @@ impl Park {
     fn refresh(&self, cx: &mut Context<'_>) -> u32 {
         // Before the waker is taken hold of: the clone of a foreign executor may do anything, and panic.
         let new = cx.waker().clone();
+        let other = if ready::is_of(&new, context::frame().task) { 0 } else { OTHER };
         let before = loop {
             let state = self.state.load(Ordering::Acquire);
             if state & OVER != 0 {
@@ -583,7 +593,8 @@ impl Park {
                 new.wake();
                 return state;
             }
-            if self.state.compare_exchange_weak(state, state | BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            let busy = state | BUSY | other;
+            if self.state.compare_exchange_weak(state, busy, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 break state;
             }
         };

@@ -379,6 +379,11 @@ pub(crate) fn is_ours(waker: &Waker) -> bool {
     ptr::eq(waker.vtable(), &WAKER)
 }
 
+/// Whether a waker is that of this task, and not of a combinator in it.
+pub(crate) fn is_of(waker: &Waker, task: *const Header) -> bool {
+    is_ours(waker) && ptr::eq(waker.data(), task.cast())
+}
+
 unsafe fn waker_clone(task: *const ()) -> RawWaker {
     // SAFETY: [REF]: the waker has a reference.
     let header = unsafe { &*task.cast::<Header>() };
@@ -944,7 +949,7 @@ impl ReadyBox {
     pub fn takes_turn(&self, cx: &Context<'_>, turns: &mut u32) -> bool {
         let frame = context::frame();
         // A waker that is not the task's is of a combinator, which has a queue of its own.
-        let own = is_ours(cx.waker()) && ptr::eq(cx.waker().data(), frame.task.cast());
+        let own = is_of(cx.waker(), frame.task);
         let (Some(tree), true, true) = (frame.tree, own && *turns > 0, context::is_alone()) else { return false };
         // SAFETY: [CURRENT] of the context module, [OWNER]: inside of the `run` of the queue around this.
         if !unsafe { frame.ready.as_ref().is_some_and(|ready| ready.is_drained()) } || tree.parker.is_notified() {
@@ -1089,6 +1094,14 @@ impl Ready {
             Some(found)
         });
         std::iter::once(&self.body).chain(children.take(at_most)).filter(|task| !task.is_done())
+    }
+
+    /// Whether it holds a waker of this task, to tell it of what arrives. \[OWNER\]
+    pub(crate) fn is_polled_by(&self, task: *const Header) -> bool {
+        match &self.parent {
+            Above::Task(slot) => slot.is_for(task.cast(), &WAKER),
+            Above::Worker(_) => false,
+        }
     }
 
     /// How many children are not done. Any thread.

@@ -18,7 +18,7 @@ use crate::clock::{Clock, NEVER};
 use crate::heap::{Entry, Heap, NOWHERE, Position};
 use crate::park::{Completed, On, Park, Reason};
 use crate::parker::Parker;
-use crate::ready::{Header, Ready};
+use crate::ready::{self, Header, Ready};
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
@@ -106,6 +106,8 @@ pub(crate) struct Waiting {
     pub since: u64,
     /// It has no end of its own.
     pub for_ever: bool,
+    /// It holds a waker of the task.
+    pub has_waker: bool,
 }
 
 /// The tree of one run. See the module.
@@ -911,6 +913,14 @@ impl Locked<'_> {
         scope.links.with_mut(|links| unsafe { (*links).waker.replace(waker) })
     }
 
+    /// Whether a scope holds a waker of its task, and not one of a combinator.
+    pub(crate) fn has_waker(&self, scope: &Scope) -> bool {
+        // SAFETY: [LOCKED].
+        scope
+            .links
+            .with(|links| unsafe { (*links).waker.as_ref().is_some_and(|waker| ready::is_of(waker, scope.task())) })
+    }
+
     /// Whether nothing of ours waits in this scope, and no scope is open in it.
     pub(crate) fn is_idle(&self, scope: &Scope) -> bool {
         // SAFETY: [LOCKED].
@@ -1019,6 +1029,7 @@ impl Locked<'_> {
                 place: park.place(),
                 since: (*links).since,
                 for_ever: park.index.get() == NOWHERE,
+                has_waker: park.wakes_its_task(),
             }
         })
     }

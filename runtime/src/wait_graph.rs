@@ -12,7 +12,7 @@ use crate::deadlock::{BlockedTask, BlockedWait};
 use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
 use crate::park::{On, Reason};
 use crate::ready::Header;
-use crate::scope::{SHIELD, Scope, WAKER_SET};
+use crate::scope::{SHIELD, Scope};
 use crate::sync::Ordering;
 use crate::tree::Locked;
 use std::collections::HashMap;
@@ -104,7 +104,7 @@ impl Graph {
             lasting.insert(scope, for_ever);
             for (wait, on) in locked.waits_on(here) {
                 let at = graph.node(wait.task, here.place);
-                *wakers.entry(wait.task.addr()).or_default() += 1;
+                *wakers.entry(wait.task.addr()).or_default() += usize::from(wait.has_waker);
                 let on = match on {
                     On::Child(0) => Target::Unknown,
                     On::Child(header) => Target::Child(header),
@@ -122,13 +122,14 @@ impl Graph {
                 graph.nodes[at].waits.push(Wait { reason, place, since, for_ever, on });
             }
             if here.kind != Kind::Run {
-                *wakers.entry(here.task().addr()).or_default() += usize::from(here.has(WAKER_SET));
+                *wakers.entry(here.task().addr()).or_default() += usize::from(locked.has_waker(here));
             }
             let queue = here.ready.load(Ordering::Relaxed).addr();
             if queue != 0 && here.kind == Kind::Nursery {
                 let at = graph.node(here.task(), here.place);
-                // Its queue has one, to be told when something arrives from elsewhere.
-                *wakers.entry(here.task().addr()).or_default() += 1;
+                // Its queue has one, to be told when something arrives from elsewhere. The loop, which asks, is the owner of what is linked here.
+                let has_waker = locked.queue(here).is_some_and(|queue| queue.is_polled_by(here.task()));
+                *wakers.entry(here.task().addr()).or_default() += usize::from(has_waker);
                 queues.insert(queue, (at, graph.nodes[at].nurseries.len()));
                 graph.nodes[at].nurseries.push(Nursery { queue, place: here.place, nodes: Vec::new() });
                 live += locked.live_children(here);

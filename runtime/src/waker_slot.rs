@@ -19,7 +19,7 @@
 use crate::sync::{AtomicU8, Ordering, UnsafeCell};
 use std::cell::Cell;
 use std::ptr;
-use std::task::Waker;
+use std::task::{RawWakerVTable, Waker};
 
 const IDLE: u8 = 0;
 const REGISTERING: u8 = 1;
@@ -87,6 +87,11 @@ impl WakerSlot {
         }
         // The one before goes outside of the slot: it may be the last reference of a foreign task.
         drop(new);
+    }
+
+    /// Whether this waker is set. For the owner.
+    pub(crate) fn is_for(&self, data: *const (), vtable: &'static RawWakerVTable) -> bool {
+        self.state.load(Ordering::Acquire) == SET && self.key.get() == (data, ptr::from_ref(vtable).cast())
     }
 
     /// Wakes the waker, if one is set, and takes it out. Any thread.

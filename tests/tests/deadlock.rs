@@ -10,7 +10,7 @@ use trefoil::{
     move_on_after, nursery, shield, sleep, sleep_forever, wake_sources, yield_now,
 };
 use trefoil_runtime::Options;
-use trefoil_tests::{OnDrop, deadlocks, ms, run_real, run_virtual};
+use trefoil_tests::{OnDrop, deadlocks, ms, run, run_real, run_virtual};
 
 type Ended = Result<(), Cancelled>;
 
@@ -473,6 +473,35 @@ fn n10_what_ends_by_itself_is_no_cycle() {
         drop(permits.acquire(1).await.unwrap());
         drop(one);
         thread.join().unwrap();
+    });
+}
+
+/// A task whose waits are woken by way of a combinator: what it waits for beside them is not mistaken for one of them.
+#[test]
+fn n10_a_foreign_future_beside_a_combinator_ends_the_wait() {
+    run(partial(), async || {
+        let (held, left, right) = (Mutex::new(()), Mutex::new(()), Mutex::new(()));
+        let (tell, told) = futures::channel::oneshot::channel();
+        nursery(async |n| -> Ended {
+            n.spawn(async {
+                let _left = left.lock().await?;
+                let _right = right.lock().await?;
+                sleep(ms(2)).await?;
+                held.lock().await.map(drop)
+            });
+            n.spawn(async {
+                let _held = held.lock().await?;
+                sleep(ms(1)).await?;
+                let mut both: futures::stream::FuturesUnordered<_> = [left.lock(), right.lock()].into_iter().collect();
+                futures::future::select(futures::StreamExt::next(&mut both), told).await;
+                Ok(())
+            });
+            sleep(ms(50)).await?;
+            tell.send(()).unwrap();
+            Ok(())
+        })
+        .await
+        .unwrap();
     });
 }
 
