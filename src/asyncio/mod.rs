@@ -70,7 +70,7 @@ pub async fn open_connection(addr: impl ToSocketAddr) -> io::Result<(StreamReade
 /// # use trefoil::net::{TcpListener, TcpStream};
 /// # trefoil::run(asyncio::event_loop(async {
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let (mut reader, _) = asyncio::streams(TcpStream::connect(listener.local_addr()?).await?);
+/// let (mut reader, _writer) = asyncio::streams(TcpStream::connect(listener.local_addr()?).await?);
 /// let (mut peer, _) = listener.accept().await?;
 /// peer.write_all(b"hello").await?;
 /// assert_eq!(reader.readexactly(5).await?, b"hello");

@@ -284,7 +284,8 @@ impl Server {
     /// let server = asyncio::start_server(echo, "127.0.0.1:0").await?;
     /// let (mut reader, _writer) = asyncio::open_connection(server.local_addr()?).await?;
     /// server.shutdown(Duration::from_millis(10)).await?;
-    /// assert_eq!(reader.read(1).await?, b"");
+    /// // It ended, or was aborted.
+    /// assert!(reader.read(1).await.map_or(true, |end| end.is_empty()));
     /// # Ok::<(), io::Error>(()) }))?;
     /// # Ok::<(), io::Error>(())
     /// ```
