@@ -114,6 +114,9 @@ pub use trefoil_macros::main;
 /// | `real` | with I/O and the machine's clock, on the best driver or that of `TREFOIL_DRIVER` |
 /// | `driver = "epoll"`, `driver = "io_uring"` | the same, on that one |
 ///
+/// A test that cannot go on fails with a report (N10): when some of its tasks wait for each other, or when all wait and nothing can come, for a
+/// second; with `real`, for five, since a thread may be at work on what will come.
+///
 /// When a test fails, its seed is printed; `TREFOIL_SEED=7 cargo test` runs all tests in that order.
 ///
 /// ```
@@ -153,12 +156,16 @@ pub use trefoil_macros::test;
 #[doc(hidden)]
 pub mod __private {
     use crate::testing::Verdict;
-    use crate::{Builder, DriverKind};
+    use crate::{Builder, Detection, DriverKind};
+    use std::time::Duration;
+
+    /// After how long a test in which nothing can come is ended. Its threads may be at work meanwhile, and the machine may be slow.
+    const QUIET: Duration = Duration::from_secs(5);
 
     /// A test with I/O and the machine's clock.
     #[track_caller]
     pub fn real_test<T: Verdict>(driver: Option<DriverKind>, test: impl AsyncFnOnce() -> T) {
-        let builder = Builder::new();
+        let builder = Builder::new().deadlock(Detection::After(QUIET)).cycles_end(true);
         let builder = if let Some(kind) = driver { builder.driver(kind) } else { builder };
         if let Some(failure) = builder.run(test()).failure() {
             panic!("{failure}");

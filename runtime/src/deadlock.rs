@@ -16,7 +16,7 @@
 //! [`Options::cycles_end`](crate::Options::cycles_end) is set, it ends the run.
 
 use crate::context;
-use crate::holders::{Holder, Holding, TaskRef};
+use crate::holders::{Called, Holder, Holding, TaskRef};
 use crate::park::Reason;
 use crate::ready::look_on;
 use crate::scope::Scope;
@@ -25,7 +25,7 @@ use crate::tree::Tree;
 use crate::wait_graph::Graph;
 use crate::worker;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::fmt;
 use std::panic::Location;
@@ -89,6 +89,9 @@ pub struct BlockedTask {
     waits: Vec<BlockedWait>,
 }
 
+/// The names of tasks that wait, by number: one list for all waits of a report.
+pub(crate) type Names = Arc<HashMap<usize, Arc<str>>>;
+
 /// What a [`BlockedTask`] waits for.
 #[derive(Clone, Debug)]
 pub struct BlockedWait {
@@ -97,6 +100,7 @@ pub struct BlockedWait {
     since: Option<Duration>,
     held: Option<Holding>,
     holders: Arc<[Holder]>,
+    names: Names,
 }
 
 impl Deadlock {
@@ -149,10 +153,7 @@ impl BlockedTask {
 
 impl fmt::Display for BlockedTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "{} {name:?}", self.task),
-            None => write!(f, "{}", self.task),
-        }
+        Called(self.task, self.name()).fmt(f)
     }
 }
 
@@ -163,8 +164,9 @@ impl BlockedWait {
         since: Option<Duration>,
         held: Option<Holding>,
         holders: Arc<[Holder]>,
+        names: Names,
     ) -> Self {
-        Self { reason, place, since, held, holders }
+        Self { reason, place, since, held, holders, names }
     }
 
     /// What for.
@@ -187,13 +189,19 @@ impl BlockedWait {
         &self.holders
     }
 
+    /// The names of the [holders](Self::holders), in the same order, of those that have one and wait for something themselves.
+    pub fn holder_names(&self) -> impl Iterator<Item = Option<&str>> {
+        self.holders.iter().map(|holder| self.names.get(&holder.task().id).map(|name| &**name))
+    }
+
     fn text(&self, with_time: bool) -> String {
         let mut text = format!("waits for {} at {}", self.reason, short(self.place));
         if let Some(since) = self.since.filter(|_| with_time) {
             text += &format!(" since {}", length(since));
         }
         let Some(held) = self.held else { return text };
-        let holders: Vec<String> = self.holders.iter().take(4).map(|holder| describe(held, holder)).collect();
+        let named = self.holders.iter().zip(self.holder_names()).take(4);
+        let holders: Vec<String> = named.map(|(holder, name)| describe(held, holder, name)).collect();
         let listed = match self.holders.len() {
             0 => "nobody that is known".to_string(),
             1..=4 => holders.join(", "),
@@ -215,8 +223,8 @@ impl BlockedWait {
     }
 }
 
-fn describe(held: Holding, holder: &Holder) -> String {
-    let (task, place) = (holder.task(), short(holder.place()));
+fn describe(held: Holding, holder: &Holder, name: Option<&str>) -> String {
+    let (task, place) = (Called(holder.task(), name), short(holder.place()));
     match held {
         Holding::Senders | Holding::Receivers => format!("{task} (made at {place})"),
         Holding::Permits if holder.units() != 1 => format!("{task} ({} acquired at {place})", holder.units()),
@@ -233,7 +241,7 @@ impl fmt::Display for Deadlock {
         }
         // Those that look the same are one line.
         let mut lines: Vec<(String, &BlockedTask, usize)> = Vec::new();
-        let mut known = std::collections::HashMap::new();
+        let mut known = HashMap::new();
         for task in self.tasks.iter().filter(|task| !task.waits.is_empty()) {
             let at = *known.entry(task.key()).or_insert_with(|| {
                 let waits: Vec<String> = task.waits.iter().map(|wait| wait.text(true)).collect();

@@ -7,6 +7,7 @@
 //!
 //! Locks are taken in this order: that of a primitive, that of a tree, that of a thing.
 
+use crate::cause::Named;
 use crate::context;
 use crate::ready::Header;
 use crate::sync::Mutex;
@@ -61,11 +62,20 @@ impl TaskRef {
 
 impl fmt::Display for TaskRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = crate::snapshot::short(self.place);
-        match self.role {
-            Role::Main => write!(f, "the main task ({place})"),
-            Role::Child => write!(f, "task {place}"),
-            Role::Body => write!(f, "the body of nursery {place}"),
+        Called(*self, None).fmt(f)
+    }
+}
+
+/// A task and its name, as a person reads it: ``task `fetch` (main.rs:10)``, or without a name `task main.rs:10`.
+pub(crate) struct Called<'a>(pub TaskRef, pub Option<&'a str>);
+
+impl fmt::Display for Called<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = Named(self.1, self.0.place);
+        match self.0.role {
+            Role::Main => write!(f, "the main task ({})", crate::snapshot::short(self.0.place)),
+            Role::Child => write!(f, "task {who}"),
+            Role::Body => write!(f, "the body of nursery {who}"),
             Role::Outside => write!(f, "code outside of every task"),
         }
     }

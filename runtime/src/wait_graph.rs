@@ -8,7 +8,7 @@
 
 use crate::cause::Kind;
 use crate::clock::NEVER;
-use crate::deadlock::{BlockedTask, BlockedWait};
+use crate::deadlock::{BlockedTask, BlockedWait, Names};
 use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
 use crate::park::{On, Reason};
 use crate::ready::Header;
@@ -336,6 +336,8 @@ impl Graph {
     /// What a report says of the nodes; of those only that are in `shown`.
     pub fn tasks(self, shown: impl Fn(usize) -> bool) -> (Vec<BlockedTask>, HashMap<usize, usize>) {
         let (mut tasks, mut places, things) = (Vec::new(), HashMap::new(), self.things);
+        let named = self.nodes.iter().filter_map(|node| Some((node.task.id, node.name.clone()?)));
+        let names: Names = Arc::new(named.collect());
         for (at, node) in self.nodes.into_iter().enumerate().filter(|(at, _)| shown(*at)) {
             places.insert(at, tasks.len());
             let mut waits: Vec<BlockedWait> = node
@@ -346,15 +348,12 @@ impl Graph {
                         Target::Thing(thing, _) => (Some(things[thing].held), things[thing].holders.clone()),
                         Target::Unknown | Target::Child(_) => (None, Arc::default()),
                     };
-                    BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders)
+                    BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders, names.clone())
                 })
                 .collect();
-            waits.extend(
-                node.nurseries
-                    .into_iter()
-                    .filter(|nursery| nursery.queue != 0)
-                    .map(|nursery| BlockedWait::new(Reason::Children, nursery.place, None, None, Arc::default())),
-            );
+            waits.extend(node.nurseries.into_iter().filter(|nursery| nursery.queue != 0).map(|nursery| {
+                BlockedWait::new(Reason::Children, nursery.place, None, None, Arc::default(), Arc::default())
+            }));
             tasks.push(BlockedTask::new(node.task, node.name, waits));
         }
         (tasks, places)

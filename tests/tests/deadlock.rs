@@ -347,6 +347,47 @@ fn n10_a_cycle_is_found_while_others_go_on() {
     }
 }
 
+/// Whoever reads a report looks for the names that he gave.
+#[test]
+fn n10_a_holder_is_called_by_its_name() {
+    let base = line!();
+    for report in deadlocks(partial(), async || {
+        let (left, right) = (Mutex::new(()), Semaphore::new(2));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn_named("writer", async {
+                let _left = left.lock().await?;
+                checkpoint().await?;
+                right.acquire(1).await.map(drop)
+            });
+            n.spawn_named("reader", async {
+                let _right = right.acquire(2).await?;
+                checkpoint().await?;
+                left.lock().await.map(drop)
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        let text = report.to_string();
+        let (a, b) =
+            (format!("task `writer` (deadlock.rs:{})", base + 5), format!("task `reader` (deadlock.rs:{})", base + 10));
+        for part in [
+            format!("- {a} waits for permits at deadlock.rs:{} since", base + 8),
+            format!("held by {b} (2 acquired at deadlock.rs:{})", base + 11),
+            format!("held by {a} (acquired at deadlock.rs:{})", base + 6),
+        ] {
+            assert!(text.contains(&part), "{part:?} in {text}");
+        }
+        let cycle = [format!("cycle: {a} → {b} → {a}"), format!("cycle: {b} → {a} → {b}")];
+        assert!(cycle.iter().any(|cycle| text.contains(cycle)), "{text}");
+        let names: Vec<_> =
+            report.tasks().iter().flat_map(|task| task.waits()).flat_map(|wait| wait.holder_names()).collect();
+        assert!(names.contains(&Some("writer")) && names.contains(&Some("reader")), "{names:?}");
+    }
+}
+
 /// Row 23: the shortest cycle.
 #[test]
 fn n10_a_lock_taken_again_by_its_holder_is_a_cycle() {

@@ -93,6 +93,39 @@ async fn with_io_an_error_fails_the_test_too() -> Result<(), &'static str> {
     Err("no clover")
 }
 
+#[trefoil::test(real)]
+#[should_panic(expected = "deadlock (N10): some tasks wait for each other")]
+async fn with_io_a_cycle_fails_the_test_too() -> Result<(), Cancelled> {
+    let lock = trefoil::sync::Mutex::new(());
+    trefoil::join((
+        async {
+            // Something goes on.
+            loop {
+                sleep(Duration::from_millis(1)).await?;
+            }
+        },
+        async {
+            let nursery = trefoil::local_nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn(async {
+                    let _guard = lock.lock().await?;
+                    lock.lock().await.map(drop)
+                });
+                Ok(())
+            });
+            nursery.await.map_err(Cancelled::from)
+        },
+    ))
+    .await
+    .map(|((), ())| ())
+    .map_err(Cancelled::from)
+}
+
+#[trefoil::test(driver = "epoll")]
+#[should_panic(expected = "deadlock (N10): every task waits")]
+async fn with_io_a_deadlock_fails_the_test_too() {
+    let _ = trefoil::sleep_forever().await;
+}
+
 mod program {
     use super::connects;
 
