@@ -12,7 +12,7 @@
 //! pointer in order; and they may do whatever such code may, which includes installing and removing instruments, waking and spawning.
 
 use crate::context;
-use crate::ready::{Header, discard};
+use crate::ready::{Header, report_panic};
 use crate::record::Ring;
 use crate::worker;
 use std::cell::{Cell, RefCell};
@@ -250,7 +250,7 @@ impl Watch {
             {
                 tracing::error!(%task, "an instrument panicked, and is removed (R116)");
                 one.removed.set(true);
-                discard(payload);
+                crate::ready::discard(payload);
             }
             removed |= one.removed.get();
         }
@@ -322,7 +322,7 @@ impl Drop for Watch {
 /// The last who has an instrument drops it, in a place that cannot panic.
 fn let_go<T>(what: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(what))) {
-        discard(payload);
+        report_panic(payload, "the destructor of an instrument panicked (R116)");
     }
 }
 

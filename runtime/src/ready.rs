@@ -100,6 +100,19 @@ pub fn discard(payload: Payload) {
     }
 }
 
+/// The same, of a panic that nobody will hear of since another goes first, or since there is nobody to tell: it is reported.
+#[cold]
+pub(crate) fn report_panic(payload: Payload, of: &str) {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|text| &**text));
+    // A subscriber is code of others, and this may be half way through an end.
+    let said =
+        catch_unwind(AssertUnwindSafe(|| tracing::error!("{of}: {}", text.unwrap_or("(a payload that is not text)"))));
+    if let Err(another) = said {
+        discard(another);
+    }
+    discard(payload);
+}
+
 struct VTable {
     /// Polls the future; true when it is over (and gone). \[OWNER\]
     poll: unsafe fn(*const Header, &mut Context<'_>) -> bool,

@@ -1,7 +1,9 @@
 //! Wakers that were taken out under a lock, to be woken after it.
 
-use crate::ready::discard;
+use crate::ready::report_panic;
 use std::task::Waker;
+
+const BESIDE: &str = "a panic of a waker beside another panic";
 
 /// Wakers to be woken when the lock is released.
 #[derive(Debug, Default)]
@@ -38,12 +40,12 @@ impl Wakers {
             if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake())) {
                 match panicked {
                     None => panicked = Some(payload),
-                    Some(_) => discard(payload),
+                    Some(_) => report_panic(payload, BESIDE),
                 }
             }
         }
         match panicked {
-            Some(payload) if std::thread::panicking() => discard(payload),
+            Some(payload) if std::thread::panicking() => report_panic(payload, BESIDE),
             Some(payload) => std::panic::resume_unwind(payload),
             None => {}
         }

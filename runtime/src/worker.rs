@@ -10,7 +10,7 @@ use crate::idle::Idle;
 use crate::instrument::{Instruments, Watch};
 use crate::livelock::{Limits, Livelock};
 use crate::quiet::{Next, Quiet};
-use crate::ready::{Above, Payload, ReadyBox, discard};
+use crate::ready::{Above, Payload, ReadyBox, report_panic};
 use crate::run_handle::Calls;
 use crate::schedule::{Order, Schedule};
 use crate::scope::Scope;
@@ -170,7 +170,7 @@ pub fn try_run<F: Future>(
         // It outranks what main came to (N9).
         let output = run.outcome.replace(Err(payload));
         if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
-            discard(another);
+            report_panic(another, BESIDE);
         }
     }
     if let Some(deadlock) = run.deadlock.take() {
@@ -184,7 +184,7 @@ pub fn try_run<F: Future>(
         Err(payload) => {
             // The first one is resumed.
             if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(run))) {
-                discard(another);
+                report_panic(another, BESIDE);
             }
             resume_unwind(payload)
         }
@@ -209,9 +209,7 @@ fn end_deadlocked<F: Future>(mut run: Run<'_, F>, deadlock: Deadlock) -> Deadloc
         keep_first(&mut first, payload);
     }
     if let Some(payload) = first {
-        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|s| &**s));
-        tracing::error!("a panic in the clean-up of a run that is in a deadlock: {}", text.unwrap_or("(no text)"));
-        discard(payload);
+        report_panic(payload, "a panic in the clean-up of a run that is in a deadlock");
     }
     deadlock
 }
@@ -601,11 +599,13 @@ impl<F: Future> Run<'_, F> {
     }
 }
 
+const BESIDE: &str = "a panic beside the one that ends the run";
+
 /// Of several panics the first is resumed.
 fn keep_first(first: &mut Option<Payload>, payload: Payload) {
     match first {
         None => *first = Some(payload),
-        Some(_) => discard(payload),
+        Some(_) => report_panic(payload, BESIDE),
     }
 }
 
@@ -659,7 +659,7 @@ impl<F: Future> Drop for Run<'_, F> {
             keep_first(&mut first, payload);
         }
         match first {
-            Some(payload) if std::thread::panicking() => discard(payload),
+            Some(payload) if std::thread::panicking() => report_panic(payload, BESIDE),
             Some(payload) => resume_unwind(payload),
             None => {}
         }

@@ -275,6 +275,34 @@ fn silent_36_errors_and_panics_beside_a_panic_are_reported() {
     }
 }
 
+/// At the end of a run: calls that were accepted, the destructor of what main holds, and an error of main beside a panic of a call.
+#[test]
+fn silent_36_panics_beside_the_one_that_ends_a_run_are_reported() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    let (lines, message) = said(|| {
+        panic_of(|| {
+            run_virtual(async || {
+                let handle = trefoil::run_handle();
+                for text in ["first", "second", "third"] {
+                    handle.run_soon(move || panic!("{text}")).unwrap();
+                }
+                let _ = sleep_forever().await;
+                Bomb
+            });
+        })
+    });
+    assert_eq!(message, "first");
+    for text in ["second", "third", "in a destructor"] {
+        assert_said(&lines, 1, &["a panic beside the one that ends the run", text]);
+    }
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+}
+
 /// A library for introspection has to know each combinator in Python; one that it does not know hides what is behind it.
 #[test]
 fn silent_44_no_combinator_hides_a_wait() {
