@@ -7,6 +7,7 @@
 use crate::branches::lock;
 use crate::nursery::{Local, Shared, message};
 use crate::scope::{in_own_scope, shield_for_at};
+use crate::unseen::Unseen;
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::marker::PhantomData;
@@ -229,28 +230,29 @@ where
     B: Future<Output = Result<T, E>>,
     E: CancelAware + From<TimedOut>,
 {
-    let (mut errors, mut payload, mut value, mut cut) = (Vec::new(), None, None, false);
+    let (mut unseen, mut value, mut cut) = (Unseen::new(place), None, false);
     // In a scope of its own: if it is dropped there because it cannot be told (N13), the clean-ups are not.
     let (output, panicked) = attempt(in_own_scope(body, place), place).await;
     match output {
         Some(Some(Ok(output))) => value = Some(output),
-        Some(Some(Err(error))) => errors.push(error),
+        Some(Some(Err(error))) => unseen.errors.push(error),
         Some(None) => {
             cut = true;
-            errors.push(Cancelled::delivered().into());
+            unseen.errors.push(Cancelled::delivered().into());
         }
         None => {}
     }
-    keep(&mut payload, panicked, place);
+    keep(&mut unseen.payload, panicked, place);
     while let Some((clean_up, place)) = stack.pop() {
         let (output, panicked) = attempt(shield_for_at(limit, clean_up, place), place).await;
         match output {
             Some(Ok(Some(()))) | None => {}
-            Some(Ok(None)) => errors.push(TimedOut::new().into()),
-            Some(Err(error)) => errors.push(error),
+            Some(Ok(None)) => unseen.errors.push(TimedOut::new().into()),
+            Some(Err(error)) => unseen.errors.push(error),
         }
-        keep(&mut payload, panicked, place);
+        keep(&mut unseen.payload, panicked, place);
     }
+    let (errors, payload) = unseen.take();
     if let Some(payload) = payload {
         for error in errors {
             tracing::error!(block = %place, "an error beside the panic that ends its block: {error:?}");

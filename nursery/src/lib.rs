@@ -21,6 +21,7 @@ mod start;
 #[cfg(feature = "futures")]
 mod streams;
 pub mod sync;
+mod unseen;
 
 pub use branches::{Alternatives, Branches};
 pub use channel::{

@@ -1,6 +1,7 @@
 //! [`race`] and [`first_success`]: of several futures, one is enough (N7).
 
 use crate::branches::{Alternatives, cancelled_here, into_inner, lock, run};
+use crate::unseen::Unseen;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Mutex;
@@ -151,7 +152,7 @@ async fn first_success_at<A: Alternatives>(
     place: &'static Location<'static>,
 ) -> Result<A::Value, ErrorGroup<A::Error>> {
     assert!(alternatives.count() > 0, "a choice among nobody");
-    let finished = Mutex::new((None, Vec::new()));
+    let finished = Mutex::new((None, Unseen::new(place)));
     let ended = run(alternatives, place, |nursery, result| {
         let mut board = lock(&finished);
         match result {
@@ -165,12 +166,13 @@ async fn first_success_at<A: Alternatives>(
                 drop(board);
                 drop(late);
             }
-            Err(error) => board.1.push(error),
+            Err(error) => board.1.errors.push(error),
         }
         Ok(())
     })
     .await;
-    let (value, mut errors) = into_inner(finished);
+    let (value, mut unseen) = into_inner(finished);
+    let (mut errors, _) = unseen.take();
     if let Some(value) = value {
         for error in errors.iter().filter(|error| !error.is_cancelled()) {
             tracing::debug!(choice = %place, "an alternative failed beside one that succeeded: {error:?}");

@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use trefoil::sync::oneshot;
 use trefoil::{
-    Builder, CancelScope, Cancelled, DriverKind, Event, Source, TaskView, checkpoint, join, local_nursery,
-    move_on_after, nursery, race, shield_for, sleep, sleep_forever, tree, with_cleanup, yield_now,
+    Builder, CancelScope, Cancelled, DriverKind, Event, Source, TaskView, checkpoint, first_success, join,
+    local_nursery, move_on_after, nursery, race, shield_for, sleep, sleep_forever, tree, with_cleanup, yield_now,
 };
 use trefoil_tests::{ms, panic_of, poll_once, run_real, run_virtual};
 
@@ -127,6 +127,42 @@ fn silent_02_an_error_whose_nursery_is_dropped_is_reported_once() {
     let who = format!("nursery `mirrors` ({})", at(base + 4));
     assert_said(&lines, runs, &["an error of a nursery that was dropped", "404 not found", &who]);
     assert_said(&lines, runs, &["an error of a nursery that was dropped", "502 bad gateway", &who]);
+}
+
+/// The same for the other blocks that run futures side by side.
+#[test]
+fn silent_02_an_error_whose_race_or_join_is_dropped_is_reported_once() {
+    async fn fails() -> io::Result<()> {
+        Err(io::Error::other("404 not found"))
+    }
+    async fn is_told_and_takes_its_time() -> io::Result<()> {
+        let _ = shield_for(ms(10), sleep_forever()).await;
+        Ok(())
+    }
+    for which in 0..4 {
+        let mut runs = 0;
+        let (lines, ()) = said(|| {
+            counting(&mut runs, async || {
+                let mut dropped: std::pin::Pin<Box<dyn Future<Output = ()>>> = match which {
+                    0 => Box::pin(async { drop(race((fails(), is_told_and_takes_its_time())).await) }),
+                    1 => Box::pin(async { drop(first_success((fails(), is_told_and_takes_its_time())).await) }),
+                    2 => Box::pin(async { drop(join((fails(), is_told_and_takes_its_time())).await) }),
+                    _ => Box::pin(async {
+                        let block = with_cleanup(ms(100), async |cleanup| -> io::Result<()> {
+                            cleanup.defer(is_told_and_takes_its_time());
+                            fails().await
+                        });
+                        drop(block.await);
+                    }),
+                };
+                for _ in 0..2 {
+                    assert!(poll_once(dropped.as_mut()).await.is_pending());
+                    yield_now().await;
+                }
+            });
+        });
+        assert_said(&lines, runs, &["404 not found", &at(0)[..10]]);
+    }
 }
 
 /// A task that keeps a cancellation to itself ends "fine" in Python, and its group waits.
