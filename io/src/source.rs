@@ -152,15 +152,23 @@ pub(crate) struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source")
-            .field("fd", &self.fd().as_raw_fd())
-            .field("read", &self.read)
-            .field("write", &self.write)
-            .finish_non_exhaustive()
+        let mut debug = f.debug_struct("Source");
+        self.describe(&mut debug, ["waits_to_read", "waits_to_write"]);
+        debug.finish()
     }
 }
 
 impl Shared {
+    /// What is worth reading of it, for a `Debug` output, with names for its directions.
+    fn describe<const N: usize>(&self, debug: &mut fmt::DebugStruct<'_, '_>, directions: [&str; N]) {
+        if let Some(fd) = &self.fd {
+            debug.field("fd", &fd.as_raw_fd());
+        }
+        for (name, park) in directions.iter().zip([&self.read, &self.write]) {
+            debug.field(name, &park.is_active());
+        }
+    }
+
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_ref().expect("taken only when the source is consumed").as_fd()
     }
@@ -281,6 +289,11 @@ pub(crate) enum Begun {
 }
 
 impl Source {
+    /// What is worth reading of it, for a `Debug` output, with names for its directions: the first is to read.
+    pub fn describe<const N: usize>(&self, debug: &mut fmt::DebugStruct<'_, '_>, directions: [&str; N]) {
+        self.shared.describe(debug, directions);
+    }
+
     /// For a descriptor that does not block.
     pub fn new(fd: OwnedFd) -> Self {
         Self {

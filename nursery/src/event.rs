@@ -31,7 +31,10 @@ pub struct Event {
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let guard = self.queue.lock();
-        f.debug_struct("Event").field("set", &*guard).field("waiting", &guard.waiting(0)).finish()
+        let (set, waiting) = (*guard, guard.waiting(0));
+        // The text goes to code of others.
+        drop(guard);
+        f.debug_struct("Event").field("set", &set).field("waiting", &waiting).finish()
     }
 }
 

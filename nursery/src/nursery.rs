@@ -249,7 +249,11 @@ unsafe impl<E: Send, X: Send> Sync for Nursery<'_, '_, E, Parts<X>> {}
 
 impl<E, M> fmt::Debug for Nursery<'_, '_, E, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Nursery({:?})", self.scope())
+        // SAFETY: [BRAND].
+        let children = unsafe { &*(*self.state).ready }.live();
+        let mut debug = f.debug_struct("Nursery");
+        self.scope().describe(&mut debug);
+        debug.field("children", &children).finish()
     }
 }
 

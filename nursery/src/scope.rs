@@ -33,12 +33,9 @@ pub struct CancelScope {
 
 impl fmt::Debug for CancelScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CancelScope")
-            .field("opened", &format_args!("{}", self.scope.place))
-            .field("cancelled", &self.scope.is_cancelled())
-            .field("deadline", &self.deadline())
-            .field("shield", &self.shield())
-            .finish()
+        let mut debug = f.debug_struct("CancelScope");
+        self.scope.describe(&mut debug);
+        debug.finish()
     }
 }
 

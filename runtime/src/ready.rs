@@ -1118,7 +1118,7 @@ impl Ready {
     }
 
     /// How many children are not done. Any thread.
-    pub(crate) fn live(&self) -> usize {
+    pub fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 
@@ -1454,7 +1454,9 @@ impl<T> std::fmt::Debug for RawJoin<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // SAFETY: [REF].
         let task = unsafe { &*self.task };
-        f.debug_struct("Join").field("spawned", &format_args!("{}", task.place)).field("done", &task.is_done()).finish()
+        let name = task.name();
+        let child = crate::cause::Named(name.as_deref(), task.place);
+        f.debug_struct("Join").field("child", &format_args!("{child}")).field("done", &task.is_done()).finish()
     }
 }
 

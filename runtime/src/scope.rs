@@ -13,7 +13,7 @@
 //! - **\[HELD\]** A scope is linked from the first poll of the future that runs in it to the end or drop of that future, which owns
 //!   it or a count of it. It does not move meanwhile.
 
-use crate::cause::{Cause, Culprit, Kind, ScopeInfo, Source, Why};
+use crate::cause::{Cause, Culprit, Kind, Named, ScopeInfo, Source, Why};
 use crate::clock;
 use crate::heap::NOWHERE;
 use crate::park::Park;
@@ -93,12 +93,37 @@ unsafe impl Sync for Scope {}
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope")
-            .field("place", &format_args!("{}", self.place))
-            .field("cancelled", &self.is_cancelled())
-            .field("cancel_called", &self.has(CANCEL_CALLED))
-            .field("shield", &self.has(SHIELD))
-            .finish_non_exhaustive()
+        let mut debug = f.debug_struct("Scope");
+        self.describe(&mut debug);
+        debug.finish()
+    }
+}
+
+impl Scope {
+    /// What is worth reading of it, for a `Debug` output. What is asked for is there before it is written, which is code of others.
+    pub fn describe(&self, debug: &mut fmt::DebugStruct<'_, '_>) {
+        let ScopeInfo { name, place, .. } = self.who();
+        debug.field("opened", &format_args!("{}", Named(name.as_deref(), place)));
+        let state = match self.flags() {
+            flags if flags & EXITED != 0 => "left",
+            flags if flags & (ENTERED | BOUND) != 0 => "entered",
+            _ => "not entered",
+        };
+        debug.field("state", &format_args!("{state}"));
+        match self.cause().filter(|_| self.is_cancelled()) {
+            Some(cause) => {
+                let cause = cause.to_string();
+                debug.field("cancelled", &format_args!("{}", cause.trim_start_matches("cancelled: ")))
+            }
+            None => debug.field("cancelled", &self.is_cancelled()),
+        };
+        if self.deadline() != clock::NEVER {
+            let left = self.deadline().saturating_sub(crate::worker::now());
+            debug.field("deadline_in", &Duration::from_nanos(left));
+        }
+        if self.has(SHIELD) {
+            debug.field("shield", &true);
+        }
     }
 }
 

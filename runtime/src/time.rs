@@ -126,7 +126,13 @@ impl Sleep {
 
 impl std::fmt::Debug for Sleep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sleep").field("begun", &self.until.begun()).field("park", &self.park).finish()
+        let (now, mut debug) = (crate::worker::now(), f.debug_struct("Sleep"));
+        debug.field("at", &format_args!("{}", crate::snapshot::short(self.park.place())));
+        match self.until.time(now) {
+            NEVER => debug.field("left", &format_args!("for ever")),
+            time => debug.field("left", &Duration::from_nanos(time.saturating_sub(now))),
+        };
+        debug.field("begun", &self.until.begun()).finish()
     }
 }
 

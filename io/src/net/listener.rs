@@ -35,9 +35,20 @@ use std::panic::Location;
 /// })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct TcpListener {
     source: Source,
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("TcpListener");
+        match self.local_addr() {
+            Ok(addr) => debug.field("at", &addr),
+            Err(_) => debug.field("at", &format_args!("gone")),
+        };
+        self.source.describe(&mut debug, ["waits_to_accept"]);
+        debug.finish()
+    }
 }
 
 /// The address of a listener, for an error.

@@ -9,6 +9,7 @@ use crate::source::Source;
 use futures_io::{AsyncRead, AsyncWrite};
 use rustix::io::Errno;
 use rustix::net::sockopt;
+use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -36,10 +37,21 @@ use std::task::{Context, Poll};
 /// # Ok::<(), std::io::Error>(()) })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct TcpStream {
     source: Source,
     peer: Option<SocketAddr>,
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("TcpStream");
+        match self.peer_addr() {
+            Ok(peer) => debug.field("peer", &peer),
+            Err(_) => debug.field("peer", &format_args!("gone")),
+        };
+        self.source.describe(&mut debug, ["waits_to_read", "waits_to_write"]);
+        debug.finish()
+    }
 }
 
 impl TcpStream {

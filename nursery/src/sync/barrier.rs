@@ -42,10 +42,9 @@ pub struct Barrier {
 
 impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Barrier")
-            .field("parties", &self.parties)
-            .field("waiting", &self.queue.lock().waiting(0))
-            .finish()
+        // The lock is released before the text goes to code of others.
+        let waiting = self.queue.lock().waiting(0);
+        f.debug_struct("Barrier").field("parties", &self.parties).field("waiting", &waiting).finish()
     }
 }
 

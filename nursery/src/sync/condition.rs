@@ -2,6 +2,7 @@
 
 use super::mutex::{self, LOCKERS, MutexGuard, NOTIFIED, Queue, State};
 use crate::scope::shield;
+use std::fmt;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
@@ -40,10 +41,17 @@ use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, Waiter};
 /// .unwrap();
 /// # });
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Condition {
     /// Its address is the condition's identity, so it must have one of its own. Of a plain byte, two `const` conditions would be one.
     _identity: AtomicU8,
+}
+
+impl fmt::Debug for Condition {
+    /// Who waits for it is in the queue of the lock.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condition").finish_non_exhaustive()
+    }
 }
 
 impl Condition {

@@ -59,10 +59,12 @@ pub struct LimiterStatistics {
 impl fmt::Debug for CapacityLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LimiterStatistics { total, borrowed, waiting } = self.statistics();
+        // The lock is released before the text goes to code of others.
+        let holders = self.queue.lock().holders.list();
         f.debug_struct("CapacityLimiter")
             .field("total", &total)
             .field("borrowed", &borrowed)
-            .field("holders", &Listed(self.queue.lock().holders.list()))
+            .field("holders", &Listed(holders))
             .field("waiting", &waiting)
             .finish()
     }

@@ -138,11 +138,16 @@ pub(super) fn pass_on(queue: &mut Guard<'_, State, usize, 2>) {
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Mutex");
+        // The text goes to code of others: what is in the queue is asked for before.
         match self.try_lock() {
             Ok(guard) => debug.field("value", &&*guard),
-            Err(_) => debug.field("holder", &Listed(self.queue.lock().holders.list())),
+            Err(_) => {
+                let holders = self.queue.lock().holders.list();
+                debug.field("holder", &Listed(holders))
+            }
         };
-        debug.field("waiting", &self.queue.lock().waiting(LOCKERS)).finish()
+        let waiting = self.queue.lock().waiting(LOCKERS);
+        debug.field("waiting", &waiting).finish()
     }
 }
 

@@ -165,13 +165,16 @@ impl<T> Drop for OneshotReceiver<T> {
 
 impl<T> fmt::Debug for OneshotSender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OneshotSender").field("closed", &self.is_closed()).finish()
+        f.debug_struct("OneshotSender").field("receiver", &!self.is_closed()).finish()
     }
 }
 
 impl<T> fmt::Debug for OneshotReceiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.queue.lock();
-        f.debug_struct("OneshotReceiver").field("ready", &state.value.is_some()).field("sender", &state.sender).finish()
+        let (ready, sender) = (state.value.is_some(), state.sender);
+        // The text goes to code of others.
+        drop(state);
+        f.debug_struct("OneshotReceiver").field("ready", &ready).field("sender", &sender).finish()
     }
 }

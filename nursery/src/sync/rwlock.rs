@@ -187,12 +187,13 @@ impl<T: ?Sized> RwLock<T> {
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.queue.lock();
+        let (readers, writer, waiting, holders) = (state.readers, state.writer, state.waiting(0), state.holders.list());
+        // The text goes to code of others.
+        drop(state);
         let mut debug = f.debug_struct("RwLock");
-        {
-            let state = self.queue.lock();
-            debug.field("readers", &state.readers).field("writer", &state.writer).field("waiting", &state.waiting(0));
-            debug.field("holders", &Listed(state.holders.list()));
-        }
+        debug.field("readers", &readers).field("writer", &writer).field("waiting", &waiting);
+        debug.field("holders", &Listed(holders));
         if let Ok(guard) = self.try_read() {
             debug.field("value", &&*guard);
         }

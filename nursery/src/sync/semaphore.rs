@@ -55,10 +55,13 @@ pub struct Semaphore {
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let queue = self.queue.lock();
+        let (available, holders, waiting) = (queue.permits, queue.holders.list(), queue.waiting(0));
+        // The text goes to code of others.
+        drop(queue);
         f.debug_struct("Semaphore")
-            .field("available", &queue.permits)
-            .field("holders", &Listed(queue.holders.list()))
-            .field("waiting", &queue.waiting(0))
+            .field("available", &available)
+            .field("holders", &Listed(holders))
+            .field("waiting", &waiting)
             .finish()
     }
 }

@@ -167,12 +167,18 @@ impl<T> Clone for WatchReceiver<T> {
 
 impl<T: fmt::Debug> fmt::Debug for WatchSender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WatchSender").field(&*self.get()).finish()
+        let waiting = self.shared.lock().waiting(0);
+        f.debug_struct("WatchSender").field("value", &self.get()).field("waiting", &waiting).finish()
     }
 }
 
 impl<T: fmt::Debug> fmt::Debug for WatchReceiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WatchReceiver").field(&*self.get()).finish()
+        let state = self.shared.lock();
+        let (value, changed, sender) = (WatchRef(state.value.clone()), state.version != self.seen, state.sender);
+        // The text comes from, and goes to, code of others.
+        drop(state);
+        let mut debug = f.debug_struct("WatchReceiver");
+        debug.field("value", &value).field("changed", &changed).field("sender", &sender).finish()
     }
 }
