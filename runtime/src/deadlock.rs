@@ -89,8 +89,8 @@ pub struct BlockedTask {
     waits: Vec<BlockedWait>,
 }
 
-/// The names of tasks that wait, by number: one list for all waits of a report.
-pub(crate) type Names = Arc<HashMap<usize, Arc<str>>>;
+/// The names of holders that wait themselves, in the order of the holders.
+pub(crate) type Names = Arc<[Option<Arc<str>>]>;
 
 /// What a [`BlockedTask`] waits for.
 #[derive(Clone, Debug)]
@@ -191,7 +191,7 @@ impl BlockedWait {
 
     /// The names of the [holders](Self::holders), in the same order, of those that have one and wait for something themselves.
     pub fn holder_names(&self) -> impl Iterator<Item = Option<&str>> {
-        self.holders.iter().map(|holder| self.names.get(&holder.task().id).map(|name| &**name))
+        self.names.iter().map(Option::as_deref)
     }
 
     fn text(&self, with_time: bool) -> String {

@@ -335,20 +335,23 @@ impl Graph {
 
     /// What a report says of the nodes; of those only that are in `shown`.
     pub fn tasks(self, shown: impl Fn(usize) -> bool) -> (Vec<BlockedTask>, HashMap<usize, usize>) {
-        let (mut tasks, mut places, things) = (Vec::new(), HashMap::new(), self.things);
-        let named = self.nodes.iter().filter_map(|node| Some((node.task.id, node.name.clone()?)));
-        let names: Names = Arc::new(named.collect());
+        let (mut tasks, mut places) = (Vec::new(), HashMap::new());
+        let name = |holder| self.nodes[self.holder(holder)?].name.clone();
+        let names: Vec<Names> = self.things.iter().map(|thing| thing.holders.iter().map(name).collect()).collect();
+        let things = self.things;
         for (at, node) in self.nodes.into_iter().enumerate().filter(|(at, _)| shown(*at)) {
             places.insert(at, tasks.len());
             let mut waits: Vec<BlockedWait> = node
                 .waits
                 .into_iter()
                 .map(|wait| {
-                    let (held, holders) = match wait.on {
-                        Target::Thing(thing, _) => (Some(things[thing].held), things[thing].holders.clone()),
-                        Target::Unknown | Target::Child(_) => (None, Arc::default()),
+                    let (held, holders, names) = match wait.on {
+                        Target::Thing(thing, _) => {
+                            (Some(things[thing].held), things[thing].holders.clone(), names[thing].clone())
+                        }
+                        Target::Unknown | Target::Child(_) => (None, Arc::default(), Arc::default()),
                     };
-                    BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders, names.clone())
+                    BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders, names)
                 })
                 .collect();
             waits.extend(node.nurseries.into_iter().filter(|nursery| nursery.queue != 0).map(|nursery| {
