@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Cancelled, RawJoin};
+use trefoil_runtime::{Cancelled, ChildKey, RawJoin};
 
 /// A child of a nursery, to be awaited for its value. Dropping it neither cancels nor detaches the child: the nursery has it.
 ///
@@ -24,6 +24,11 @@ pub struct Join<'s, T> {
 impl<T> Join<'_, T> {
     pub(crate) fn new(raw: RawJoin<T>) -> Self {
         Self { raw, _s: PhantomData }
+    }
+
+    /// What names the child in waits for it.
+    pub(crate) fn key(&self) -> ChildKey {
+        ChildKey::of(&self.raw)
     }
 
     /// Without the brand: to take the value out after the nursery has ended.

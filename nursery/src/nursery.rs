@@ -444,7 +444,12 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
 
     /// As [`spawn_any`](Self::spawn_any). In a box always, so that there are not two kinds of cell for each child.
     #[cold]
-    fn spawn_any_named<B, T>(self, name: Arc<str>, child: B, place: &'static Location<'static>) -> Join<'s, T>
+    pub(crate) fn spawn_any_named<B, T>(
+        self,
+        name: Arc<str>,
+        child: B,
+        place: &'static Location<'static>,
+    ) -> Join<'s, T>
     where
         B: Future<Output = Result<T, E>> + 's,
     {

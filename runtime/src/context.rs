@@ -90,6 +90,18 @@ pub(crate) fn open_frame() -> Frame {
     if frame.unopened.is_null() { frame } else { open(frame) }
 }
 
+/// The same for a wait that a cancel which is told once passes over: the scope of an [`Edge`](crate::Edge) is for those that it tells, and is
+/// not made for this one.
+#[inline]
+pub(crate) fn guest_frame() -> Frame {
+    let frame = frame();
+    // SAFETY: [CURRENT].
+    match unsafe { frame.unopened.as_ref() } {
+        Some(unopened) if !unopened.is_edge_alone() => open(frame),
+        _ => frame,
+    }
+}
+
 #[cold]
 fn open(mut frame: Frame) -> Frame {
     // SAFETY: [CURRENT].

@@ -9,7 +9,7 @@
 //! 4. `scope` and `tree`: cancellation, shields and deadlines
 //! 5. `park`: the one blocking primitive, with the one race between completing and cancelling
 //! 6. `wait`: queues of waiting operations, from which primitives are made
-//! 7. `scoped`: a future that runs in a scope; `edge`: one whose waits can be ended once
+//! 7. `scoped`: a future that runs in a scope; `edge`: one whose waits can be ended once; `guest`: waits of other vocabularies
 //! 8. `task_local`: values that tasks inherit
 //! 9. `run_handle`: closures from other threads
 //! 10. `instrument`: who sees the life of tasks
@@ -27,6 +27,7 @@ mod deadlock;
 mod driver;
 mod edge;
 mod group;
+mod guest;
 mod heap;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod holders;
@@ -73,6 +74,7 @@ pub use deadlock::{BlockedTask, BlockedWait, Deadlock, Detection, WakeSources};
 pub use driver::{Driver, ThreadDriver, Unpark};
 pub use edge::{Edge, told_once};
 pub use group::ErrorGroup;
+pub use guest::{ChildKey, GuestWait};
 pub use holders::{Holder, HolderKey, Holders, Holding, Role, TaskRef, Thing};
 pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
 pub use livelock::Limits;

@@ -126,6 +126,8 @@ impl fmt::Display for Reason {
 pub enum Abort {
     /// The wait ends at once, with no effect.
     AtOnce,
+    /// The same, but for a cancel that is told once ([`Scope::cancel_once`]): that passes it over.
+    Lasting,
     /// Only the owner can end it: it is polled, finds [`Park::cancel_asked`], and completes the wait when the other side (the
     /// kernel) has let go.
     Ask,
@@ -178,7 +180,7 @@ struct Manner {
     /// Its length, or the descriptor.
     number: u32,
     reason: u8,
-    asks: bool,
+    abort: Abort,
 }
 
 impl Manner {
@@ -205,7 +207,7 @@ impl Manner {
                 Err(_) => (16, 0, ""), // 4 GB of reason
             },
         };
-        Self { text: text.as_ptr(), number, reason: code, asks: abort == Abort::Ask }
+        Self { text: text.as_ptr(), number, reason: code, abort }
     }
 
     fn reason(&self) -> Reason {
@@ -248,9 +250,8 @@ impl Links {
         self.manner.reason()
     }
 
-    /// Whether only the owner can end the wait.
-    pub(crate) fn asks(&self) -> bool {
-        self.manner.asks
+    pub(crate) fn abort(&self) -> Abort {
+        self.manner.abort
     }
 }
 
@@ -413,7 +414,7 @@ impl Park {
 
     /// The same, for something of which it is known who could end the wait.
     pub(crate) unsafe fn begin_on(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait, on: On) -> Result<(), Cancelled> {
-        let frame = context::open_frame();
+        let frame = if wait.abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
         assert!(!self.is_active(), "a Park waits for one thing at a time");
         if self.state.load(Ordering::Relaxed) & PREPARED == 0 {
@@ -425,7 +426,8 @@ impl Park {
         self.state.store(IDLE, Ordering::Relaxed);
         let mut locked = tree.lock();
         // SAFETY: [CURRENT] of the context module.
-        if unsafe { &*frame.scope }.is_cancelled() {
+        let scope = unsafe { &*frame.scope };
+        if scope.is_cancelled() && (wait.abort != Abort::Lasting || locked.is_cancelled_for_good(scope)) {
             return Err(Cancelled::delivered());
         }
         self.tree.set(Some(tree));
@@ -462,10 +464,29 @@ impl Park {
     /// # Safety
     /// \[OWNER\].
     pub unsafe fn poll_until(self: Pin<&Self>, cx: &mut Context<'_>, until: u64) -> Poll<Result<(), Cancelled>> {
+        // SAFETY: the caller's word.
+        unsafe { self.poll_in(cx, until, context::open_frame) }
+    }
+
+    /// The same for a wait that was begun as [`Abort::Lasting`].
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub(crate) unsafe fn poll_lasting(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
+        // SAFETY: the caller's word.
+        unsafe { self.poll_in(cx, u64::MAX, context::guest_frame) }
+    }
+
+    unsafe fn poll_in(
+        self: Pin<&Self>,
+        cx: &mut Context<'_>,
+        until: u64,
+        frame: impl FnOnce() -> context::Frame,
+    ) -> Poll<Result<(), Cancelled>> {
         let mut state = self.state.load(Ordering::Acquire);
         if state & OVER == 0 {
             debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
-            let frame = context::open_frame();
+            let frame = frame();
             let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
             if !ptr::eq(self.scope.load(Ordering::Relaxed), frame.scope)
                 || !ptr::eq(self.task.load(Ordering::Relaxed), frame.task)

@@ -1471,6 +1471,11 @@ impl<T> RawJoin<T> {
         unsafe { &*self.task }
     }
 
+    /// What names the child, to be compared only.
+    pub(crate) fn addr(&self) -> usize {
+        self.task.addr()
+    }
+
     /// Whether the child is done.
     pub fn is_done(&self) -> bool {
         self.task().is_done()

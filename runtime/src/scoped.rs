@@ -276,6 +276,11 @@ impl Unopened {
         Self { plan, around, tree, entered, waker, strikes, inner, entry: OnceCell::new() }
     }
 
+    /// It is an [`Edge`](crate::Edge)'s, and what is around it is linked.
+    pub(crate) fn is_edge_alone(&self) -> bool {
+        self.plan.shared && self.around.unopened.is_null()
+    }
+
     /// The scope, if it was opened.
     pub(crate) fn opened(&self) -> Option<*const Scope> {
         self.entry.get().map(|entry| ptr::from_ref(entry.scope()))

@@ -16,7 +16,7 @@
 use crate::cause::{Cause, Source, Why};
 use crate::clock::{Clock, NEVER};
 use crate::heap::{Entry, Heap, NOWHERE, Position};
-use crate::park::{Completed, On, Park, Reason};
+use crate::park::{Abort, Completed, On, Park, Reason};
 use crate::parker::Parker;
 use crate::ready::{self, Header, Ready};
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
@@ -479,12 +479,16 @@ impl Locked<'_> {
     /// The scope of this wait is cancelled.
     pub(crate) fn cancel_park(&mut self, park: &Park) {
         // SAFETY: [LOCKED].
-        match park.links.with(|links| unsafe { (*links).asks() }) {
-            true => {
+        match park.links.with(|links| unsafe { (*links).abort() }) {
+            Abort::Ask => {
                 let waker = park.ask();
                 self.wakers.push(waker);
             }
-            false => {
+            // SAFETY: [LOCKED]: it is linked, so its scope is there.
+            Abort::Lasting
+                if !unsafe { park.scope.load(Ordering::Relaxed).as_ref() }
+                    .is_some_and(|scope| self.is_cancelled_for_good(scope)) => {}
+            Abort::AtOnce | Abort::Lasting => {
                 if let Completed::Won(waker) = park.abort() {
                     // Its waker is woken after the lock: until it has been polled it is not to be taken for one that waits for nothing.
                     // SAFETY: [LOCKED]: a task that a linked park names is there.
@@ -796,8 +800,40 @@ impl Locked<'_> {
         let was = scope.clear(ONCE) & ONCE != 0;
         if was {
             self.refresh(scope);
+            self.deliver_lasting(scope);
         }
         was
+    }
+
+    /// Whether a scope is cancelled as a state, and not only [once](Self::cancel_once). Under the lock.
+    pub(crate) fn is_cancelled_for_good(&self, scope: &Scope) -> bool {
+        let mut node: *const Scope = scope;
+        // SAFETY: [LOCKED].
+        while let Some(scope) = unsafe { node.as_ref() } {
+            let flags = scope.flags();
+            if flags & CANCEL_CALLED != 0 || (flags & SOFT != 0 && flags & POLITE != 0) {
+                return true;
+            }
+            if flags & SHIELD != 0 {
+                return false;
+            }
+            node = scope.parent.load(Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// What passes over a cancel that is told once, and has not heard of one for good that came meanwhile.
+    fn deliver_lasting(&mut self, top: &Scope) {
+        let mut node: *const Scope = top;
+        while !node.is_null() {
+            // SAFETY: [LOCKED].
+            let scope = unsafe { &*node };
+            let cancelled = scope.is_cancelled();
+            if cancelled {
+                self.deliver(scope);
+            }
+            node = self.after(node, top, cancelled);
+        }
     }
 
     /// The same for the code in a scope, whatever scope around it was cancelled so.
@@ -828,7 +864,7 @@ impl Locked<'_> {
             while open && !park.is_null() {
                 // SAFETY: [LOCKED].
                 unsafe {
-                    if (*park).is_waiting() {
+                    if (*park).is_waiting() && (*park).links.with(|links| (*links).abort()) != Abort::Lasting {
                         return true;
                     }
                     park = (*park).links.with(|links| (*links).next);

@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, DeadlineAware, TimedOut};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, DeadlineAware, Reason, TimedOut};
 
 /// By place, with the number of its callback.
 type Todo<T, E> = BTreeMap<usize, (Ensured<T, E>, u64)>;
@@ -166,7 +166,7 @@ impl<T: 'static, E: CancelAware + 'static> AsCompleted<T, E> {
             if let Some(item) = self.shared.came.borrow_mut().pop_front() {
                 return Poll::Ready(Ok(item));
             }
-            let getter = Future::pending();
+            let getter = Future::pending(Reason::Custom("the next of several tasks or futures of asyncio"));
             self.shared.getters.borrow_mut().push_back(getter.clone());
             let wait = getter.clone().into_future();
             self.getter = Some((getter, wait));

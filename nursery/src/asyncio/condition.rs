@@ -2,9 +2,12 @@
 
 use super::lock::{Lock, LockGuard, NotLocked};
 use super::waiters::{Waiter, Waiters};
+use crate::scope::shield;
 use std::error::Error;
 use std::fmt;
-use trefoil_runtime::Cancelled;
+use std::future::Future;
+use std::panic::Location;
+use trefoil_runtime::{Cancelled, Reason};
 
 /// Tasks that hold a lock wait for a word from others that do: `asyncio.Condition` (L6–L9).
 ///
@@ -67,9 +70,10 @@ impl Condition {
     ///
     /// # Cancellation
     /// As [`Lock::acquire`].
-    pub async fn acquire(&self) -> Result<ConditionGuard<'_>, Cancelled> {
-        let held = self.lock.acquire().await?;
-        Ok(ConditionGuard { condition: self, held })
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<ConditionGuard<'_>, Cancelled>> {
+        let acquiring = self.lock.acquire();
+        async move { Ok(ConditionGuard { condition: self, held: acquiring.await? }) }
     }
 
     /// Gives up the lock on behalf of whoever holds it.
@@ -112,12 +116,16 @@ impl Condition {
 
     /// Waits, and takes the lock, which has been given up.
     async fn wait(&self) -> Result<(), Cancelled> {
-        let mut place = Place { condition: self, waiter: self.waiters.join(), passes_on: true };
+        let mut place = Place { condition: self, waiter: self.waiters.join(Reason::Condition), passes_on: true };
         let mut result = (&place.waiter).await;
         self.waiters.leave(&place.waiter);
-        // The lock is had again before anything comes out (L8). Each cancellation is delivered once, so this ends.
-        while let Err(cancelled) = self.lock.take().await {
+        // The lock is had again before anything comes out (L8). Each cancellation of asyncio's is delivered once, so this ends; and that of a
+        // scope of the core, which stays, is held off.
+        if let Err(cancelled) = self.lock.take(Location::caller()).await {
             result = Err(cancelled);
+            while let Err(cancelled) = shield(self.lock.take(Location::caller())).await {
+                result = Err(cancelled);
+            }
         }
         place.passes_on = result.is_err();
         result

@@ -13,7 +13,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use trefoil_runtime::{Edge, Scope};
+use trefoil_runtime::{ChildKey, Edge, Scope};
 
 pub(crate) struct Control {
     event_loop: Rc<Loop>,
@@ -31,6 +31,8 @@ pub(crate) struct Control {
     /// What it waits for, by the number of the wait.
     waits: RefCell<Vec<(u64, Rc<dyn AnyFuture>)>>,
     next_wait: Cell<u64>,
+    /// What it is to the core.
+    child: Cell<ChildKey>,
     /// The scope in which it waits for what is not asyncio's, once there is one.
     scope: OnceCell<Arc<Scope>>,
     /// How to have it polled, while it waits for nothing of asyncio's.
@@ -64,6 +66,7 @@ impl Control {
             queued: Cell::new(None),
             waits: RefCell::new(Vec::new()),
             next_wait: Cell::new(0),
+            child: Cell::default(),
             scope: OnceCell::new(),
             waker: RefCell::new(None),
         })
@@ -86,6 +89,19 @@ impl Control {
             return name.clone();
         }
         format!("Task-{}", self.number).into()
+    }
+
+    /// The name that it was given, if it was given one.
+    pub fn given_name(&self) -> Option<Rc<str>> {
+        self.name.borrow().clone()
+    }
+
+    pub fn child(&self) -> ChildKey {
+        self.child.get()
+    }
+
+    pub fn set_child(&self, child: ChildKey) {
+        self.child.set(child);
     }
 
     pub fn set_name(&self, name: Rc<str>) {

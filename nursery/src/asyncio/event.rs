@@ -2,7 +2,9 @@
 
 use super::waiters::{Waiter, Waiters};
 use std::cell::Cell;
-use trefoil_runtime::Cancelled;
+use std::future::Future;
+use std::panic::Location;
+use trefoil_runtime::{Cancelled, Reason};
 
 /// A flag that tasks wait for: `asyncio.Event` (L5).
 ///
@@ -66,12 +68,16 @@ impl Event {
     ///
     /// # Cancellation
     /// Ends the wait, with no effect.
-    pub async fn wait(&self) -> Result<(), Cancelled> {
-        if self.set.get() {
-            return Ok(());
+    #[track_caller]
+    pub fn wait(&self) -> impl Future<Output = Result<(), Cancelled>> {
+        let at = Location::caller();
+        async move {
+            if self.set.get() {
+                return Ok(());
+            }
+            let place = Place { event: self, waiter: self.waiters.join(Reason::Event) };
+            place.waiter.wait_at(at).await
         }
-        let place = Place { event: self, waiter: self.waiters.join() };
-        (&place.waiter).await
     }
 }
 

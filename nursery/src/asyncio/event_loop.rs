@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Payload};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ChildKey, Payload};
 
 type Handle = Nursery<'static, 'static, Cancelled, Local>;
 
@@ -94,6 +94,24 @@ impl Loop {
                 Ok(())
             };
             drop(nursery.spawn_any(child, place));
+        }
+    }
+
+    /// The same for a task, which has a name in the core if it was given one: what names it in waits for it.
+    pub fn spawn_task(
+        &self,
+        child: impl Future<Output = ()> + 'static,
+        name: Option<Rc<str>>,
+        place: &'static Location<'static>,
+    ) -> ChildKey {
+        let Some(nursery) = self.nursery.get() else { return ChildKey::default() };
+        let child = async move {
+            child.await;
+            Ok(())
+        };
+        match name {
+            None => nursery.spawn_any(child, place).key(),
+            Some(name) => nursery.spawn_any_named(name.as_ref().into(), child, place).key(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::future::IntoFuture;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ChildKey, Reason};
 
 /// What a cancel has to say.
 pub(crate) type Message = Option<Rc<str>>;
@@ -42,10 +42,24 @@ enum Callback<T: 'static, E: CancelAware + 'static> {
 pub(crate) enum Kind {
     /// It is cancelled at once (C17).
     Plain,
+    /// The same; it is what somebody waits for who waits for this.
+    For(Reason),
     /// A task's: it is asked.
     Task(Rc<Control>),
     /// That of a combinator, which asks others.
     Asks(Box<dyn Fn(Message) -> bool>),
+}
+
+impl Kind {
+    /// What somebody waits for who waits for it: as the core shows it.
+    pub fn waits_for(&self) -> (Reason, ChildKey) {
+        match self {
+            Kind::Plain => (Reason::Custom("a future of asyncio"), ChildKey::default()),
+            Kind::For(reason) => (*reason, ChildKey::default()),
+            Kind::Task(task) => (Reason::Join, task.child()),
+            Kind::Asks(_) => (Reason::Custom("several tasks or futures of asyncio"), ChildKey::default()),
+        }
+    }
 }
 
 pub(crate) struct Inner<T: 'static, E: CancelAware + 'static> {
@@ -134,10 +148,19 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
         }
     }
 
-    /// One that is cancelled at once, by whoever awaits it, and done by [`finish`](Self::finish).
+    /// One that is cancelled at once, by whoever awaits it, and done by [`finish`](Self::finish): what is to be waited for is this.
     #[track_caller]
-    pub(crate) fn pending() -> Self {
-        Self::new(Kind::Plain, Location::caller())
+    pub(crate) fn pending(reason: Reason) -> Self {
+        Self::new(Kind::For(reason), Location::caller())
+    }
+
+    /// Waits for it, and clones the result, at `place`.
+    pub(crate) fn wait_at(&self, place: &'static Location<'static>) -> Waiting<T, E>
+    where
+        T: Clone,
+        E: Clone,
+    {
+        Waiting::new(self.clone(), Future::result, place)
     }
 
     pub(crate) fn any(&self) -> Rc<dyn AnyFuture> {
@@ -432,7 +455,7 @@ impl<T: 'static, E: CancelAware + 'static> AnyFuture for Inner<T, E> {
             return false;
         }
         match &self.kind {
-            Kind::Plain => Future { inner: self }.finish_cancelled(),
+            Kind::Plain | Kind::For(_) => Future { inner: self }.finish_cancelled(),
             Kind::Task(control) => control.cancel(message),
             Kind::Asks(ask) => ask(message),
         }
@@ -468,8 +491,9 @@ impl<T: Clone + 'static, E: CancelAware + Clone + 'static> IntoFuture for &Futur
     type IntoFuture = Waiting<T, E>;
 
     /// Waits for the result, and clones it.
+    #[track_caller]
     fn into_future(self) -> Waiting<T, E> {
-        Waiting::new(self.clone(), Future::result)
+        Waiting::new(self.clone(), Future::result, Location::caller())
     }
 }
 
@@ -478,7 +502,8 @@ impl<T: 'static, E: CancelAware + 'static> IntoFuture for Future<T, E> {
     type IntoFuture = Waiting<T, E>;
 
     /// Waits for the result, and takes it out.
+    #[track_caller]
     fn into_future(self) -> Waiting<T, E> {
-        Waiting::new(self, Future::take)
+        Waiting::new(self, Future::take, Location::caller())
     }
 }

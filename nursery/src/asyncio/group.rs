@@ -5,14 +5,15 @@ use super::event_loop::Loop;
 use super::future::Future;
 use super::here;
 use super::task::Task;
+use crate::scope::shield;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future as StdFuture;
+use std::future::{Future as StdFuture, IntoFuture};
 use std::io;
 use std::panic::Location;
 use std::rc::Rc;
-use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup};
+use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Reason};
 
 struct Inner<E> {
     event_loop: Rc<Loop>,
@@ -141,11 +142,14 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         if ended.is_err() && !group.aborting.get() {
             self.abort();
         }
+        let mut told = false;
         while !group.tasks.borrow().is_empty() {
-            let completed = Future::pending();
+            let completed = Future::pending(Reason::Children);
             *group.completed.borrow_mut() = Some(completed.clone());
-            // K12: more cancels do not end it earlier.
-            if completed.await.is_err() && !group.aborting.get() {
+            // K12: more cancels do not end it earlier; nor does that of a scope of the core, which stays.
+            let ended = if told { shield(completed.into_future()).await } else { completed.await };
+            told = ended.is_err();
+            if told && !group.aborting.get() {
                 cancelled = true;
                 self.abort();
             }

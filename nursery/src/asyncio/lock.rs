@@ -4,7 +4,9 @@ use super::waiters::{Waiter, Waiters};
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use trefoil_runtime::Cancelled;
+use std::future::Future;
+use std::panic::Location;
+use trefoil_runtime::{Cancelled, Reason};
 
 /// Lets in one task at a time, in the order in which they came: `asyncio.Lock` (L1–L4).
 ///
@@ -67,9 +69,13 @@ impl Lock {
     ///
     /// # Cancellation
     /// Whoever was woken for the lock and is cancelled, or dropped, before it runs hands it to the next (L3).
-    pub async fn acquire(&self) -> Result<LockGuard<'_>, Cancelled> {
-        self.take().await?;
-        Ok(LockGuard { lock: self })
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<LockGuard<'_>, Cancelled>> {
+        let place = Location::caller();
+        async move {
+            self.take(place).await?;
+            Ok(LockGuard { lock: self })
+        }
     }
 
     /// Gives it up on behalf of whoever holds it, and wakes the first of those who wait. A lock that is free again is not to be had
@@ -85,13 +91,14 @@ impl Lock {
         Ok(())
     }
 
-    pub(super) async fn take(&self) -> Result<(), Cancelled> {
+    pub(super) async fn take(&self, place: &'static Location<'static>) -> Result<(), Cancelled> {
         if !self.locked.get() && !self.waiters.any_not_cancelled() {
             self.locked.set(true);
             return Ok(());
         }
-        let mut place = Place { lock: self, waiter: self.waiters.join(), woken: false };
-        (&place.waiter).await?;
+        let at = place;
+        let mut place = Place { lock: self, waiter: self.waiters.join(Reason::Lock), woken: false };
+        place.waiter.wait_at(at).await?;
         place.woken = true;
         Ok(())
     }

@@ -7,9 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::ops::Deref;
-use trefoil_runtime::{CancelAware, Cancelled};
+use std::panic::Location;
+use trefoil_runtime::{CancelAware, Cancelled, Reason};
 
 /// Items between tasks: `asyncio.Queue` (Q1–Q14). What comes out is what went in first.
 ///
@@ -279,17 +281,22 @@ impl<T, O: Order<T>> Queue<T, O> {
     ///
     /// # Cancellation
     /// The item is not put in. Whoever was woken for room, and is cancelled or dropped before it runs, wakes the next (Q4).
-    pub async fn put(&self, item: T) -> Result<(), PutError<T>> {
-        while self.full() {
-            if self.shut_down.get() {
-                return Err(PutError::ShutDown(item));
+    #[track_caller]
+    pub fn put(&self, item: T) -> impl Future<Output = Result<(), PutError<T>>> {
+        let place = Location::caller();
+        async move {
+            while self.full() {
+                if self.shut_down.get() {
+                    return Err(PutError::ShutDown(item));
+                }
+                let waits = Place::at(&self.putters, Reason::Send, || !self.full()).wait(place);
+                if let Err(cancelled) = waits.await {
+                    return Err(PutError::Cancelled(cancelled, item));
+                }
             }
-            if let Err(cancelled) = Place::at(&self.putters, || !self.full()).wait().await {
-                return Err(PutError::Cancelled(cancelled, item));
-            }
+            // Nothing was awaited since there was room.
+            self.put_nowait(item).map_err(|error| PutError::ShutDown(error.into_inner()))
         }
-        // Nothing was awaited since there was room.
-        self.put_nowait(item).map_err(|error| PutError::ShutDown(error.into_inner()))
     }
 
     /// Puts an item in where there is room.
@@ -318,15 +325,19 @@ impl<T, O: Order<T>> Queue<T, O> {
     ///
     /// # Cancellation
     /// No item is lost: whoever was woken for one, and is cancelled or dropped before it runs, wakes the next (Q4).
-    pub async fn get(&self) -> Result<T, GetError> {
-        while self.empty() {
-            if self.shut_down.get() {
-                return Err(GetError::ShutDown);
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<T, GetError>> {
+        let place = Location::caller();
+        async move {
+            while self.empty() {
+                if self.shut_down.get() {
+                    return Err(GetError::ShutDown);
+                }
+                Place::at(&self.getters, Reason::Receive, || !self.empty()).wait(place).await?;
             }
-            Place::at(&self.getters, || !self.empty()).wait().await?;
+            // Nothing was awaited since there was one.
+            self.get_nowait().map_err(|_| GetError::ShutDown)
         }
-        // Nothing was awaited since there was one.
-        self.get_nowait().map_err(|_| GetError::ShutDown)
     }
 
     /// Takes an item out where there is one.
@@ -407,12 +418,12 @@ struct Place<'a, F: Fn() -> bool> {
 }
 
 impl<'a, F: Fn() -> bool> Place<'a, F> {
-    fn at(line: &'a Waiters, there: F) -> Self {
-        Self { line, waiter: line.join(), there, woken: false }
+    fn at(line: &'a Waiters, reason: Reason, there: F) -> Self {
+        Self { line, waiter: line.join(reason), there, woken: false }
     }
 
-    async fn wait(mut self) -> Result<(), Cancelled> {
-        (&self.waiter).await?;
+    async fn wait(mut self, place: &'static Location<'static>) -> Result<(), Cancelled> {
+        self.waiter.wait_at(place).await?;
         self.woken = true;
         Ok(())
     }

@@ -4,7 +4,9 @@ use super::waiters::{Waiter, Waiters};
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use trefoil_runtime::Cancelled;
+use std::future::Future;
+use std::panic::Location;
+use trefoil_runtime::{Cancelled, Reason};
 
 /// A number of permits, given out in the order in which tasks ask: `asyncio.Semaphore` (L10–L12).
 ///
@@ -55,9 +57,13 @@ impl Semaphore {
     ///
     /// # Cancellation
     /// Whoever was given a permit and is cancelled, or dropped, before it runs hands it to the next (L11).
-    pub async fn acquire(&self) -> Result<Permit<'_>, Cancelled> {
-        self.take().await?;
-        Ok(Permit { semaphore: self })
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<Permit<'_>, Cancelled>> {
+        let place = Location::caller();
+        async move {
+            self.take(place).await?;
+            Ok(Permit { semaphore: self })
+        }
     }
 
     /// Adds a permit, taken before or not (L12), which goes to the first of those who wait.
@@ -66,13 +72,14 @@ impl Semaphore {
         self.wake_next();
     }
 
-    async fn take(&self) -> Result<(), Cancelled> {
+    async fn take(&self, place: &'static Location<'static>) -> Result<(), Cancelled> {
         if !self.locked() {
             self.value.set(self.value.get() - 1);
             return Ok(());
         }
-        let mut place = Place { semaphore: self, waiter: self.waiters.join(), woken: false };
-        (&place.waiter).await?;
+        let at = place;
+        let mut place = Place { semaphore: self, waiter: self.waiters.join(Reason::Permits), woken: false };
+        place.waiter.wait_at(at).await?;
         place.woken = true;
         Ok(())
     }
@@ -169,9 +176,13 @@ impl BoundedSemaphore {
     ///
     /// # Cancellation
     /// As [`Semaphore::acquire`].
-    pub async fn acquire(&self) -> Result<BoundedPermit<'_>, Cancelled> {
-        self.semaphore.take().await?;
-        Ok(BoundedPermit { semaphore: self })
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<BoundedPermit<'_>, Cancelled>> {
+        let place = Location::caller();
+        async move {
+            self.semaphore.take(place).await?;
+            Ok(BoundedPermit { semaphore: self })
+        }
     }
 
     /// Gives back a permit that was taken.

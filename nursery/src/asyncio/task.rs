@@ -74,6 +74,7 @@ impl<T: Clone, E: CancelAware + Clone> IntoFuture for &Task<T, E> {
     type IntoFuture = Waiting<T, E>;
 
     /// Waits for the result, and clones it.
+    #[track_caller]
     fn into_future(self) -> Waiting<T, E> {
         (&self.future).into_future()
     }
@@ -84,6 +85,7 @@ impl<T, E: CancelAware> IntoFuture for Task<T, E> {
     type IntoFuture = Waiting<T, E>;
 
     /// Waits for the result, and takes it out.
+    #[track_caller]
     fn into_future(self) -> Waiting<T, E> {
         self.future.into_future()
     }
@@ -99,7 +101,8 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
         let task = Self { future: Future::new(Kind::Task(control.clone()), place), control };
         event_loop.register(&task.control);
         task.control.queue();
-        event_loop.spawn(Step { body: Edge::new(place, body), task: task.clone(), begun: false }, place);
+        let step = Step { body: Edge::new(place, body), task: task.clone(), begun: false };
+        task.control.set_child(event_loop.spawn_task(step, task.control.given_name(), place));
         task
     }
 
@@ -122,7 +125,8 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
         match stepped {
             Ok(Poll::Pending) => {
                 task.control.queue();
-                event_loop.spawn(Step { body: Edge::new(place, body), task: task.clone(), begun: true }, place);
+                let step = Step { body: Edge::new(place, body), task: task.clone(), begun: true };
+                task.control.set_child(event_loop.spawn_task(step, task.control.given_name(), place));
             }
             Ok(Poll::Ready(outcome)) => {
                 discard(&task, body);

@@ -11,7 +11,7 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, DeadlineAware, TimedOut};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, DeadlineAware, Reason, TimedOut};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -323,7 +323,7 @@ impl Drop for Callback {
 
 /// Cancels a future, and waits until it has ended. The wait can be cancelled for itself.
 async fn cancel_and_wait<T: 'static, E: CancelAware + 'static>(future: &Future<T, E>) -> Result<(), Cancelled> {
-    let waiter = Future::<(), Cancelled>::pending();
+    let waiter = Future::<(), Cancelled>::pending(Reason::Custom("the end of what was cancelled"));
     let release = waiter.clone();
     let callback = future.on_done(here::running(), Box::new(move |_| _ = release.finish(Ok(()))));
     let _callback = Callback(future.any(), callback);

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
-use trefoil_runtime::{self as runtime, Cancelled};
+use trefoil_runtime::{self as runtime, Cancelled, Reason};
 
 /// When [`wait`] returns, if not at its timeout: asyncio's `return_when`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ where
     let handles: Vec<_> = handles.into_iter().filter(|handle| seen.insert(handle.as_future().key())).collect();
     assert!(!handles.is_empty(), "there is nothing to wait for");
     let event_loop = here::running();
-    let waiter = Future::<(), Cancelled>::pending();
+    let waiter = Future::<(), Cancelled>::pending(Reason::Custom("some of several tasks or futures of asyncio"));
     let release = {
         let waiter = waiter.clone();
         move || _ = waiter.finish(Ok(()))

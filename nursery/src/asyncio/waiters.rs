@@ -3,6 +3,7 @@
 use super::Future;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use trefoil_runtime::Reason;
 
 /// One who waits: `(&waiter).await`. It stays done once it is woken or cancelled.
 pub(super) type Waiter = Future<()>;
@@ -20,8 +21,8 @@ pub(super) struct Waiters {
 
 impl Waiters {
     /// A new one, at the end.
-    pub fn join(&self) -> Waiter {
-        let waiter = Waiter::pending();
+    pub fn join(&self, reason: Reason) -> Waiter {
+        let waiter = Waiter::pending(reason);
         self.line.borrow_mut().push_back(waiter.clone());
         waiter
     }

@@ -6,10 +6,11 @@ use super::future::{Future, Kind, Read};
 use super::here;
 use std::fmt;
 use std::future::Future as StdFuture;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use trefoil_runtime::{CancelAware, Cancelled};
+use trefoil_runtime::{CancelAware, Cancelled, GuestWait, Wait};
 
 /// Awaits a [`Future`]: what `(&future).await` and `future.await` poll.
 ///
@@ -19,6 +20,7 @@ use trefoil_runtime::{CancelAware, Cancelled};
 pub struct Waiting<T: 'static, E: CancelAware + 'static = Cancelled> {
     future: Future<T, E>,
     read: Read<T, E>,
+    place: &'static Location<'static>,
     parked: Option<Parked>,
 }
 
@@ -26,6 +28,7 @@ pub struct Waiting<T: 'static, E: CancelAware + 'static = Cancelled> {
 struct Parked {
     waker: u64,
     task: Option<(Rc<Control>, u64)>,
+    shown: GuestWait,
 }
 
 impl<T, E: CancelAware> fmt::Debug for Waiting<T, E> {
@@ -35,8 +38,8 @@ impl<T, E: CancelAware> fmt::Debug for Waiting<T, E> {
 }
 
 impl<T: 'static, E: CancelAware + 'static> Waiting<T, E> {
-    pub(crate) fn new(future: Future<T, E>, read: Read<T, E>) -> Self {
-        Self { future, read, parked: None }
+    pub(crate) fn new(future: Future<T, E>, read: Read<T, E>, place: &'static Location<'static>) -> Self {
+        Self { future, read, place, parked: None }
     }
 
     fn read(&self) -> Result<T, E> {
@@ -46,9 +49,25 @@ impl<T: 'static, E: CancelAware + 'static> Waiting<T, E> {
         }
     }
 
+    /// The core sees that it waits (N10). In a scope of the core that is cancelled the wait ends, and what it was for is left alone: that may
+    /// be somebody else's, and the scope is not what asyncio cancels.
+    fn show(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let Some(parked) = &mut self.parked else { return Poll::Pending };
+        let (reason, child) = self.future.kind().waits_for();
+        match parked.shown.poll(cx, Wait::new(reason).at(self.place), child) {
+            // What asyncio's own cancel has ended meanwhile is told by that.
+            Poll::Ready(cancelled) if !self.future.done() => {
+                self.end();
+                Poll::Ready(Err(cancelled.into()))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
     /// The wait is over.
     fn end(&mut self) -> Option<Rc<Control>> {
-        let Parked { waker, task } = self.parked.take()?;
+        let Parked { waker, task, shown } = self.parked.take()?;
+        drop(shown);
         self.future.any().remove(waker);
         let (task, number) = task?;
         task.end_wait(number);
@@ -75,8 +94,8 @@ impl<T: 'static, E: CancelAware + 'static> StdFuture for Waiting<T, E> {
                     let number = task.wait(this.future.any());
                     (task, number)
                 });
-                this.parked = Some(Parked { waker, task });
-                Poll::Pending
+                this.parked = Some(Parked { waker, task, shown: GuestWait::new() });
+                this.show(cx)
             }
             Some(_) if this.future.done() => {
                 let task = this.end();
@@ -88,7 +107,7 @@ impl<T: 'static, E: CancelAware + 'static> StdFuture for Waiting<T, E> {
             }
             Some(parked) => {
                 this.future.renew_waker(parked.waker, cx.waker());
-                Poll::Pending
+                this.show(cx)
             }
         }
     }

@@ -1,0 +1,76 @@
+//! A wait that is not ours to end: code outside of this crate decides when it is over, and polls its owner then. It is shown as any wait
+//! is, in the tree and in the report of a deadlock (N10), and it learns that a scope around it is cancelled.
+//!
+//! A cancel that is told once ([`Scope::cancel_once`](crate::Scope::cancel_once)) passes it over: whoever asks for that tells it itself.
+
+use crate::cancelled::Cancelled;
+use crate::context;
+use crate::park::{Abort, On, Park, Wait};
+use crate::ready::RawJoin;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Names a child, to be compared only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildKey(usize);
+
+impl ChildKey {
+    /// That of the child of a handle.
+    pub fn of<T>(join: &RawJoin<T>) -> Self {
+        Self(join.addr())
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct GuestWait {
+    /// There once it was begun in a run.
+    park: Option<Pin<Box<Park>>>,
+}
+
+impl GuestWait {
+    /// One that has not begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// To be called when the owner is polled and has to wait, for the end of that child where it is one. Ready in a cancelled scope: it does
+    /// not wait any more then. Outside of a run nothing is shown.
+    pub fn poll(&mut self, cx: &mut Context<'_>, wait: Wait, child: ChildKey) -> Poll<Cancelled> {
+        let place = wait.place;
+        if let Some(park) = self.park.as_ref().filter(|park| park.is_active()) {
+            if context::frame().tree.is_none() {
+                return Poll::Pending;
+            }
+            // SAFETY: [OWNER] of the park: `&mut self`.
+            return match unsafe { park.as_ref().poll_lasting(cx) } {
+                // Nobody completes it.
+                Poll::Pending | Poll::Ready(Ok(())) => Poll::Pending,
+                Poll::Ready(Err(_)) => context::poll_cancelled(place),
+            };
+        }
+        if context::frame().tree.is_none() {
+            return Poll::Pending;
+        }
+        let park = self.park.get_or_insert_with(|| Box::pin(Park::new()));
+        // SAFETY: as above.
+        match unsafe { park.as_ref().begin_on(cx, Wait { abort: Abort::Lasting, ..wait }, On::Child(child.0)) } {
+            Ok(()) => Poll::Pending,
+            Err(_) => context::poll_cancelled(place),
+        }
+    }
+
+    /// The wait is over.
+    pub fn end(&mut self) {
+        if let Some(park) = self.park.as_ref().filter(|park| park.is_active()) {
+            // SAFETY: [OWNER] of the park: `&mut self`. Nobody can find it to complete it.
+            unsafe { park.end() };
+        }
+    }
+}
+
+impl Drop for GuestWait {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
