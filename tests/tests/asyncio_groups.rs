@@ -6,7 +6,7 @@ use asyncio_support::{Fault, Is, Log, after, cleans_up, fails, outcome, program,
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use trefoil::CancelAware;
-use trefoil::asyncio::{GroupClosed, TaskGroup, current_task, sleep, task_group};
+use trefoil::asyncio::{GroupClosed, TaskBuilder, TaskGroup, current_task, sleep, task_group};
 use trefoil_tests::ms;
 
 type Group = TaskGroup<Fault>;
@@ -299,4 +299,29 @@ fn aio_k14_a_panic_cancels_all_and_comes_out_of_the_loop() {
         .await
     });
     unreachable!("{ended:?}");
+}
+
+#[test]
+fn aio_k17_k21_a_task_of_a_group_may_have_a_name_and_begin_at_once() {
+    program(async |_| {
+        let ended = task_group(async |group: TaskGroup<Fault>| {
+            let named = group.create_task_as(TaskBuilder::new().name("named"), turn())?;
+            assert_eq!(&*named.name(), "named");
+            let eager = TaskBuilder::new().eager_start(true);
+            let done = group.create_task_as(eager.clone(), async { Ok(1) })?;
+            assert!(done.done());
+            let waits = group.create_task_as(eager.clone(), after(100, 2))?;
+            assert!(!waits.done());
+            // K21: it fails in `create_task`, and the group is shutting down when that returns.
+            let failed = group.create_task_as(eager, async { Err::<(), _>(Fault::Named("eager")) })?;
+            assert!(failed.done());
+            assert_eq!(group.create_task(turn()).unwrap_err(), GroupClosed::ShuttingDown);
+            assert_eq!(turn().await, Err(Fault::Cancelled));
+            Ok(())
+        })
+        .await;
+        assert_eq!(ended.map_err(Fault::from), Err(Fault::Group(vec![Fault::Named("eager")])));
+        assert_eq!(trefoil::asyncio::current_task().unwrap().cancelling(), 0);
+        Ok(())
+    });
 }

@@ -634,3 +634,26 @@ fn aio_d3_an_error_that_nobody_looked_at_is_reported_once_with_name_and_place() 
         );
     });
 }
+
+#[test]
+fn aio_o05_a_handler_is_told_of_errors_that_nobody_looks_at_and_may_panic() {
+    use trefoil::asyncio::{Unhandled, exception_handler, set_exception_handler};
+    program(async |_| {
+        assert!(exception_handler().is_none());
+        let told = Rc::new(RefCell::new(Vec::new()));
+        let tell = told.clone();
+        set_exception_handler(Some(Rc::new(move |unhandled: &Unhandled<'_>| {
+            let name = unhandled.task.as_ref().map(|task| task.name().to_string());
+            tell.borrow_mut().push((name, format!("{:?}", unhandled.error)));
+            assert!(tell.borrow().len() < 2, "a broken handler");
+        })));
+        drop(TaskBuilder::new().name("unseen").create_task(fails(1, "one")));
+        drop(task(fails(2, "two")));
+        let seen = task(fails(3, "three"));
+        assert!(seen.await.is_err());
+        let told = told.take();
+        assert_eq!(told[0], (Some("unseen".into()), "Named(\"one\")".into()));
+        assert_eq!((told.len(), told[1].1.as_str()), (2, "Named(\"two\")"));
+        Ok(())
+    });
+}

@@ -83,12 +83,12 @@ fn n10_q14_a_queue_whose_producers_are_gone() {
         named("producer", async move { puts.put(1).await.map_err(|_| Fault::Cancelled) });
         let gets = named("consumer", async move {
             loop {
-                queue.get().await.map_err(|_| Fault::Cancelled)?; // base + 9
+                queue.get().await.map_err(|_| Fault::Cancelled)?; // base + 7
             }
         });
         gets.await
     }) {
-        assert_eq!(waits(&report, "consumer"), (Reason::Receive, base + 9), "{report}");
+        assert_eq!(waits(&report, "consumer"), (Reason::Receive, base + 7), "{report}");
     }
 }
 

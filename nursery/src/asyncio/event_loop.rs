@@ -7,6 +7,7 @@ use super::loop_handle::Gate;
 use super::task::Task;
 use super::threads::Threads;
 use super::timers::{Alarm, Call, Timers};
+use super::unhandled::Handler;
 use crate::nursery::{Local, Nursery, Open};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub(crate) struct Loop {
     told: Cell<u64>,
     /// Timers that were due when they were made: they run in the next turn, behind what is ready by then (O2).
     due_at_once: RefCell<Vec<Rc<Call>>>,
+    /// Who is told of errors that nobody looks at.
+    pub handler: RefCell<Option<Handler>>,
     pub background: Background,
     pub threads: Threads,
     /// For other threads; `None` until somebody asks for a handle.
@@ -74,6 +77,7 @@ impl Loop {
             last_turn: Cell::new(u64::MAX),
             body_queued: Cell::new(None),
             told: Cell::new(0),
+            handler: RefCell::new(None),
             due_at_once: RefCell::new(Vec::new()),
             background: Background::default(),
             threads: Threads::new(),
@@ -312,6 +316,9 @@ impl Drop for Detach {
         drop(due);
         let tasks = self.0.tasks.take();
         drop(tasks);
+        // It may have a handle of a task, which has the loop.
+        let handler = self.0.handler.take();
+        drop(handler);
     }
 }
 

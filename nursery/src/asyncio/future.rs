@@ -3,6 +3,8 @@
 use super::control::Control;
 use super::event_loop::Loop;
 use super::here;
+use super::task::AnyTask;
+use super::unhandled::{Unhandled, report};
 use super::waiting::Waiting;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -476,11 +478,18 @@ impl<T: 'static, E: CancelAware + 'static> Drop for Inner<T, E> {
             return;
         }
         if let Some(Err(error)) = self.outcome.get_mut().as_deref() {
+            let place = self.place;
             match &self.kind {
                 Kind::Task(control) => {
-                    tracing::error!(task = %control.name(), made = %self.place, "the error of a task that nobody looked at: {error:?}");
+                    let (message, task) = ("the error of a task that nobody looked at", AnyTask::new(control.clone()));
+                    report(Some(control.event_loop()), &Unhandled { message, task: Some(task), error, place });
                 }
-                _ => tracing::error!(made = %self.place, "the error of a future that nobody looked at: {error:?}"),
+                _ => {
+                    let message = "the error of a future that nobody looked at";
+                    let here = here::here();
+                    let event_loop = here.as_ref().map(|here| &here.event_loop);
+                    report(event_loop, &Unhandled { message, task: None, error, place });
+                }
             }
         }
     }

@@ -4,14 +4,14 @@ use super::control::Control;
 use super::event_loop::Loop;
 use super::future::Future;
 use super::here;
-use super::task::Task;
+use super::task::{AnyTask, Task, TaskBuilder};
+use super::unhandled::{Unhandled, report};
 use crate::scope::shield;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future as StdFuture, IntoFuture};
 use std::io;
-use std::panic::Location;
 use std::rc::Rc;
 use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Reason};
 
@@ -87,6 +87,36 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         F: StdFuture<Output = Result<T, E>> + 'static,
         T: 'static,
     {
+        self.create_task_as(TaskBuilder::new(), body)
+    }
+
+    /// The same with a name (K17), or with a first step that is made at once (EG1). A task that has failed with that fails the group at once, too
+    /// (K21): the next one is refused.
+    ///
+    /// # Errors
+    /// As [`create_task`](Self::create_task).
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(trefoil_nursery::asyncio::event_loop(async {
+    /// use trefoil_nursery::{Cancelled, asyncio};
+    /// asyncio::task_group(async |group: asyncio::TaskGroup| {
+    ///     let named = asyncio::TaskBuilder::new().name("fetcher").eager_start(true);
+    ///     let task = group.create_task_as(named, async { Ok(1) }).unwrap();
+    ///     assert_eq!((&*task.name(), task.done()), ("fetcher", true));
+    ///     Ok(())
+    /// })
+    /// .await
+    /// .unwrap();
+    /// # Ok::<(), Cancelled>(())
+    /// # })).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn create_task_as<F, T>(&self, builder: TaskBuilder, body: F) -> Result<Task<T, E>, GroupClosed>
+    where
+        F: StdFuture<Output = Result<T, E>> + 'static,
+        T: 'static,
+    {
         let group = &self.inner;
         if group.exiting.get() && group.tasks.borrow().is_empty() {
             return Err(GroupClosed::Finished);
@@ -94,8 +124,12 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         if group.aborting.get() {
             return Err(GroupClosed::ShuttingDown);
         }
-        let task = Task::spawn(body, None, Location::caller());
+        let task = builder.create_task(body);
         let control = task.control().clone();
+        if task.done() {
+            self.task_done(&control, &task);
+            return Ok(task);
+        }
         group.tasks.borrow_mut().insert(control.number(), control.clone());
         let told = self.clone();
         task.on_done(group.event_loop.clone(), Box::new(move |future| told.task_done(&control, &future)));
@@ -110,7 +144,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         }
     }
 
-    fn task_done<T: 'static>(&self, task: &Control, future: &Future<T, E>) {
+    fn task_done<T: 'static>(&self, task: &Rc<Control>, future: &Future<T, E>) {
         let group = &self.inner;
         let gone = group.tasks.borrow_mut().remove(&task.number());
         drop(gone);
@@ -124,7 +158,9 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         }
         let Ok(Err(error)) = future.take() else { return };
         if group.parent.is_done() {
-            tracing::error!(task = %task.name(), "the error of a task whose group was dropped: {error:?}");
+            let (message, place) = ("the error of a task whose group was dropped", task.place());
+            let task = Some(AnyTask::new(task.clone()));
+            report(Some(&group.event_loop), &Unhandled { message, task, error: &error, place });
             return;
         }
         group.errors.borrow_mut().push(error);

@@ -31,8 +31,9 @@
 //!
 //! - [`Task::cancel`](Future::cancel) ends the waits of the core in the task, once; scopes and nurseries in between pass it on, and a
 //!   [`shield`](crate::shield()) holds it off. After that the task may wait again.
-//! - A scope of the core that is cancelled around waits of asyncio, as [`move_on_after`](crate::move_on_after) is, drops its body where that waits
-//!   (N13): to the core these are waits of somebody else. Around them use [`timeout`].
+//! - A scope of the core that is cancelled around waits of asyncio, as [`move_on_after`](crate::move_on_after) is, tells them as it does its
+//!   own, each that is begun in it. What they wait for is left alone: a task that is awaited goes on, and nobody is
+//!   [`cancelling`](Task::cancelling). The core sees what they wait for, in its tree and in its report of a program that cannot go on (N10).
 //! - A task that is cancelled while it waits for nothing that is known here, a future of another library, is dropped where it waits (N13).
 //! - When the scope around a loop is cancelled, its main task is, once (R5).
 //!
@@ -79,6 +80,7 @@ mod task;
 mod threads;
 mod timeout;
 mod timers;
+mod unhandled;
 mod wait;
 mod waiters;
 mod waiting;
@@ -112,5 +114,6 @@ pub use sleep::sleep;
 pub use task::{AnyTask, Task, TaskBuilder, all_tasks, create_task, current_task};
 pub use threads::{OnCancel, run_in_executor, set_executor_timeout, to_thread};
 pub use timeout::{NotActive, Timeout, timeout, timeout_at, wait_for};
+pub use unhandled::{Unhandled, exception_handler, set_exception_handler};
 pub use wait::{Waited, When, wait};
 pub use waiting::Waiting;
