@@ -325,3 +325,35 @@ fn aio_k17_k21_a_task_of_a_group_may_have_a_name_and_begin_at_once() {
         Ok(())
     });
 }
+
+#[test]
+fn aio_k08_a_child_that_is_ready_in_the_turn_of_a_failure_begins() {
+    program(async |log| {
+        let noted = log.clone();
+        let ended = task_group(async |group: TaskGroup<Fault>| {
+            group.create_task(async { Err::<(), _>(Fault::Named("first")) })?;
+            group.create_task(async move {
+                noted.note("second begins");
+                let told = sleep(ms(100)).await;
+                noted.note("second is told");
+                Ok(told?)
+            })?;
+            Ok(sleep(ms(100)).await?)
+        })
+        .await;
+        assert_eq!(ended.map_err(Fault::from), Err(Fault::Group(vec![Fault::Named("first")])));
+        log.expect(["0 second begins", "0 second is told"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn aio_k18_a_group_is_for_a_task() {
+    let panic = trefoil_tests::panic_of(|| {
+        trefoil_tests::run_virtual(async || {
+            let group = task_group(async |_: TaskGroup<Fault>| Ok(()));
+            drop(group.await);
+        });
+    });
+    assert!(panic.contains("no running event loop"), "{panic}");
+}
