@@ -484,10 +484,7 @@ impl Locked<'_> {
                 let waker = park.ask();
                 self.wakers.push(waker);
             }
-            // SAFETY: [LOCKED]: it is linked, so its scope is there.
-            Abort::Lasting
-                if !unsafe { park.scope.load(Ordering::Relaxed).as_ref() }
-                    .is_some_and(|scope| self.is_cancelled_for_good(scope)) => {}
+            Abort::Lasting if !self.is_told_for_good(park) => {}
             Abort::AtOnce | Abort::Lasting => {
                 if let Completed::Won(waker) = park.abort() {
                     // Its waker is woken after the lock: until it has been polled it is not to be taken for one that waits for nothing.
@@ -820,6 +817,12 @@ impl Locked<'_> {
             node = scope.parent.load(Ordering::Relaxed);
         }
         false
+    }
+
+    fn is_told_for_good(&self, park: &Park) -> bool {
+        let scope = park.scope.load(Ordering::Relaxed);
+        // SAFETY: [LOCKED]: the park is linked, so its scope is there.
+        unsafe { scope.as_ref() }.is_some_and(|scope| self.is_cancelled_for_good(scope))
     }
 
     /// What passes over a cancel that is told once, and has not heard of one for good that came meanwhile.

@@ -7,7 +7,7 @@ use super::loop_handle::Gate;
 use super::task::Task;
 use super::threads::Threads;
 use super::timers::{Alarm, Call, Timers};
-use super::unhandled::Handler;
+use super::unhandled::ExceptionHandler;
 use crate::nursery::{Local, Nursery, Open};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ pub(crate) struct Loop {
     /// Timers that were due when they were made: they run in the next turn, behind what is ready by then (O2).
     due_at_once: RefCell<Vec<Rc<Call>>>,
     /// Who is told of errors that nobody looks at.
-    pub handler: RefCell<Option<Handler>>,
+    pub handler: RefCell<Option<ExceptionHandler>>,
     pub background: Background,
     pub threads: Threads,
     /// For other threads; `None` until somebody asks for a handle.

@@ -114,6 +114,6 @@ pub use sleep::sleep;
 pub use task::{AnyTask, Task, TaskBuilder, all_tasks, create_task, current_task};
 pub use threads::{OnCancel, run_in_executor, set_executor_timeout, to_thread};
 pub use timeout::{NotActive, Timeout, timeout, timeout_at, wait_for};
-pub use unhandled::{Unhandled, exception_handler, set_exception_handler};
+pub use unhandled::{ExceptionHandler, Unhandled, exception_handler, set_exception_handler};
 pub use wait::{Waited, When, wait};
 pub use waiting::Waiting;

@@ -31,7 +31,8 @@ impl fmt::Debug for Unhandled<'_> {
     }
 }
 
-pub(crate) type Handler = Rc<dyn Fn(&Unhandled<'_>)>;
+/// An [exception handler](set_exception_handler).
+pub type ExceptionHandler = Rc<dyn Fn(&Unhandled<'_>)>;
 
 /// Sets who is told of errors of the running loop that nobody looks at: the error of a task or future whose last handle goes. `None`, as at
 /// first, logs them with `tracing`, as errors.
@@ -58,7 +59,7 @@ pub(crate) type Handler = Rc<dyn Fn(&Unhandled<'_>)>;
 /// # })).unwrap();
 /// ```
 #[track_caller]
-pub fn set_exception_handler(handler: Option<Rc<dyn Fn(&Unhandled<'_>)>>) {
+pub fn set_exception_handler(handler: Option<ExceptionHandler>) {
     let event_loop = here::running();
     let old = event_loop.handler.replace(handler);
     drop(old);
@@ -69,7 +70,7 @@ pub fn set_exception_handler(handler: Option<Rc<dyn Fn(&Unhandled<'_>)>>) {
 /// # Panics
 /// Outside of a loop.
 #[track_caller]
-pub fn exception_handler() -> Option<Rc<dyn Fn(&Unhandled<'_>)>> {
+pub fn exception_handler() -> Option<ExceptionHandler> {
     here::running().handler.borrow().clone()
 }
 
