@@ -186,6 +186,12 @@ impl Clock {
         }
     }
 
+    /// How long ago a moment was, by the machine's clock.
+    pub fn since(&self, moment: Moment) -> Duration {
+        let (at, now) = self.time_of(moment, 0);
+        Duration::from_nanos(now - at)
+    }
+
     /// Moves virtual time forward.
     pub fn jump(&self, to: u64) {
         self.virtual_now.fetch_max(to, Ordering::AcqRel);

@@ -56,8 +56,8 @@ impl Idle {
     }
 
     /// It slept.
-    pub fn slept(&self, woken_by_thread: bool, for_how_long: Duration) {
-        if woken_by_thread && for_how_long < SHORT {
+    pub fn slept(&self, woken_by_thread: bool, for_how_long: impl FnOnce() -> Duration) {
+        if woken_by_thread && for_how_long() < SHORT {
             self.short.set(self.short.get().saturating_add(1));
         } else {
             self.short.set(0);
@@ -81,7 +81,7 @@ mod tests {
 
     fn short_sleeps(idle: &Idle, n: u32) {
         for _ in 0..n {
-            idle.slept(true, Duration::from_micros(20));
+            idle.slept(true, || Duration::from_micros(20));
         }
     }
 
@@ -100,10 +100,10 @@ mod tests {
             short_sleeps(&idle, 1);
             assert_eq!(idle.looks(), LOOK);
         }
-        idle.slept(false, Duration::from_micros(20));
+        idle.slept(false, || Duration::from_micros(20));
         assert_eq!(idle.looks(), Duration::ZERO, "the kernel is not to be waited for like that");
         short_sleeps(&idle, u32::MAX >> 8);
-        idle.slept(true, SHORT);
+        idle.slept(true, || SHORT);
         assert_eq!(idle.looks(), Duration::ZERO);
     }
 

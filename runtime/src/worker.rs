@@ -437,9 +437,9 @@ impl<F: Future> Run<'_, F> {
             Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now()))
         });
         if self.tree.parker.prepare() {
-            let begin = Instant::now();
+            let begin = self.tree.clock.moment();
             let parked = self.worker.park(timeout);
-            self.worker.idle.slept(self.tree.parker.was_rung(), begin.elapsed());
+            self.worker.idle.slept(self.tree.parker.was_rung(), || self.tree.clock.since(begin));
             self.tree.parker.awake();
             check(driver, parked);
         }
@@ -515,7 +515,7 @@ impl<F: Future> Run<'_, F> {
                 }
                 let slept = Instant::now();
                 let parked = driver.park(Some(left));
-                self.worker.idle.slept(self.tree.parker.was_rung(), slept.elapsed());
+                self.worker.idle.slept(self.tree.parker.was_rung(), || slept.elapsed());
                 self.tree.parker.awake();
                 check(&*driver, parked);
                 continue;
