@@ -4,6 +4,7 @@
 //! `book/src/from_asyncio.md` of the book has every name of asyncio with what it is called here.
 
 mod connection;
+mod interrupt;
 mod reader;
 mod server;
 mod writer;
@@ -91,6 +92,10 @@ pub fn streams(stream: TcpStream) -> (StreamReader, StreamWriter) {
 /// # Errors
 /// Those of `main`.
 ///
+/// # Ctrl-C
+/// On the main thread, and where nobody handles SIGINT by then, the first one cancels `main`, once (R5): its clean-up runs, and so does what else is
+/// cancelled at the end. The second one ends the process. A program with a handler of its own sets that up before its first loop.
+///
 /// # Panics
 /// Inside of another run on the same thread (R1). With the first panic of a task or of a callback, when all tasks have ended.
 ///
@@ -120,7 +125,7 @@ where
     T: 'static,
     E: CancelAware + 'static,
 {
-    trefoil_io::run(event_loop(main))
+    interrupt::run(event_loop(main))
 }
 
 /// Runs several mains on one event loop, one after the other: asyncio's `Runner`. What one leaves running goes on when the next one runs, and
@@ -164,7 +169,7 @@ impl Runner {
         Self { event_loop: Some(EventLoop::new()) }
     }
 
-    /// Runs the loop until `main` is done.
+    /// Runs the loop until `main` is done. Ctrl-C is as in [`run`].
     ///
     /// # Errors
     /// Those of `main`.
@@ -179,7 +184,7 @@ impl Runner {
         E: CancelAware + 'static,
     {
         let event_loop = self.event_loop.as_mut().expect("it is there until the runner is closed");
-        trefoil_io::run(event_loop.run_until_complete(main))
+        interrupt::run(event_loop.run_until_complete(main))
     }
 
     /// Cancels what is left over, once, and waits until it has ended.

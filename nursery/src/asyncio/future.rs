@@ -81,7 +81,7 @@ pub(crate) struct Inner<T: 'static, E: CancelAware + 'static> {
 /// A result that will be there: asyncio's `Future`. Clone it, await it in several tasks, ask it for its state, be called when it is done.
 ///
 /// It comes from [`create_future`](super::create_future), from a [`Task`](super::Task), which is one, and from
-/// [`gather`](super::gather) and [`shield`](super::shield).
+/// [`gather`](super::gather()) and [`shield`](super::shield).
 ///
 /// `(&future).await` gives a clone of the result, to as many as want one. `future.await` takes the result out, and asks for no `Clone`: after that
 /// it is gone, for others too.
