@@ -81,11 +81,11 @@ impl<K> Onlookers<K> {
         None
     }
 
-    /// Looks on: \[LOOKED\] holds until the result is dropped. What was kept is given to `free` then.
+    /// Looks on: \[LOOKED\] holds until the result is dropped, if that [may walk](Looking::may_walk). What was kept is given to `free` then.
     pub fn look<F: FnMut(K)>(&self, free: F) -> Looking<'_, K, F> {
-        self.word.fetch_add(LOOKER, Ordering::SeqCst);
-        barrier::heavy();
-        Looking { onlookers: self, free }
+        let before = self.word.fetch_add(LOOKER, Ordering::SeqCst);
+        let reached = barrier::heavy();
+        Looking { onlookers: self, free, may_walk: before & EVEN != 0 || reached }
     }
 }
 
@@ -93,6 +93,15 @@ impl<K> Onlookers<K> {
 pub struct Looking<'a, K, F: FnMut(K)> {
     onlookers: &'a Onlookers<K>,
     free: F,
+    may_walk: bool,
+}
+
+impl<K, F: FnMut(K)> Looking<'_, K, F> {
+    /// False where the kernel has refused its barrier although it was promised: a filter of system calls that came later. Who frees may
+    /// not have seen then that somebody looks on.
+    pub fn may_walk(&self) -> bool {
+        self.may_walk
+    }
 }
 
 impl<K, F: FnMut(K)> std::fmt::Debug for Looking<'_, K, F> {
@@ -120,10 +129,10 @@ mod barrier {
         membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
     }
 
-    pub fn heavy() {
+    /// Whether it has reached the other threads.
+    pub fn heavy() -> bool {
         fence(Ordering::SeqCst);
-        // Where it fails, it was refused when it was registered, and the others have a barrier of their own.
-        let _ = membarrier(MembarrierCommand::PrivateExpedited);
+        membarrier(MembarrierCommand::PrivateExpedited).is_ok()
     }
 }
 
@@ -135,7 +144,8 @@ mod barrier {
         false
     }
 
-    pub fn heavy() {
+    pub fn heavy() -> bool {
         fence(Ordering::SeqCst);
+        false
     }
 }

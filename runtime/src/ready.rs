@@ -529,20 +529,30 @@ pub(crate) fn prepare_for_onlookers() {
     ONLOOKERS.prepare();
 }
 
-/// \[LOOKED\] holds until the result is dropped: any thread may walk the children of a queue that is there.
-#[cfg(not(trefoil_loom))]
-pub(crate) fn look_on() -> impl Drop {
-    // SAFETY: nobody looks on any more, and it was kept by `free`.
-    ONLOOKERS.look(|Kept(task, state)| unsafe { free_now(task, state) })
+/// Somebody looks on, until this is dropped.
+pub(crate) struct LookingOn {
+    #[cfg(not(trefoil_loom))]
+    looking: crate::onlook::Looking<'static, Kept, fn(Kept)>,
 }
 
-#[cfg(trefoil_loom)]
-pub(crate) fn look_on() -> impl Drop {
-    struct Nobody;
-    impl Drop for Nobody {
-        fn drop(&mut self) {}
+/// Any thread may walk the children of a queue that is there, if the result says so, until that is dropped: \[LOOKED\].
+pub(crate) fn look_on() -> LookingOn {
+    LookingOn {
+        // SAFETY: nobody looks on any more, and it was kept by `free`.
+        #[cfg(not(trefoil_loom))]
+        looking: ONLOOKERS.look(|Kept(task, state)| unsafe { free_now(task, state) }),
     }
-    Nobody
+}
+
+impl LookingOn {
+    /// Whether \[LOOKED\] holds.
+    pub fn may_walk(&self) -> bool {
+        #[cfg(not(trefoil_loom))]
+        return self.looking.may_walk();
+        // Under loom the protocol has a model of its own.
+        #[cfg(trefoil_loom)]
+        return true;
+    }
 }
 
 #[inline]

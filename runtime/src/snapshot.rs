@@ -6,7 +6,7 @@
 use crate::cause::{Cause, Kind, Named};
 use crate::clock;
 use crate::park::Reason;
-use crate::ready::{Header, look_on};
+use crate::ready::{Header, LookingOn, look_on};
 use crate::scope::{CANCEL_CALLED, SHIELD, SOFT, Scope};
 use crate::tree::{Locked, Tree};
 use std::collections::HashMap;
@@ -117,9 +117,8 @@ pub(crate) fn view(
 }
 
 /// The same for who has the lock, and looked on before that.
-#[allow(drop_bounds)] // What it is given is a proof, which ends later.
-pub(crate) fn view_under(locked: &Locked<'_>, _: &impl Drop, scope: &Scope) -> ScopeView {
-    view_below(locked, scope, locked.clock_now(), 0)
+pub(crate) fn view_under(locked: &Locked<'_>, looking: &LookingOn, scope: &Scope) -> ScopeView {
+    view_below(locked, looking, scope, locked.clock_now(), 0)
 }
 
 /// Who a task is, for a report.
@@ -133,7 +132,10 @@ pub(crate) struct Found {
 
 /// The task with this address in the run that has this tree, if there is one.
 pub(crate) fn find(tree: &'static Tree, task: usize) -> Option<Found> {
-    let _looking = look_on();
+    let looking = look_on();
+    if !looking.may_walk() {
+        return None;
+    }
     let locked = tree.lock();
     let root: *const Scope = locked.run()?;
     let mut node = root;
@@ -214,7 +216,7 @@ impl Tasks {
     }
 }
 
-fn view_below(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -> ScopeView {
+fn view_below(locked: &Locked<'_>, looking: &LookingOn, scope: &Scope, now: u64, depth: usize) -> ScopeView {
     let deadline = scope.deadline();
     let mut view = ScopeView {
         kind: scope.kind,
@@ -233,8 +235,9 @@ fn view_below(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -> Sco
         return view;
     }
     let mut tasks = Tasks { found: Vec::new(), at: HashMap::new(), now, current: locked.current() };
-    if let Some(queue) = locked.queue(scope) {
-        // SAFETY: [LOOKED], by `view`; the queue stays while its scope is linked, and that takes the lock.
+    // Where it may not walk, those that wait are there all the same.
+    if let Some(queue) = locked.queue(scope).filter(|_| looking.may_walk()) {
+        // SAFETY: [LOOKED], by `looking`; the queue stays while its scope is linked, and that takes the lock.
         for task in unsafe { queue.tasks() } {
             tasks.add(task);
         }
@@ -246,7 +249,7 @@ fn view_below(locked: &Locked<'_>, scope: &Scope, now: u64, depth: usize) -> Sco
     for child in locked.children(scope) {
         // SAFETY: [LOCKED] of the tree.
         let child = unsafe { child.as_ref() };
-        let below = view_below(locked, child, now, depth + 1);
+        let below = view_below(locked, looking, child, now, depth + 1);
         let task = tasks.of(scope, child.task());
         if below.is_running() {
             task.state = TaskState::Running;
