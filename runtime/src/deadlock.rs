@@ -17,8 +17,8 @@
 
 use crate::context;
 use crate::holders::{Called, Holder, Holding, TaskRef};
-use crate::park::Reason;
 use crate::ready::look_on;
+use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::snapshot::{self, ScopeView, length, short};
 use crate::tree::Tree;

@@ -7,7 +7,7 @@
 //! 2. `worker`: the loop itself, one page
 //! 3. `ready`: tasks and the queue of those that can run
 //! 4. `scope` and `tree`: cancellation, shields and deadlines
-//! 5. `park`: the one blocking primitive, with the one race between completing and cancelling
+//! 5. `park`: the one blocking primitive, with the one race between completing and cancelling; `reason`: what for
 //! 6. `wait`: queues of waiting operations, from which primitives are made
 //! 7. `scoped`: a future that runs in a scope; `edge`: one whose waits can be ended once; `guest`: waits of other vocabularies
 //! 8. `task_local`: values that tasks inherit
@@ -44,6 +44,7 @@ mod placed;
 pub mod probe;
 mod quiet;
 mod ready;
+mod reason;
 mod record;
 mod run_handle;
 mod schedule;
@@ -78,10 +79,11 @@ pub use guest::{ChildKey, GuestWait};
 pub use holders::{Holder, HolderKey, Holders, Holding, Role, TaskRef, Thing};
 pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
 pub use livelock::Limits;
-pub use park::{Abort, Completed, Park, Reason, Wait};
+pub use park::{Abort, Completed, Park, Wait};
 pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use quiet::wait_all_tasks_blocked;
 pub use ready::{BUSY, Outcome, Payload, RawJoin, Ready, ReadyBox, TURNS, discard};
+pub use reason::Reason;
 pub use record::{Event, Record, Recording, What, record};
 pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;

@@ -7,8 +7,9 @@
 use crate::cause::{Cause, ScopeInfo};
 use crate::context;
 use crate::instrument::{TaskInfo, Watch};
-use crate::park::{Park, Reason};
+use crate::park::Park;
 use crate::ready::Header;
+use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::worker::{self, Worker};
 use std::cell::RefCell;

@@ -5,8 +5,8 @@
 
 use crate::cause::{Cause, Kind, Named};
 use crate::clock;
-use crate::park::Reason;
 use crate::ready::{Header, LookingOn, look_on};
+use crate::reason::Reason;
 use crate::scope::{CANCEL_CALLED, SHIELD, SOFT, Scope};
 use crate::tree::{Locked, Tree};
 use std::collections::HashMap;

@@ -3,7 +3,8 @@
 use crate::cancelled::Cancelled;
 use crate::clock::{self, NEVER};
 use crate::context;
-use crate::park::{Park, Reason, Wait};
+use crate::park::{Park, Wait};
+use crate::reason::Reason;
 use crate::worker;
 use std::future::{Future, poll_fn};
 use std::panic::Location;

@@ -1,0 +1,159 @@
+//! Deadlines: which there are, when the loop has to wake up for the next one, and what is done about those that are due.
+
+use super::Locked;
+use crate::clock::NEVER;
+use crate::heap::{Entry, NOWHERE, Position};
+use crate::park::{Completed, Park};
+use crate::scope::{CANCEL_CALLED, Scope};
+use crate::sync::Ordering;
+use std::ptr;
+
+/// Whose deadline it is: a [`Who`] in one word, with the lowest bit for a park.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timer(*const ());
+
+enum Who {
+    Scope(*const Scope),
+    Park(*const Park),
+}
+
+impl Timer {
+    fn scope(scope: &Scope) -> Self {
+        Self(ptr::from_ref(scope).cast())
+    }
+
+    pub(super) fn park(park: &Park) -> Self {
+        const { assert!(align_of::<Park>() > 1 && align_of::<Scope>() > 1, "the lowest bit is free") };
+        Self(ptr::from_ref(park).cast::<()>().map_addr(|at| at | 1))
+    }
+
+    fn who(self) -> Who {
+        match self.0.addr() & 1 {
+            0 => Who::Scope(self.0.cast()),
+            _ => Who::Park(self.0.map_addr(|at| at & !1).cast()),
+        }
+    }
+}
+
+impl Position for Timer {
+    fn keyed(self, index: u32) {
+        // SAFETY: [LOCKED]: the heap is only touched under the lock, and what is in it is linked.
+        unsafe {
+            match self.who() {
+                Who::Scope(scope) => (*scope).links.with_mut(|links| (*links).index = index),
+                Who::Park(park) => (*park).index.set(index),
+            }
+        }
+    }
+}
+
+impl Timer {
+    fn deadline(self) -> u64 {
+        // SAFETY: [LOCKED].
+        unsafe {
+            match self.who() {
+                Who::Scope(scope) => (*scope).deadline.load(Ordering::Relaxed),
+                // Never moved: it is what its entry says.
+                Who::Park(_) => 0,
+            }
+        }
+    }
+}
+
+/// Ties between equal deadlines: scopes before sleepers (R46), then the older first (N2).
+const SLEEPERS: u64 = 1 << 63;
+
+impl Locked<'_> {
+    pub(super) fn arm(&mut self, at: u64, timer: Timer) {
+        self.state.created += 1;
+        let order = self.state.created | if matches!(timer.who(), Who::Park(_)) { SLEEPERS } else { 0 };
+        self.state.heap.insert(Entry { at, order, owner: timer });
+        self.earlier(at);
+    }
+
+    /// The worker may be asleep until a later deadline than this one.
+    fn earlier(&mut self, at: u64) {
+        if at < self.tree.next_look() {
+            self.tree.next.store(at, Ordering::Relaxed);
+        }
+        if at < self.state.alarm {
+            self.state.alarm = 0;
+            self.tree.parker.unpark();
+        }
+    }
+
+    /// Gives a scope its deadline (`u64::MAX`: none), now (R48). A later one than before is only stored: the heap finds out
+    /// when the old one comes up (R50).
+    pub(crate) fn set_deadline(&mut self, scope: &Scope, at: u64) {
+        scope.deadline.store(at, Ordering::Relaxed);
+        if scope.has(CANCEL_CALLED) {
+            return;
+        }
+        // SAFETY: [LOCKED].
+        let index = scope.links.with(|links| unsafe { (*links).index });
+        match (index, at) {
+            (NOWHERE, u64::MAX) => {}
+            (NOWHERE, _) => self.arm(at, Timer::scope(scope)),
+            (_, u64::MAX) => {
+                self.state.heap.remove(index);
+            }
+            (_, _) if at < self.state.heap.at(index) => {
+                self.state.heap.change(index, at);
+                self.earlier(at);
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// The next deadline, exactly; [`NEVER`] if there is none.
+    pub fn next_deadline(&mut self) -> u64 {
+        let next = loop {
+            let Some((key, first)) = self.state.heap.first() else { break NEVER };
+            let deadline = first.owner.deadline();
+            if deadline <= first.at {
+                break first.at;
+            }
+            self.state.heap.change(key, deadline);
+        };
+        self.tree.next.store(next, Ordering::Relaxed);
+        next
+    }
+
+    /// The worker is about to sleep until `alarm`, or (0) has woken up.
+    pub fn set_alarm(&mut self, alarm: u64) {
+        self.state.alarm = alarm;
+    }
+
+    /// Applies every deadline that is due, in order (R45, R46). How many there were.
+    pub fn expire(&mut self, now: u64) -> usize {
+        let mut expired = 0;
+        while self.next_deadline() <= now {
+            let Some((key, entry)) = self.state.heap.first() else { break };
+            if entry.at > now {
+                break;
+            }
+            self.state.heap.remove(key);
+            expired += 1;
+            match entry.owner.who() {
+                Who::Scope(scope) => {
+                    // SAFETY: [LOCKED].
+                    let scope = unsafe { &*scope };
+                    self.cancel_due(scope, now);
+                }
+                Who::Park(park) => {
+                    // SAFETY: [LOCKED].
+                    let park = unsafe { &*park };
+                    self.complete(park);
+                }
+            }
+        }
+        expired
+    }
+
+    fn complete(&mut self, park: &Park) {
+        if let Completed::Won(waker) = park.complete() {
+            self.unlink_park(park);
+            self.wakers.push(waker);
+        }
+    }
+}
