@@ -45,6 +45,7 @@ fn task(task: &TaskView) -> Value {
         "body": task.body,
         "state": state,
         "age": seconds(task.age),
+        "polls": task.polls,
         "waits": task.waits.iter().map(wait).collect::<Vec<_>>(),
         "scopes": task.scopes.iter().map(tree_to_json).collect::<Vec<_>>(),
     })

@@ -144,6 +144,22 @@ impl Flag {
     }
 }
 
+/// A number that one thread at a time writes, and any reads. Not one of loom's atomics, as above.
+#[derive(Default)]
+struct Count(std::sync::atomic::AtomicU32);
+
+impl Count {
+    fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// By its one writer: no read-modify-write.
+    #[inline(always)]
+    fn add_one(&self) {
+        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
 /// Where a queue notes what it polls that is polled outside of a run.
 static NOBODY_LOOKS: Current = Current::new();
 
@@ -179,6 +195,9 @@ pub struct Header {
     marks: Cell<u16>,
     /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Never changed.
     born: u32,
+    /// How many polls of it have begun, modulo 2^32. Written by the owner; who looks on reads it. In what would be padding, of a line that a poll
+    /// has in its hands anyway.
+    polls: Count,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
 }
@@ -229,6 +248,7 @@ impl Header {
             queued: Flag::default(),
             marks: Cell::new(0),
             born: tree.map_or(0, |tree| age_units(tree.turn_time())),
+            polls: Count::default(),
             place,
         }
     }
@@ -343,8 +363,14 @@ impl Header {
         Duration::from_nanos(u64::from(age_units(now).wrapping_sub(self.born)) << AGE_UNIT)
     }
 
-    /// A poll begins, which will see what it was told.
+    /// How many polls of it have begun, modulo 2^32. Any thread.
+    pub(crate) fn polls(&self) -> u32 {
+        self.polls.get()
+    }
+
+    /// A poll begins, which will see what it was told. \[OWNER\]
     fn begin_poll(&self) {
+        self.polls.add_one();
         if self.told.load(Ordering::Relaxed) {
             self.told.swap(false, Ordering::AcqRel);
         }

@@ -61,6 +61,8 @@ pub struct TaskView {
     pub state: TaskState,
     /// How long ago it was spawned, to a millisecond.
     pub age: Duration,
+    /// How often it was polled, modulo 2^32. A poll that is going on counts.
+    pub polls: u32,
     /// What it waits for directly in this scope.
     pub waits: Vec<WaitView>,
     /// The scopes that it opened in this scope.
@@ -183,6 +185,7 @@ impl Tasks {
             body: task.is_body(),
             state,
             age: task.age(self.now),
+            polls: task.polls(),
             waits: Vec::new(),
             scopes: Vec::new(),
         });
@@ -205,6 +208,7 @@ impl Tasks {
                         body: true,
                         state: TaskState::Waiting,
                         age: Duration::ZERO,
+                        polls: 0,
                         waits: Vec::new(),
                         scopes: Vec::new(),
                     });
@@ -454,11 +458,18 @@ impl TaskView {
             self.scopes.iter().flat_map(|scope| scope.tasks.iter().map(TaskView::oldest)).max().unwrap_or_default();
         own.max(below)
     }
+}
 
-    /// How old it is.
-    fn life(&self) -> String {
-        format!("[{} old]", length(self.age))
-    }
+/// How old a task is, and how often it was polled; for several that look the same, from the fewest polls to the most.
+fn life(task: &TaskView, alike: &[&TaskView]) -> String {
+    let polls = alike.iter().map(|task| task.polls as usize);
+    let (least, most) = (polls.clone().min().unwrap_or_default(), polls.max().unwrap_or_default());
+    let polls = match (least, most) {
+        (1, 1) => "1 poll".to_string(),
+        (_, most) if least == most => format!("{} polls", grouped(most)),
+        _ => format!("{} to {} polls", grouped(least), grouped(most)),
+    };
+    format!("[{} old, {polls}]", length(task.age))
 }
 
 /// A number with its thousands apart.
@@ -511,7 +522,7 @@ impl Line<'_> {
                         short(wait.place),
                         if fold { ", longest" } else { "" },
                         length(wait.since),
-                        task.life(),
+                        life(task, alike),
                     ),
                     ([], []) => {
                         // Of a child that is being started the waits are beneath who starts it (R68).
@@ -520,11 +531,11 @@ impl Line<'_> {
                         } else {
                             task.state.to_string()
                         };
-                        writeln!(out, "{first}{many}task {who} {what} {}", task.life())
+                        writeln!(out, "{first}{many}task {who} {what} {}", life(task, alike))
                     }
                     (waits, scopes) => {
                         let such = if fold { ", such as" } else { "" };
-                        writeln!(out, "{first}{many}task {who}{such} {}", task.life())?;
+                        writeln!(out, "{first}{many}task {who}{such} {}", life(task, alike))?;
                         let lines = waits.iter().map(Line::Wait).chain(scopes.iter().map(Line::Scope)).collect();
                         write_lines(lines, out, rest)
                     }

@@ -140,15 +140,45 @@ fn the_text_says_of_each_task_what_it_does() {
             "\
 └─ nursery `main` (@1), 5 children
    ├─ waits for sleep for ever at @18 since 0 µs
-   ├─ task `waits` (@2) is ready [1.5 s old]
-   ├─ task @3 waits for something foreign [1.5 s old]
-   ├─ task `asks` (@4) is running [1.5 s old]
-   ├─ task @12 [1.5 s old]
+   ├─ task `waits` (@2) is ready [1.5 s old, 1 poll]
+   ├─ task @3 waits for something foreign [1.5 s old, 1 poll]
+   ├─ task `asks` (@4) is running [1.5 s old, 2 polls]
+   ├─ task @12 [1.5 s old, 1 poll]
    │  └─ scope `minute` (@13), deadline in 58.5 s
    │     └─ scope @13
    │        └─ waits for sleep for ever at @13 since 1.5 s
-   └─ task @7 is ready [0 µs old]"
+   └─ task @7 is ready [0 µs old, 0 polls]"
         );
+    });
+}
+
+/// Each poll counts, also one that is going on, and one of what waits inside a combinator. Tasks that differ in that alone are one line.
+#[test]
+fn the_tree_counts_the_polls_of_each_task() {
+    run_virtual(async || {
+        let line = line!();
+        nursery(async |n| -> Result<(), Cancelled> {
+            for turns in 0..5 {
+                n.spawn(async move {
+                    for _ in 0..turns {
+                        checkpoint().await?;
+                    }
+                    sleep_forever().await
+                });
+            }
+            sleep(ms(1_000)).await?;
+            let tree = tree();
+            let [nursery] = below(&tree)[..] else { panic!("{tree}") };
+            let polls: Vec<u32> = nursery.tasks.iter().filter(|task| !task.body).map(|task| task.polls).collect();
+            assert_eq!(polls, [1, 2, 3, 4, 5]);
+            assert_eq!(nursery.tasks.iter().find(|task| task.body).map(|task| task.polls), Some(2));
+            let text = text(&tree, line);
+            assert!(text.contains("5 × task @3 waits") && text.ends_with(" old, 1 to 5 polls]"), "{text}");
+            n.cancel();
+            Ok(())
+        })
+        .await
+        .unwrap();
     });
 }
 
@@ -173,9 +203,9 @@ fn ten_thousand_tasks_are_a_few_lines() {
                 "\
 └─ nursery @1, 10,000 children
    ├─ is running
-   ├─ 9,998 × task `client 9997` (@3) waits for sleep for ever at @4, longest since 2.0 s [2.0 s old]
-   ├─ task `client 9998` (@3) waits for sleep at @4 since 2.0 s [2.0 s old]
-   └─ task `client 9999` (@3) waits for sleep at @4 since 2.0 s [2.0 s old]"
+   ├─ 9,998 × task `client 9997` (@3) waits for sleep for ever at @4, longest since 2.0 s [2.0 s old, 1 poll]
+   ├─ task `client 9998` (@3) waits for sleep at @4 since 2.0 s [2.0 s old, 1 poll]
+   └─ task `client 9999` (@3) waits for sleep at @4 since 2.0 s [2.0 s old, 1 poll]"
             );
             n.cancel();
             Ok(())
