@@ -91,9 +91,9 @@ impl Spans {
             this.end = at;
             let open = |id, text| Span { begin: at, end: at, open: true, id, text, cancelled: None };
             match what {
-                What::Spawned { by } => this.spawned_by = by,
+                What::Spawned { by } => this.spawned_by = by.task(),
                 What::Woken { by } => {
-                    if let Some(by) = by.filter(|by| *by != task.id()) {
+                    if let Some(by) = by.task().filter(|by| *by != task.id()) {
                         woken.insert(task.id(), (by, at));
                     }
                 }

@@ -12,7 +12,7 @@
 //! pointer in order; and they may do whatever such code may, which includes installing and removing instruments, waking and spawning.
 
 use crate::context;
-use crate::ready::{Header, report_panic};
+use crate::ready::{Header, Ready, report_panic};
 use crate::record::Ring;
 use crate::worker;
 use std::cell::{Cell, RefCell};
@@ -225,6 +225,14 @@ impl Watch {
         self.ring.borrow().is_some() || self.list.borrow().iter().any(|one| !one.removed.get())
     }
 
+    /// A queue is about to poll what is in it.
+    #[cold]
+    pub fn looks_at(&self, queue: *const Ready) {
+        if let Some(ring) = self.ring() {
+            ring.looks_at(queue);
+        }
+    }
+
     pub fn ring(&self) -> Option<Rc<Ring>> {
         self.ring.borrow().clone()
     }
@@ -283,7 +291,7 @@ impl Watch {
     pub fn scheduled(&self, task: &Header) {
         let info = self.info(task);
         if let Some(ring) = self.ring() {
-            ring.woken(info.clone(), task);
+            ring.woken(info.clone());
         }
         self.tell(&info, |instrument, task| instrument.scheduled(task));
     }
@@ -292,7 +300,7 @@ impl Watch {
         let info = self.info(task);
         self.ids.borrow_mut().remove(&ptr::from_ref(task));
         if let Some(ring) = self.ring() {
-            ring.exited(info.clone(), task);
+            ring.exited(info.clone());
         }
         self.tell(&info, |instrument, task| instrument.exited(task));
     }

@@ -62,6 +62,7 @@ mod wait_graph;
 mod waker_slot;
 mod wakers;
 mod watchdog;
+mod woken_by;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod worker;
 
@@ -94,6 +95,7 @@ pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
 pub use threads::ServiceThread;
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
+pub use woken_by::WokenBy;
 pub use worker::{Options, in_run, run, run_instrumented, try_run, with_driver};
 
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].

@@ -316,7 +316,7 @@ impl Park {
         let other = if ready::is_of(cx.waker(), frame.task) { 0 } else { OTHER };
         self.state.store(WAITING | other, Ordering::Release);
         locked.link_park(&self, frame.scope, frame.task, wait.until);
-        record::wait_begins(&self, wait.reason, wait.place);
+        record::wait_begins(&self, &wait);
         Ok(())
     }
 

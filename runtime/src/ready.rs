@@ -488,7 +488,7 @@ unsafe fn wake_elsewhere(task: *const Header) {
             Err(now) => state = now,
         }
     }
-    record::wakes(task);
+    record::wakes(header);
     // SAFETY: [LISTED]: we set SCHEDULED; [REF]: the inbox's reference is in `next`; [QUEUE]: the task has references, so its queue is there.
     unsafe {
         match (*header.queue).inbox.push(task) {
@@ -944,7 +944,7 @@ impl ReadyBox {
         let watch = worker.and_then(|worker| worker.watch.get()).filter(|watch| watch.is_active());
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
-            (*this).set_watched(watch.is_some());
+            (*this).set_watched(watch);
             (*this).drain_inbox();
             let count = (*this).owner.with(|owner| (*owner).queued).min(SLICE);
             let budget = match schedule {
@@ -1065,6 +1065,9 @@ impl ReadyBox {
             (*this).drain_inbox();
             (*this).owner.with_mut(|owner| (*owner).special |= CLOSED);
             (*this).adopt((*this).inbox.close());
+            if (*this).owner.with(|owner| (*owner).special) & WATCHED != 0 {
+                record::closes(this);
+            }
             while let Some(task) = (*this).pop_local() {
                 if (*task).is_done() {
                     (*this).let_go_if_child(task);
@@ -1207,12 +1210,15 @@ impl Ready {
         true
     }
 
-    unsafe fn set_watched(&self, watched: bool) {
+    unsafe fn set_watched(&self, watch: Option<&Watch>) {
         // SAFETY: [OWNER].
         self.owner.with_mut(|owner| unsafe {
             let others = (*owner).special & !WATCHED;
-            (*owner).special = others | if watched { WATCHED } else { 0 };
+            (*owner).special = others | if watch.is_some() { WATCHED } else { 0 };
         });
+        if let Some(watch) = watch {
+            watch.looks_at(self);
+        }
     }
 
     unsafe fn pop_local(&self) -> Option<*const Header> {
@@ -1256,10 +1262,10 @@ impl Ready {
         // SAFETY: [OWNER]; the list from the inbox is ours.
         unsafe {
             let watched = !task.is_null() && self.owner.with(|owner| (*owner).special) & WATCHED != 0;
-            if watched {
-                record::set_draining(true);
-            }
             while !task.is_null() {
+                if watched {
+                    record::arrives(task);
+                }
                 let next = (*task).link.load(Ordering::Relaxed);
                 let new = (*task).state.load(Ordering::Relaxed) & NEW;
                 // It is not in the inbox any more, and may be pushed there again; the inbox's reference is given up. Acquire: what
@@ -1280,7 +1286,7 @@ impl Ready {
                 task = next;
             }
             if watched {
-                record::set_draining(false);
+                record::have_arrived();
             }
         }
     }
@@ -1451,6 +1457,7 @@ impl Ready {
             } else {
                 // Nobody knows of it yet. The third reference is the inbox's.
                 (*task).state.store(SCHEDULED | NEW | JOIN | (3 * REF), Ordering::Relaxed);
+                record::wakes(&*task);
                 let pushed = (*ready).inbox.push(task);
                 if pushed != Pushed::Refused {
                     let join = RawJoin::new(task);

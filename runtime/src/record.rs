@@ -2,18 +2,22 @@
 //!
 //! It is off unless somebody [records](record). Then tasks come by the way of [instruments](crate::Instrument), with which it shares the one
 //! branch for each poll; waits and scopes look once whether somebody records when they begin and when they end. Everything here is ours: it
-//! calls no code of others, and so may be called under the locks of the primitives. All of it is on the thread of the run.
+//! calls no code of others, and so may be called under the locks of the primitives. All of it is on the thread of the run, but for the notes
+//! of those who wake from others (`woken_by`).
 
 use crate::cause::{Cause, ScopeInfo};
+use crate::clock::NEVER;
 use crate::context;
 use crate::instrument::{TaskInfo, Watch};
-use crate::park::Park;
-use crate::ready::Header;
+use crate::park::{Park, Wait};
+use crate::ready::{Header, Ready};
 use crate::reason::Reason;
 use crate::scope::Scope;
+use crate::sync::Ordering;
+use crate::woken_by::{self, Recorder, WokenBy};
 use crate::worker::{self, Worker};
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
@@ -36,13 +40,13 @@ pub struct Event {
 pub enum What {
     /// It came to be.
     Spawned {
-        /// By which task.
-        by: Option<u64>,
+        /// By whom.
+        by: WokenBy,
     },
-    /// It was woken, or spawned: it can run.
+    /// It was woken, or spawned: it can run. Told once until it is polled, of who was first.
     Woken {
-        /// By which task; `None` by the loop, or another thread.
-        by: Option<u64>,
+        /// By whom.
+        by: WokenBy,
     },
     /// It is being polled.
     PollBegins,
@@ -58,8 +62,10 @@ pub enum What {
         reason: Reason,
         /// Where.
         place: &'static Location<'static>,
+        /// When it ends by itself, if it does: nanoseconds on the run's clock.
+        until: Option<u64>,
     },
-    /// An operation waits no more. Not told of one that is dropped while it waits.
+    /// An operation waits no more. One that is dropped while it waits counts as cancelled.
     WaitEnds {
         /// Which one.
         wait: u64,
@@ -72,13 +78,15 @@ pub enum What {
         scope: u64,
         /// Its kind, name and place.
         info: ScopeInfo,
+        /// Its deadline at that time, if it has one: nanoseconds on the run's clock.
+        deadline: Option<u64>,
     },
     /// It has left a scope.
     ScopeLeft {
         /// Which one.
         scope: u64,
         /// Why it was cancelled, if it was.
-        cause: Option<Cause>,
+        cause: Option<Box<Cause>>,
     },
 }
 
@@ -106,10 +114,25 @@ struct State {
     /// By address, as long as they are open.
     waits: HashMap<usize, (u64, TaskInfo)>,
     scopes: HashMap<usize, (u64, TaskInfo)>,
-    /// A queue takes in what others have woken: it was not the task that is being polled.
-    draining: bool,
-    /// Who woke a task from another queue, until its own hears of it.
-    wakers: HashMap<usize, u64>,
+    /// A queue takes in one that was woken elsewhere: by whom.
+    arrived: Option<WokenBy>,
+    /// Who woke a task of ours, on this thread, until its queue takes it in.
+    woken: HashMap<usize, WokenBy>,
+    /// Those that look whether somebody records.
+    queues: HashSet<usize>,
+    /// What the loop is doing, when it is in no task.
+    loops: Option<Loop>,
+}
+
+/// What the loop does beside polling tasks and the driver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Loop {
+    /// Deadlines.
+    Expires,
+    /// What other threads have sent.
+    Calls,
+    /// Who waits for it to have nothing to do.
+    Idles,
 }
 
 /// The events of one recording.
@@ -118,6 +141,7 @@ pub(crate) struct Ring {
     capacity: usize,
     began: u64,
     state: RefCell<State>,
+    recorder: Recorder,
 }
 
 impl Ring {
@@ -143,19 +167,19 @@ impl Ring {
         self.note(task, |state| What::Spawned { by: state.by() });
     }
 
-    pub fn woken(&self, task: TaskInfo, header: &Header) {
-        let state = &mut *self.state.borrow_mut();
-        let by = state
-            .wakers
-            .remove(&std::ptr::from_ref(header).addr())
-            .or_else(|| if state.draining { None } else { state.by() });
-        self.push(state, task, What::Woken { by });
+    pub fn woken(&self, task: TaskInfo) {
+        self.note(task, |state| What::Woken { by: state.by() });
     }
 
-    pub fn exited(&self, task: TaskInfo, header: &Header) {
-        let state = &mut *self.state.borrow_mut();
-        state.wakers.remove(&std::ptr::from_ref(header).addr());
-        self.push(state, task, What::Exited);
+    pub fn exited(&self, task: TaskInfo) {
+        self.note(task, |_| What::Exited);
+    }
+
+    /// A queue is about to poll what is in it.
+    pub fn looks_at(&self, queue: *const Ready) {
+        if self.state.borrow_mut().queues.insert(queue.addr()) {
+            self.recorder.looks_at(queue.addr());
+        }
     }
 
     /// A poll begins, and ends with what is returned.
@@ -181,8 +205,22 @@ impl State {
         self.polled.last().or_else(first)
     }
 
-    fn by(&self) -> Option<u64> {
-        self.polled().map(TaskInfo::id)
+    /// Who wakes or spawns what is being told of.
+    fn by(&self) -> WokenBy {
+        if let Some(by) = &self.arrived {
+            return by.clone();
+        }
+        let frame = context::frame();
+        if frame.task.is_null() && frame.ready.is_null() {
+            // In the loop. A nursery that is dropped is in no task either, but in a queue.
+            return match self.loops {
+                None => WokenBy::Driver,
+                Some(Loop::Expires) => WokenBy::Deadline,
+                Some(Loop::Calls) => WokenBy::Call,
+                Some(Loop::Idles) => WokenBy::Idle,
+            };
+        }
+        self.polled().map_or(WokenBy::Unknown, |task| WokenBy::Task(task.id()))
     }
 
     fn number(&mut self) -> u64 {
@@ -211,13 +249,15 @@ fn ring() -> Option<Rc<Ring>> {
 }
 
 #[inline]
-pub(crate) fn wait_begins(park: &Park, reason: Reason, place: &'static Location<'static>) {
+pub(crate) fn wait_begins(park: &Park, wait: &Wait) {
     if let Some(ring) = ring() {
         let state = &mut *ring.state.borrow_mut();
         let Some(task) = state.polled().cloned() else { return };
+        let Wait { reason, place, .. } = *wait;
+        let until = (wait.until != NEVER).then_some(wait.until);
         let wait = state.number();
         state.waits.insert(std::ptr::from_ref(park).addr(), (wait, task.clone()));
-        ring.push(state, task, What::WaitBegins { wait, reason, place });
+        ring.push(state, task, What::WaitBegins { wait, reason, place, until });
     }
 }
 
@@ -238,14 +278,15 @@ pub(crate) fn scope_entered(scope: &Scope, info: impl FnOnce() -> ScopeInfo) {
         let Some(task) = state.polled().cloned() else { return };
         let number = state.number();
         state.scopes.insert(std::ptr::from_ref(scope).addr(), (number, task.clone()));
-        ring.push(state, task, What::ScopeEntered { scope: number, info: info() });
+        let deadline = Some(scope.deadline.load(Ordering::Relaxed)).filter(|at| *at != NEVER);
+        ring.push(state, task, What::ScopeEntered { scope: number, info: info(), deadline });
     }
 }
 
 #[inline]
 pub(crate) fn scope_left(scope: &Scope) {
     if let Some(ring) = ring() {
-        let cause = if scope.is_cancel_called() { scope.cause() } else { None };
+        let cause = if scope.is_cancel_called() { scope.cause().map(Box::new) } else { None };
         let state = &mut *ring.state.borrow_mut();
         if let Some((scope, task)) = state.scopes.remove(&std::ptr::from_ref(scope).addr()) {
             ring.push(state, task, What::ScopeLeft { scope, cause });
@@ -253,23 +294,73 @@ pub(crate) fn scope_left(scope: &Scope) {
     }
 }
 
-/// A task of another queue is woken, which hears of it later.
+/// A task is woken, or spawned, elsewhere than in the `run` of its queue, which hears of it later.
 #[inline]
-pub(crate) fn wakes(task: *const Header) {
-    if let Some(ring) = ring() {
-        let state = &mut *ring.state.borrow_mut();
-        if let Some(by) = state.by() {
-            state.wakers.insert(task.addr(), by);
-        }
+pub(crate) fn wakes(task: &Header) {
+    if woken_by::anybody_records() {
+        leave_note(task);
     }
 }
 
-/// What follows was woken by others, until it is said otherwise.
 #[cold]
-pub(crate) fn set_draining(draining: bool) {
-    if let Some(ring) = ring() {
-        ring.state.borrow_mut().draining = draining;
+fn leave_note(task: &Header) {
+    let (queue, address) = (task.queue().addr(), std::ptr::from_ref(task).addr());
+    if let Some(ring) = ring()
+        && let state = &mut *ring.state.borrow_mut()
+        && state.queues.contains(&queue)
+    {
+        let by = state.by();
+        state.woken.insert(address, by);
+    } else {
+        // Of another run, which may be recorded too.
+        woken_by::leave_note(queue, address);
     }
+}
+
+/// A queue takes in a task that was woken elsewhere: what is told next is about that. Before the task can be woken again.
+#[cold]
+pub(crate) fn arrives(task: *const Header) {
+    if let Some(ring) = ring() {
+        let state = &mut *ring.state.borrow_mut();
+        let note = state.woken.remove(&task.addr());
+        let note = note.or_else(|| woken_by::take_note(task.addr()).map(WokenBy::Thread));
+        state.arrived = Some(note.unwrap_or(WokenBy::Unknown));
+    }
+}
+
+/// The last one has arrived.
+#[cold]
+pub(crate) fn have_arrived() {
+    if let Some(ring) = ring() {
+        ring.state.borrow_mut().arrived = None;
+    }
+}
+
+/// A queue that was looked at is closed.
+#[cold]
+pub(crate) fn closes(queue: *const Ready) {
+    if let Some(ring) = ring() {
+        ring.state.borrow_mut().queues.remove(&queue.addr());
+        ring.recorder.looks_away(queue.addr());
+    }
+}
+
+/// What the loop wakes until this is dropped, it wakes for that.
+#[cold]
+pub(crate) fn in_loop(what: Loop) -> impl Drop {
+    struct Doing(Option<Rc<Ring>>);
+    impl Drop for Doing {
+        fn drop(&mut self) {
+            if let Some(ring) = &self.0 {
+                ring.state.borrow_mut().loops = None;
+            }
+        }
+    }
+    let ring = ring();
+    if let Some(ring) = &ring {
+        ring.state.borrow_mut().loops = Some(what);
+    }
+    Doing(ring)
 }
 
 /// Records what happens in the run on this thread, from now on, until the result is dropped: the last `capacity` events. Each nursery is seen
@@ -294,7 +385,7 @@ pub(crate) fn set_draining(draining: bool) {
 #[track_caller]
 pub fn record(capacity: usize) -> Recording {
     let began = worker::now();
-    let ring = Rc::new(Ring { capacity: capacity.max(1), began, state: RefCell::default() });
+    let ring = Rc::new(Ring { capacity: capacity.max(1), began, state: RefCell::default(), recorder: Recorder::new() });
     let set = worker::with(|worker| worker.watch.get_or_init(Watch::default).set_ring(ring.clone()));
     match set {
         None => context::outside("`record`"),
@@ -325,7 +416,7 @@ fn this_task() -> Option<TaskInfo> {
                 Some(task) => break task,
                 None => {
                     task = scope.as_ref()?.task();
-                    scope = (*scope).parent.load(std::sync::atomic::Ordering::Relaxed);
+                    scope = (*scope).parent.load(Ordering::Relaxed);
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::instrument::{Instruments, Watch};
 use crate::livelock::{Limits, Livelock};
 use crate::quiet::{Next, Quiet};
 use crate::ready::{Above, Payload, ReadyBox, report_panic};
+use crate::record::{self, Loop};
 use crate::run_handle::Calls;
 use crate::schedule::{Order, Schedule};
 use crate::scope::Scope;
@@ -268,6 +269,8 @@ impl Worker {
             locked.set_alarm(0);
             if locked.expire(now) > 0 {
                 self.idle.expired(now);
+                let _told = record::in_loop(Loop::Expires);
+                drop(locked);
             }
         }
     }
@@ -334,7 +337,9 @@ impl<F: Future> Run<'_, F> {
         {
             self.worker.livelock.progress();
             let mut first = None;
+            let told = record::in_loop(Loop::Calls);
             calls.run(|payload| keep_first(&mut first, payload));
+            drop(told);
             if let Some(payload) = first {
                 self.fail(payload);
             }
@@ -586,7 +591,10 @@ impl<F: Future> Run<'_, F> {
             return;
         }
         match next {
-            Next::Watchers(cushion) => self.worker.quiet.release(cushion),
+            Next::Watchers(cushion) => {
+                let _told = record::in_loop(Loop::Idles);
+                self.worker.quiet.release(cushion);
+            }
             Next::Jump => self.tree.clock.jump(alarm),
             Next::Deadlock => {
                 let why = if alarm != NEVER { MOVED_BY_HAND } else { NO_DEADLINE };
