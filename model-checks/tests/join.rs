@@ -1,4 +1,4 @@
-//! The handle of a child (`RawJoin` in `runtime/src/ready.rs`), used on another thread than the child's: whoever waits is woken, and the
+//! The handle of a child (`runtime/src/ready/join.rs`), used on another thread than the child's: whoever waits is woken, and the
 //! value is dropped once, by whoever has it last.
 
 #![cfg(trefoil_loom)]

@@ -12,7 +12,8 @@
 //! pointer in order; and they may do whatever such code may, which includes installing and removing instruments, waking and spawning.
 
 use crate::context;
-use crate::ready::{Header, Ready, report_panic};
+use crate::payload::report_panic;
+use crate::ready::{Header, Ready};
 use crate::record::Ring;
 use crate::worker;
 use std::cell::{Cell, RefCell};
@@ -258,7 +259,7 @@ impl Watch {
             {
                 tracing::error!(%task, "an instrument panicked, and is removed (R116)");
                 one.removed.set(true);
-                crate::ready::discard(payload);
+                crate::payload::discard(payload);
             }
             removed |= one.removed.get();
         }

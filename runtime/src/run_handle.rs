@@ -23,7 +23,7 @@
 
 use crate::context;
 use crate::inbox::{Inbox, Linked, Pushed};
-use crate::ready::Payload;
+use crate::payload::Payload;
 use crate::sync::{self, Arc, AtomicBool, AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use crate::worker;
@@ -180,7 +180,7 @@ impl Calls {
 impl Drop for Calls {
     /// The run has closed it, unless its first handle was made by what the run dropped last.
     fn drop(&mut self) {
-        self.close(crate::ready::discard);
+        self.close(crate::payload::discard);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Wakers that were taken out under a lock, to be woken after it.
 
-use crate::ready::report_panic;
+use crate::payload::report_panic;
 use std::task::Waker;
 
 const BESIDE: &str = "a panic of a waker beside another panic";

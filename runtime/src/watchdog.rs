@@ -273,7 +273,7 @@ fn watch() {
             if let Some(report) = watched.look(Instant::now()) {
                 // A subscriber is code of others. Were its panic the watchdog's end, nobody would hear of the next task.
                 if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| report.make())) {
-                    crate::ready::discard(payload);
+                    crate::payload::discard(payload);
                 }
             }
         }

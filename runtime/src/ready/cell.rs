@@ -1,0 +1,149 @@
+//! A task with its future, and then with its value.
+
+use super::task::{Header, VTable};
+use crate::payload::Payload;
+use crate::sync::UnsafeCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// What becomes of a child's outcome: the nursery's side. Called by the owner, with the place where the child was spawned.
+pub trait Outcome<O> {
+    /// What a join handle gets.
+    type Value;
+    /// The child returned: the value for the join handle, if there is one.
+    fn finished(&self, output: O, place: &'static Location<'static>) -> Option<Self::Value>;
+    /// The child panicked, or a destructor of it, or the waker of who waits for it. This must not panic.
+    fn panicked(&self, payload: Payload, place: &'static Location<'static>);
+    /// The child was cancelled and pended on nothing that the library knows of: it was dropped (N13).
+    fn cut(&self, place: &'static Location<'static>);
+
+    /// The name of the child, if it was given one. Here, since few are: so the others have no room for one.
+    ///
+    /// # Safety
+    /// `this` is there. It is called on any thread, also while the owner is inside of another method: what is read must not change, and
+    /// must be `Sync`.
+    unsafe fn name(this: *const Self) -> Option<Arc<str>> {
+        _ = this;
+        None
+    }
+}
+
+pub(super) enum Stage<F, T> {
+    Running(F),
+    Finished(Option<T>),
+}
+
+#[repr(C)]
+pub(super) struct TaskCell<F: Future, S: Outcome<F::Output>> {
+    pub(super) header: Header,
+    pub(super) outcome: S,
+    pub(super) stage: UnsafeCell<Stage<F, S::Value>>,
+}
+
+impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
+    pub(super) const VTABLE: VTable = VTable {
+        poll: Self::poll,
+        cut: Self::cut,
+        value: Self::value,
+        drop_value: Self::drop_value,
+        name: Self::name,
+        panicked: Self::panicked,
+        free: Self::free,
+    };
+
+    unsafe fn poll(task: *const Header, cx: &mut Context<'_>) -> bool {
+        // SAFETY: [OWNER]. The pointer stays raw but for the future itself, which is pinned in the cell.
+        unsafe {
+            let this = task.cast::<Self>();
+            let polled = (*this).stage.with_mut(|stage| {
+                let Stage::Running(future) = &mut *stage else { unreachable!("a task is polled until it is done") };
+                catch_unwind(AssertUnwindSafe(|| Pin::new_unchecked(future).poll(cx)))
+            });
+            match polled {
+                Ok(Poll::Pending) => false,
+                Ok(Poll::Ready(output)) => {
+                    Self::drop_future(this);
+                    let value = (*this).outcome.finished(output, (*task).place);
+                    (*this).stage.with_mut(|stage| *stage = Stage::Finished(value));
+                    true
+                }
+                Err(payload) => {
+                    (*this).outcome.panicked(payload, (*this).header.place);
+                    Self::drop_future(this);
+                    true
+                }
+            }
+        }
+    }
+
+    /// Destroys the future; a panic in its destructor goes to the nursery.
+    unsafe fn drop_future(this: *const Self) {
+        // SAFETY: [OWNER]: the future is dropped in place, once, and written over without being dropped again.
+        unsafe {
+            (*this).stage.with_mut(|stage| {
+                if let Stage::Running(future) = &mut *stage {
+                    let future: *mut F = future;
+                    let dropped = catch_unwind(AssertUnwindSafe(|| ptr::drop_in_place(future)));
+                    ptr::write(stage, Stage::Finished(None));
+                    if let Err(payload) = dropped {
+                        (*this).outcome.panicked(payload, (*this).header.place);
+                    }
+                }
+            });
+        }
+    }
+
+    unsafe fn cut(task: *const Header, told: bool) {
+        // SAFETY: [OWNER].
+        unsafe {
+            Self::drop_future(task.cast());
+            if told {
+                (*task.cast::<Self>()).outcome.cut((*task).place);
+            }
+        }
+    }
+
+    unsafe fn value(task: *const Header, to: *mut ()) {
+        // SAFETY: after DONE the stage belongs to the join handle, which knows its `T`.
+        unsafe {
+            (*task.cast::<Self>()).stage.with_mut(|stage| {
+                if let Stage::Finished(value) = &mut *stage {
+                    *to.cast::<Option<S::Value>>() = value.take();
+                }
+            });
+        }
+    }
+
+    unsafe fn drop_value(task: *const Header) {
+        // SAFETY: without a handle the stage is the owner's.
+        unsafe {
+            let this = task.cast::<Self>();
+            let value = (*this).stage.with_mut(|stage| match &mut *stage {
+                Stage::Finished(value) => value.take(),
+                Stage::Running(_) => None,
+            });
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+                (*this).outcome.panicked(payload, (*this).header.place);
+            }
+        }
+    }
+
+    unsafe fn name(task: *const Header) -> Option<Arc<str>> {
+        // SAFETY: [REF]. What says the name does so from any thread: its word.
+        unsafe { S::name(&raw const (*task.cast::<Self>()).outcome) }
+    }
+
+    unsafe fn panicked(task: *const Header, payload: Payload) {
+        // SAFETY: [OWNER].
+        unsafe { (*task.cast::<Self>()).outcome.panicked(payload, (*task).place) }
+    }
+
+    unsafe fn free(task: *const Header) {
+        // SAFETY: it was allocated as this type; the future is gone.
+        drop(unsafe { Box::from_raw(task.cast::<Self>().cast_mut()) });
+    }
+}

@@ -1,0 +1,136 @@
+//! The end of a child: transition 3 of the protocol.
+
+use super::Ready;
+use super::memory::free;
+use super::task::{DONE, HOLDER, Header, JOIN, ORPHAN, REF, WAITER};
+use crate::holders;
+use crate::instrument::Watch;
+use crate::scope::Scope;
+use crate::sync::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+/// Waits and scopes that outlive their task, moved elsewhere, must not point to it. They are in the tree of `scope`, that of its queue,
+/// and most of them below it; once that was left, everything below it has been let go.
+pub(super) unsafe fn forget_task(scope: Option<&Scope>, task: *const Header) {
+    // SAFETY: [REF].
+    let task = unsafe { &*task };
+    if task.marks.get() & HOLDER != 0 {
+        // Another task may get its address; it does not hold what this one held.
+        holders::bury(ptr::from_ref(task).addr());
+    }
+    if task.waits() != 0 {
+        // The tree that the scope is in, not that of the run around us: a nursery may be dropped anywhere.
+        if let Some(scope) = scope
+            && let Some(mut locked) = scope.lock()
+        {
+            locked.forget_task(scope, task);
+        }
+        // Nothing points to it now that could count.
+        task.waits.store(0, Ordering::Release);
+    }
+}
+
+impl Ready {
+    /// Transition 3: the future is gone. Tells the join handle, and gives up the owner's reference.
+    pub(super) unsafe fn finish(&self, scope: Option<&Scope>, child: *const Header) {
+        // SAFETY: [OWNER]; [REF]: the owner's, until the end.
+        unsafe {
+            forget_task(scope, child);
+            self.owner.with_mut(|owner| {
+                let owner = &mut *owner;
+                let (prev, next) = ((*child).prev.get(), (*child).next());
+                // The child itself still names the next one, for who has come to it.
+                if prev.is_null() {
+                    self.first_child.store(next.cast_mut(), Ordering::Release);
+                } else {
+                    (*prev).next.store(next.cast_mut(), Ordering::Release);
+                }
+                if next.is_null() {
+                    owner.last_child = prev;
+                } else {
+                    (*next).prev.set(prev);
+                }
+                owner.told |= (*child).strikes() > 0;
+                self.live.store(self.live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+            });
+            self.tell_if_watched(child, Watch::exited);
+            let state = (*child).state.load(Ordering::Acquire);
+            if state / REF == 1 {
+                // [ALONE]: no handle and no waker is left, so nobody learns of it. 5 ns.
+                (*child).state.store(state | DONE, Ordering::Relaxed);
+                ((*child).vtable.drop_value)(child);
+                return self.let_go(child);
+            }
+            // Release: the value, for the join handle.
+            let before = (*child).state.fetch_or(DONE, Ordering::AcqRel);
+            if before & JOIN == 0 {
+                ((*child).vtable.drop_value)(child);
+            }
+            if before & WAITER != 0 {
+                let lock = self.joins.lock();
+                let waiter = (*child).waiter.swap(ptr::null_mut(), Ordering::Relaxed);
+                let completed = if waiter.is_null() { None } else { Some((*waiter).complete()) };
+                drop(lock);
+                if let Some(completed) = completed
+                    && let Err(payload) = catch_unwind(AssertUnwindSafe(|| completed.wake()))
+                {
+                    ((*child).vtable.panicked)(child, payload);
+                }
+            }
+            self.let_go(child);
+        }
+    }
+
+    /// A task that was taken out of the queue is done: a child's reference was kept until now.
+    #[cold]
+    pub(super) unsafe fn let_go_if_child(&self, task: *const Header) {
+        // SAFETY: [OWNER], [REF].
+        unsafe {
+            if !(*task).is_body() {
+                self.let_go(task);
+            }
+        }
+    }
+
+    /// Gives up the owner's reference; of one that is queued, when it is taken out. Where others remain, the task takes a reference of the
+    /// queue with it.
+    pub(super) unsafe fn let_go(&self, child: *const Header) {
+        // SAFETY: [REF], [QUEUE], [OWNER].
+        unsafe {
+            if (*child).queued.get() {
+                return;
+            }
+            let mut state = (*child).state.load(Ordering::Acquire);
+            loop {
+                if state / REF == 1 {
+                    // Ours alone: no waker and no handle is left that could change it.
+                    return free(child, state);
+                }
+                // Before anybody can find the orphan's bit: the queue's reference it stands for.
+                self.body.state.fetch_add(REF, Ordering::Relaxed);
+                match (*child).state.compare_exchange_weak(
+                    state,
+                    (state | ORPHAN) - REF,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                ) {
+                    Ok(_) => return,
+                    Err(now) => {
+                        self.body.state.fetch_sub(REF, Ordering::Relaxed);
+                        state = now;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) unsafe fn cut(&self, scope: Option<&Scope>, child: *const Header) {
+        // SAFETY: [OWNER].
+        unsafe {
+            tracing::debug!(task = %&*child, "a cancelled child pended on nothing known, and was dropped (N13)");
+            ((*child).vtable.cut)(child, true);
+            self.finish(scope, child);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The handle by which a child's end is waited for.
+
+use super::task::{DONE, Header, JOIN, REF, WAITER};
+use super::wake::release;
+use crate::context;
+use crate::park::{On, Park, Reason, Wait};
+use crate::sync::Ordering;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::Pin;
+use std::ptr;
+use std::task::{Context, Poll};
+
+/// The handle of a child. Dropping it neither cancels nor detaches the child.
+pub struct RawJoin<T> {
+    task: *const Header,
+    /// Where it waits; made at the first wait. Registered in the task while `WAITER` is set.
+    park: Option<Pin<Box<Park>>>,
+    _value: PhantomData<T>,
+}
+
+// SAFETY: the task is shared by references ([REF]), the value is handed over by DONE.
+unsafe impl<T: Send> Send for RawJoin<T> {}
+// SAFETY: nothing is done through `&RawJoin`.
+unsafe impl<T: Send> Sync for RawJoin<T> {}
+
+impl<T> std::fmt::Debug for RawJoin<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // SAFETY: [REF].
+        let task = unsafe { &*self.task };
+        let name = task.name();
+        let child = crate::cause::Named(name.as_deref(), task.place);
+        f.debug_struct("Join").field("child", &format_args!("{child}")).field("done", &task.is_done()).finish()
+    }
+}
+
+impl<T> RawJoin<T> {
+    /// Takes over the handle's reference.
+    pub(super) unsafe fn new(task: *const Header) -> Self {
+        Self { task, park: None, _value: PhantomData }
+    }
+
+    fn task(&self) -> &Header {
+        // SAFETY: [REF]: the handle's.
+        unsafe { &*self.task }
+    }
+
+    /// What names the child, to be compared only.
+    pub(crate) fn addr(&self) -> usize {
+        self.task.addr()
+    }
+
+    /// Whether the child is done.
+    pub fn is_done(&self) -> bool {
+        self.task().is_done()
+    }
+
+    /// Where the child was spawned.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.task().place
+    }
+
+    /// The value, once; `None` before the child is done, if it had none, or if it was taken.
+    pub fn take(&mut self) -> Option<T> {
+        let mut value = None;
+        if self.is_done() {
+            // SAFETY: DONE: the stage is the handle's; `T` is the cell's value type by construction.
+            unsafe { (self.task().vtable.value)(self.task, (&raw mut value).cast()) };
+        }
+        value
+    }
+
+    /// Waits for the child: `Ok(None)` if it ended without a value. `Err`: the scope that waits was cancelled.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        place: &'static Location<'static>,
+    ) -> Poll<Result<Option<T>, crate::Cancelled>> {
+        if let Some(park) = &self.park
+            && park.is_active()
+        {
+            // SAFETY: [OWNER] of the park: `&mut self`.
+            return match unsafe { park.as_ref().poll(cx) } {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(self.take())),
+                Poll::Ready(Err(_)) => {
+                    self.unregister();
+                    context::poll_cancelled(place).map(Err)
+                }
+            };
+        }
+        std::task::ready!(context::poll_checkpoint_if_cancelled(place))?;
+        if self.is_done() {
+            std::task::ready!(context::poll_budget(cx));
+            return Poll::Ready(Ok(self.take()));
+        }
+        let park = self.park.get_or_insert_with(|| Box::pin(Park::new()));
+        // SAFETY: [REF]; [QUEUE]: the task is not freed, so its queue is there. [OWNER] of the park: `&mut self`.
+        unsafe {
+            park.prepare(cx);
+            let lock = (*(*self.task).queue).joins.lock();
+            if park.as_ref().begin_on(cx, Wait::new(Reason::Join).at(place), On::Child(self.task.addr())).is_err() {
+                drop(lock);
+                park.end();
+                return context::poll_cancelled(place).map(Err);
+            }
+            (*self.task).waiter.store(ptr::from_ref::<Park>(park).cast_mut(), Ordering::Relaxed);
+            // One word decides: either this finds DONE, or the owner finds WAITER and comes for the lock.
+            if (*self.task).state.fetch_or(WAITER, Ordering::AcqRel) & DONE == 0 {
+                return Poll::Pending;
+            }
+            (*self.task).waiter.store(ptr::null_mut(), Ordering::Relaxed);
+            drop(lock);
+            park.end();
+        }
+        Poll::Ready(Ok(self.take()))
+    }
+
+    fn unregister(&mut self) {
+        // SAFETY: as in `poll`. Under the lock, the owner either has taken the pointer and is done with it, or finds none.
+        unsafe {
+            let lock = (*(*self.task).queue).joins.lock();
+            (*self.task).waiter.store(ptr::null_mut(), Ordering::Relaxed);
+            drop(lock);
+        }
+    }
+}
+
+impl<T> Drop for RawJoin<T> {
+    fn drop(&mut self) {
+        if let Some(park) = &self.park
+            && park.is_active()
+        {
+            self.unregister();
+        }
+        if self.task().is_alone_with_caller() == Some(JOIN | (2 * REF)) {
+            // [ALONE]: there is no waker. 5 ns.
+            self.task().state.store(REF, Ordering::Relaxed);
+            return;
+        }
+        let mut state = self.task().state.load(Ordering::Acquire);
+        loop {
+            if state & DONE != 0 {
+                // The value, if it was not taken, is ours to drop.
+                let value = self.take();
+                // SAFETY: [REF]: the handle's.
+                unsafe { release(self.task) };
+                drop(value);
+                return;
+            }
+            match self.task().state.compare_exchange_weak(
+                state,
+                (state & !JOIN) - REF,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                // The owner has a reference while it is not done: this was not the last.
+                Ok(_) => return,
+                Err(now) => state = now,
+            }
+        }
+    }
+}

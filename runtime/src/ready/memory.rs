@@ -1,0 +1,83 @@
+//! The end of a task's memory: at once, or, while somebody looks on from another thread, afterwards.
+
+use super::task::{Header, ORPHAN};
+use super::wake::release;
+#[cfg(not(trefoil_loom))]
+use crate::onlook::Onlookers;
+
+#[inline(always)]
+pub(super) unsafe fn free(task: *const Header, state: usize) {
+    // Under loom the protocol has a model of its own: a word that all tasks look at would make the others too large.
+    #[cfg(not(trefoil_loom))]
+    if ONLOOKERS.any() {
+        // SAFETY: the caller's word.
+        return unsafe { free_or_keep(task, state) };
+    }
+    // SAFETY: the caller's word.
+    unsafe { free_now(task, state) }
+}
+
+#[cfg(not(trefoil_loom))]
+#[cold]
+#[inline(never)]
+unsafe fn free_or_keep(task: *const Header, state: usize) {
+    if let Some(Kept(task, state)) = ONLOOKERS.retire(Kept(task, state)) {
+        // SAFETY: the caller's word.
+        unsafe { free_now(task, state) }
+    }
+}
+
+/// A task whose memory is kept for who looks on: all that is left to do is [`free_now`].
+#[cfg(not(trefoil_loom))]
+struct Kept(*const Header, usize);
+
+// SAFETY: nobody but the last reference's holder had it, who gave it up; a task is freed on any thread.
+#[cfg(not(trefoil_loom))]
+unsafe impl Send for Kept {}
+
+#[cfg(not(trefoil_loom))]
+static ONLOOKERS: Onlookers<Kept> = Onlookers::new();
+
+/// To be called before there are tasks: sees to it that others may look on.
+#[cfg(not(trefoil_loom))]
+pub(crate) fn prepare_for_onlookers() {
+    ONLOOKERS.prepare();
+}
+
+/// Somebody looks on, until this is dropped.
+pub(crate) struct LookingOn {
+    #[cfg(not(trefoil_loom))]
+    looking: crate::onlook::Looking<'static, Kept, fn(Kept)>,
+}
+
+/// Any thread may walk the children of a queue that is there, if the result says so, until that is dropped: \[LOOKED\].
+pub(crate) fn look_on() -> LookingOn {
+    LookingOn {
+        // SAFETY: nobody looks on any more, and it was kept by `free`.
+        #[cfg(not(trefoil_loom))]
+        looking: ONLOOKERS.look(|Kept(task, state)| unsafe { free_now(task, state) }),
+    }
+}
+
+impl LookingOn {
+    /// Whether \[LOOKED\] holds.
+    pub fn may_walk(&self) -> bool {
+        #[cfg(not(trefoil_loom))]
+        return self.looking.may_walk();
+        // Under loom the protocol has a model of its own.
+        #[cfg(trefoil_loom)]
+        return true;
+    }
+}
+
+#[inline]
+unsafe fn free_now(task: *const Header, state: usize) {
+    // SAFETY: nobody else has a reference; [QUEUE]: an orphan holds one of its queue's body.
+    unsafe {
+        let queue = (*task).queue;
+        ((*task).vtable.free)(task);
+        if state & ORPHAN != 0 {
+            release(queue.cast());
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The part of a task that does not depend on its future, and what its words mean. The protocol is told in the [module above](super).
+
+use super::wake::wake;
+use super::{Above, Ready};
+use crate::context;
+use crate::inbox::Linked;
+use crate::park::Park;
+use crate::payload::Payload;
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use crate::tree::Tree;
+use std::cell::Cell;
+use std::panic::Location;
+use std::ptr;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+pub(super) const SCHEDULED: usize = 1;
+pub(super) const DONE: usize = 2;
+pub(super) const NEW: usize = 4;
+pub(super) const JOIN: usize = 8;
+pub(super) const WAITER: usize = 16;
+pub(super) const ORPHAN: usize = 32;
+pub(super) const REF: usize = 64;
+
+/// The marks of a task: see there.
+const STRIKE: u16 = HOLDER - 1;
+pub(super) const HOLDER: u16 = 1 << 10;
+const SPAWNED: u16 = 1 << 11;
+const MANY: u16 = 31;
+const _: () = assert!(context::STRIKES < STRIKE as u32);
+
+pub(super) struct VTable {
+    /// Polls the future; true when it is over (and gone). \[OWNER\]
+    pub(super) poll: unsafe fn(*const Header, &mut Context<'_>) -> bool,
+    /// Destroys the future in place; with `true` its outcome is told (N13). \[OWNER\]
+    pub(super) cut: unsafe fn(*const Header, bool),
+    /// Moves the value out into an `Option<T>`. For the join handle, once, after DONE.
+    pub(super) value: unsafe fn(*const Header, *mut ()),
+    /// Drops the value. \[OWNER\], after DONE, when there is no join handle.
+    pub(super) drop_value: unsafe fn(*const Header),
+    /// Its name. By who has a reference, on any thread.
+    pub(super) name: unsafe fn(*const Header) -> Option<Arc<str>>,
+    /// Code of others panicked on behalf of the child. \[OWNER\]
+    pub(super) panicked: unsafe fn(*const Header, Payload),
+    /// Frees the memory.
+    pub(super) free: unsafe fn(*const Header),
+}
+
+/// Not one of loom's atomics: of what others read in it nothing follows.
+#[derive(Default)]
+pub(super) struct Flag(std::sync::atomic::AtomicBool);
+
+impl Flag {
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, to: bool) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+}
+
+/// A number that one thread at a time writes, and any reads. Not one of loom's atomics, as above.
+#[derive(Default)]
+pub(super) struct Count(std::sync::atomic::AtomicU32);
+
+impl Count {
+    pub(super) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// By its one writer: no read-modify-write.
+    #[inline(always)]
+    fn add_one(&self) {
+        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
+/// How exactly the age of tasks is known, in bits of nanoseconds: to a millisecond, for 50 days.
+const AGE_UNIT: u32 = 20;
+
+fn age_units(now: u64) -> u32 {
+    // Cut on purpose.
+    (now >> AGE_UNIT) as u32
+}
+
+/// The part of a task that does not depend on its future.
+#[repr(C)]
+pub struct Header {
+    pub(super) state: AtomicUsize,
+    pub(super) link: AtomicPtr<Header>,
+    /// The next one in the owner's queue, while this is `queued`. \[OWNER\]
+    pub(super) next_ready: Cell<*const Header>,
+    pub(super) vtable: &'static VTable,
+    pub(super) queue: *const Ready,
+    pub(super) prev: Cell<*const Header>,
+    /// The next child of the queue. Written by the owner; who looks on reads it.
+    pub(super) next: AtomicPtr<Header>,
+    pub(super) waiter: AtomicPtr<Park>,
+    /// Waits and scopes of ours that this task began and that are open: while there are some, it pends on something known (N13).
+    pub(super) waits: AtomicU32,
+    /// A cancel ended a wait of this task since its last poll began. Set under the lock of the tree, before `waits` goes down.
+    pub(super) told: AtomicBool,
+    /// It is in the owner's queue. \[OWNER\], who looks on reads it.
+    pub(super) queued: Flag,
+    /// How many cancellations it was told (N13 b): the bits of `STRIKE`. Whether it holds, or held, something that others wait for: `HOLDER`.
+    /// And from there on, up to `MANY`, how many children it has spawned since. \[OWNER\]
+    pub(super) marks: Cell<u16>,
+    /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Never changed.
+    pub(super) born: u32,
+    /// How many polls of it have begun, modulo 2^32. Written by the owner; who looks on reads it. In what would be padding, of a line that a poll
+    /// has in its hands anyway.
+    pub(super) polls: Count,
+    /// Where it was spawned.
+    pub place: &'static Location<'static>,
+}
+
+// SAFETY: `link` is the field that only the inbox uses ([LISTED]).
+unsafe impl Linked for Header {
+    fn link(&self) -> &AtomicPtr<Header> {
+        &self.link
+    }
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Task({})", self.place)
+    }
+}
+
+impl std::fmt::Display for Header {
+    /// Who it is, for logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "`{name}` ({})", self.place),
+            None => self.place.fmt(f),
+        }
+    }
+}
+
+impl Header {
+    #[inline(always)]
+    pub(super) fn new(
+        state: usize,
+        vtable: &'static VTable,
+        queue: *const Ready,
+        tree: Option<&'static Tree>,
+        place: &'static Location<'static>,
+    ) -> Self {
+        Self {
+            state: AtomicUsize::new(state),
+            link: AtomicPtr::new(ptr::null_mut()),
+            next_ready: Cell::new(ptr::null()),
+            vtable,
+            queue,
+            prev: Cell::new(ptr::null()),
+            next: AtomicPtr::new(ptr::null_mut()),
+            waiter: AtomicPtr::new(ptr::null_mut()),
+            waits: AtomicU32::new(0),
+            told: AtomicBool::new(false),
+            queued: Flag::default(),
+            marks: Cell::new(0),
+            born: tree.map_or(0, |tree| age_units(tree.turn_time())),
+            polls: Count::default(),
+            place,
+        }
+    }
+
+    /// Under the lock of the tree.
+    pub(crate) fn waits_add(&self, n: u32) {
+        self.waits.store(self.waits.load(Ordering::Relaxed) + n, Ordering::Release);
+    }
+
+    /// Under the lock of the tree.
+    pub(crate) fn waits_sub(&self, n: u32) {
+        self.waits.store(self.waits.load(Ordering::Relaxed) - n, Ordering::Release);
+    }
+
+    /// How many waits and scopes it has open. Exactly, under the lock of the tree.
+    pub(crate) fn waits(&self) -> u32 {
+        self.waits.load(Ordering::Acquire)
+    }
+
+    /// How many cancellations it was told (N13 b). \[OWNER\]
+    pub(crate) fn strikes(&self) -> u16 {
+        self.marks.get() & STRIKE
+    }
+
+    /// \[OWNER\]
+    pub(crate) fn set_strikes(&self, strikes: u16) {
+        self.marks.set(self.marks.get() & !STRIKE | strikes.min(STRIKE));
+    }
+
+    /// It holds something from now on. How many children it has spawned as a holder, if that can still be said. \[OWNER\]
+    pub(crate) fn holds(&self) -> Option<u16> {
+        self.marks.set(self.marks.get() | HOLDER);
+        self.spawned()
+    }
+
+    /// How many children it has spawned as a holder, if that can still be said. \[OWNER\]
+    pub(crate) fn spawned(&self) -> Option<u16> {
+        let spawned = self.marks.get() / SPAWNED;
+        (spawned < MANY).then_some(spawned)
+    }
+
+    /// It spawns a child. \[OWNER\]
+    #[inline]
+    pub(super) fn spawns(&self) {
+        if self.marks.get() & HOLDER != 0 {
+            self.count_spawned();
+        }
+    }
+
+    #[cold]
+    fn count_spawned(&self) {
+        let marks = self.marks.get();
+        if marks / SPAWNED < MANY {
+            self.marks.set(marks + SPAWNED);
+        }
+    }
+
+    /// How many references there are beside the owner's and the join handle's: of wakers, while it is not scheduled.
+    pub(crate) fn wakers(&self) -> usize {
+        let state = self.state.load(Ordering::Acquire);
+        (state / REF).saturating_sub(1 + usize::from(state & JOIN != 0))
+    }
+
+    /// Whose body or child it is.
+    pub(crate) fn queue(&self) -> *const Ready {
+        self.queue
+    }
+
+    /// The next child of its queue.
+    pub(super) fn next(&self) -> *const Header {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Whether it was woken since its last poll began. \[OWNER\], or roughly.
+    pub(crate) fn is_scheduled(&self) -> bool {
+        self.queued.get() || self.state.load(Ordering::Acquire) & SCHEDULED != 0
+    }
+
+    /// Its name, if it was given one.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        // SAFETY: [REF]: of who has this.
+        unsafe { (self.vtable.name)(self) }
+    }
+
+    pub(crate) fn is_body(&self) -> bool {
+        ptr::eq(self.queue.cast(), self)
+    }
+
+    /// Whether it is one for those who look from outside: the body of a nursery is not, but a part of the task that polls it.
+    pub(crate) fn is_task(&self) -> bool {
+        // SAFETY: [QUEUE]: the task has references, so its queue is there.
+        !self.is_body() || matches!(unsafe { &(*self.queue).parent }, Above::Worker(_))
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// A cancel ends a wait of this task. Under the lock of the tree, before the wait is taken out.
+    pub(crate) fn tell(&self) {
+        self.told.store(true, Ordering::Release);
+    }
+
+    /// Whether a cancel has ended a wait since the last poll began. Then the task cannot have had the chance to see that, and
+    /// is not stuck yet: a cancel from another thread takes the waits out under the lock, and wakes only after it.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Acquire)
+    }
+
+    /// How long ago it was spawned. Any thread.
+    pub(crate) fn age(&self, now: u64) -> Duration {
+        Duration::from_nanos(u64::from(age_units(now).wrapping_sub(self.born)) << AGE_UNIT)
+    }
+
+    /// How many polls of it have begun, modulo 2^32. Any thread.
+    pub(crate) fn polls(&self) -> u32 {
+        self.polls.get()
+    }
+
+    /// A poll begins, which will see what it was told. \[OWNER\]
+    pub(super) fn begin_poll(&self) {
+        self.polls.add_one();
+        if self.told.load(Ordering::Relaxed) {
+            self.told.swap(false, Ordering::AcqRel);
+        }
+    }
+
+    /// The word of a task that has no reference but the owner's and that of the caller, who is inside of its queue's `run`, but not of its
+    /// poll: nobody else can change it ([ALONE]).
+    #[inline]
+    pub(super) fn is_alone_with_caller(&self) -> Option<usize> {
+        let frame = context::frame();
+        if !ptr::eq(frame.ready, self.queue) || ptr::eq(frame.task, self) {
+            return None;
+        }
+        // Acquire: what those did that gave up theirs.
+        let state = self.state.load(Ordering::Acquire);
+        (state & DONE == 0 && state / REF == 2).then_some(state)
+    }
+
+    /// N13 (a): it is pending, was not woken meanwhile, and waits for nothing that this library knows of. One that was told
+    /// meanwhile is scheduled instead, and judged after its next poll.
+    ///
+    /// # Safety
+    /// \[REF\].
+    pub(super) unsafe fn is_stuck(task: *const Header) -> bool {
+        // SAFETY: [REF].
+        let header = unsafe { &*task };
+        if header.waits() != 0 || header.is_scheduled() {
+            return false;
+        }
+        if header.is_told() {
+            // SAFETY: [REF].
+            unsafe { wake(task, false) };
+            return false;
+        }
+        true
+    }
+}

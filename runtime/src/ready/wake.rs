@@ -1,0 +1,122 @@
+//! The wakers of a task: transition 1 of the protocol, and its references.
+
+use super::memory::free;
+use super::task::{DONE, Header, JOIN, REF, SCHEDULED};
+use crate::context;
+use crate::inbox::Pushed;
+use crate::record;
+use crate::sync::Ordering;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+pub(super) static WAKER: RawWakerVTable = RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
+
+/// Whether a waker is a task's: cloning it runs no code of others.
+pub(crate) fn is_ours(waker: &Waker) -> bool {
+    ptr::eq(waker.vtable(), &WAKER)
+}
+
+/// Whether a waker is that of this task, and not of a combinator in it.
+pub(crate) fn is_of(waker: &Waker, task: *const Header) -> bool {
+    is_ours(waker) && ptr::eq(waker.data(), task.cast())
+}
+
+unsafe fn waker_clone(task: *const ()) -> RawWaker {
+    // SAFETY: [REF]: the waker has a reference.
+    let header = unsafe { &*task.cast::<Header>() };
+    // Also in the task's own poll: another thread may be at the same waker, which it borrows ([ALONE]).
+    let before = header.state.fetch_add(REF, Ordering::Relaxed);
+    if before > isize::MAX as usize {
+        std::process::abort(); // 2^57 wakers: a leak in a loop
+    }
+    RawWaker::new(task, &WAKER)
+}
+
+unsafe fn waker_wake(task: *const ()) {
+    // SAFETY: [REF]: ours, given to `wake`.
+    unsafe { wake(task.cast(), true) }
+}
+
+unsafe fn waker_wake_by_ref(task: *const ()) {
+    // SAFETY: [REF]: the waker has a reference.
+    unsafe { wake(task.cast(), false) }
+}
+
+unsafe fn waker_drop(task: *const ()) {
+    // SAFETY: [REF]: ours.
+    unsafe { release(task.cast()) }
+}
+
+/// Transition 1. With `give`, the caller's reference is used up.
+pub(super) unsafe fn wake(task: *const Header, give: bool) {
+    // SAFETY: [REF].
+    let header = unsafe { &*task };
+    if ptr::eq(context::frame().ready, header.queue) {
+        // Inside of this queue's `run`: no read-modify-write, here and when it is polled. A turn takes half the time by that.
+        if !header.queued.get() && !header.is_done() {
+            // SAFETY: [OWNER], [LISTED]; [QUEUE]: the task has references, so its queue is there.
+            unsafe { (*header.queue).push_local(task) };
+        }
+    } else {
+        // SAFETY: [REF]: the caller's, to the end.
+        unsafe { wake_elsewhere(task) };
+    }
+    if give {
+        // SAFETY: [REF].
+        unsafe { release(task) }
+    }
+}
+
+/// The caller's reference is kept to the end: as soon as the task is in the inbox its owner may take it out, finish it and end, and only that
+/// reference keeps the inbox's queue for `push`.
+unsafe fn wake_elsewhere(task: *const Header) {
+    // SAFETY: [REF].
+    let header = unsafe { &*task };
+    let mut state = header.state.load(Ordering::Relaxed);
+    loop {
+        let next = match state & (SCHEDULED | DONE) {
+            0 => (state | SCHEDULED) + REF,
+            // Scheduled before: a write of the same value, so that the poll to come sees what happened before this wake.
+            SCHEDULED => state,
+            _ => return,
+        };
+        match header.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) if state & SCHEDULED == 0 => break,
+            Ok(_) => return,
+            Err(now) => state = now,
+        }
+    }
+    record::wakes(header);
+    // SAFETY: [LISTED]: we set SCHEDULED; [REF]: the inbox's reference is in `next`; [QUEUE]: the task has references, so its queue is there.
+    unsafe {
+        match (*header.queue).inbox.push(task) {
+            Pushed::First => (*header.queue).parent.wake(),
+            Pushed::Behind => {}
+            Pushed::Refused => release(task),
+        }
+    }
+}
+
+pub(super) unsafe fn release(task: *const Header) {
+    // SAFETY: [REF].
+    let header = unsafe { &*task };
+    if let Some(state) = header.is_alone_with_caller()
+        && state & JOIN == 0
+    {
+        // A child that had one waker, which was woken on the owner's thread. 5 ns.
+        header.state.store(state - REF, Ordering::Relaxed);
+        return;
+    }
+    let before = header.state.fetch_sub(REF, Ordering::AcqRel);
+    if before / REF == 1 {
+        // SAFETY: that was the last reference.
+        unsafe { free(task, before) }
+    }
+}
+
+/// A waker that borrows the owner's reference for the length of a poll.
+pub(super) unsafe fn borrowed_waker(task: *const Header) -> ManuallyDrop<Waker> {
+    // SAFETY: the vtable is for headers; the reference is not given up, since the waker is not dropped.
+    ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(task.cast(), &WAKER)) })
+}
