@@ -17,8 +17,10 @@
 //!
 //! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` and `idle` (sleeping, and before it), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
-//! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `threads` (who else is there), `sync` (the switch between `std` and loom).
+//! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `threads` (who else is there), `biased` (the lock of what one thread uses) over `barrier`, and `sync` (the switch between `std` and loom).
 
+mod barrier;
+mod biased;
 mod cancelled;
 mod cause;
 mod clock;
@@ -222,6 +224,7 @@ pub fn doc_run<F: Future>(main: F) -> F::Output {
 /// What the models need to see.
 #[cfg(trefoil_loom)]
 pub mod model {
+    pub use crate::biased::*;
     pub use crate::context::*;
     pub use crate::inbox::*;
     pub use crate::onlook::*;

@@ -22,6 +22,7 @@
 //! - **\[LOOKED\]** Between [`Onlookers::look`] and the end of what it returns, no memory is freed of a task that was reachable from the list of
 //!   its queue at any moment in between.
 
+use crate::barrier;
 use crate::sync::{AtomicUsize, Mutex, Ordering, atomic::fence};
 
 /// The kernel has no barrier for us: the light one must be a real one.
@@ -117,35 +118,5 @@ impl<K, F: FnMut(K)> Drop for Looking<'_, K, F> {
         let all = if before / LOOKER == 1 { std::mem::take(&mut *kept) } else { Vec::new() };
         drop(kept);
         all.into_iter().for_each(&mut self.free);
-    }
-}
-
-#[cfg(all(target_os = "linux", not(miri), not(trefoil_loom)))]
-mod barrier {
-    use rustix::thread::{MembarrierCommand, membarrier};
-    use std::sync::atomic::{Ordering, fence};
-
-    pub fn register() -> bool {
-        membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
-    }
-
-    /// Whether it has reached the other threads.
-    pub fn heavy() -> bool {
-        fence(Ordering::SeqCst);
-        membarrier(MembarrierCommand::PrivateExpedited).is_ok()
-    }
-}
-
-#[cfg(any(not(target_os = "linux"), miri, trefoil_loom))]
-mod barrier {
-    use crate::sync::{Ordering, atomic::fence};
-
-    pub fn register() -> bool {
-        false
-    }
-
-    pub fn heavy() -> bool {
-        fence(Ordering::SeqCst);
-        false
     }
 }

@@ -20,7 +20,9 @@ mod deadlines;
 mod links;
 mod look;
 
+use crate::biased::{BiasedGuard, BiasedLock};
 use crate::clock::{Clock, NEVER};
+use crate::context;
 use crate::heap::Heap;
 use crate::parker::Parker;
 use crate::ready::Header;
@@ -46,7 +48,7 @@ unsafe impl Send for State {}
 
 /// The tree of one run. See the module.
 pub struct Tree {
-    state: Mutex<State>,
+    state: BiasedLock<State>,
     now: AtomicU64,
     /// Not later than the next deadline, for a look without the lock; [`NEVER`] if there is none. Written under the lock.
     next: AtomicU64,
@@ -132,6 +134,7 @@ impl Tree {
     pub(crate) fn give_back(&'static self) {
         self.parker.detach();
         self.once.store(false, Ordering::Relaxed);
+        self.state.give_up();
         POOL.lock().free.push(self);
     }
 
@@ -161,7 +164,7 @@ impl Tree {
 
     fn new() -> Self {
         Self {
-            state: Mutex::new(State { heap: Heap::new(), created: 0, alarm: 0, activity: 0, root: ptr::null() }),
+            state: BiasedLock::new(State { heap: Heap::new(), created: 0, alarm: 0, activity: 0, root: ptr::null() }),
             now: AtomicU64::new(0),
             next: AtomicU64::new(NEVER),
             once: AtomicBool::new(false),
@@ -171,9 +174,10 @@ impl Tree {
         }
     }
 
-    /// Takes the lock. What is woken under it is woken when it is released.
+    /// Takes the lock. What is woken under it is woken when it is released. It favours the thread of the run.
     pub fn lock(&'static self) -> Locked<'static> {
-        Locked { tree: self, state: self.state.lock(), wakers: Wakers::default() }
+        let is_its_own = || context::frame().tree.is_some_and(|tree| ptr::eq(tree, self));
+        Locked { tree: self, state: self.state.lock(is_its_own), wakers: Wakers::default() }
     }
 
     /// Whether some scope was cancelled once. Who was told, in an ordinary run, need not look for it under the lock: a fifth of what it costs to
@@ -199,15 +203,10 @@ impl Tree {
     }
 }
 
-#[cfg(not(trefoil_loom))]
-type Guard<'a> = std::sync::MutexGuard<'a, State>;
-#[cfg(trefoil_loom)]
-type Guard<'a> = loom::sync::MutexGuard<'a, State>;
-
 /// The tree, locked. The order of the fields is the order of their end: first the lock is released, then wakers are woken.
 pub struct Locked<'a> {
     tree: &'static Tree,
-    state: Guard<'a>,
+    state: BiasedGuard<'a, State>,
     wakers: Wakers,
 }
 
