@@ -389,8 +389,7 @@ impl<T> Sender<T> {
 
     /// [`send`](Self::send) on behalf of code at another place.
     pub(crate) fn send_at(&self, item: T, place: &'static Location<'static>) -> SendFuture<'_, T> {
-        let wait = Wait::new(Reason::Send).at(place);
-        SendFuture { handle: &self.handle, waiter: self.handle.queue.waiter(), item: Some(item), wait }
+        SendFuture { handle: &self.handle, waiter: self.handle.queue.waiter(), item: Some(item), place }
     }
 
     /// Sends an item if there is room now.
@@ -484,8 +483,7 @@ impl<T> Receiver<T> {
 
     /// [`recv`](Self::recv) on behalf of code at another place.
     pub(crate) fn recv_at(&self, place: &'static Location<'static>) -> RecvFuture<'_, T> {
-        let wait = Wait::new(Reason::Receive).at(place);
-        RecvFuture { handle: &self.handle, waiter: self.handle.queue.waiter(), wait }
+        RecvFuture { handle: &self.handle, waiter: self.handle.queue.waiter(), place }
     }
 
     /// Receives an item if there is one now.
@@ -659,7 +657,7 @@ pub struct SendFuture<'a, T> {
     handle: &'a Handle<T>,
     waiter: Waiter<'a, State<T>, Slot<T>, 2>,
     item: Option<T>,
-    wait: Wait,
+    place: &'static Location<'static>,
 }
 
 impl<T> fmt::Debug for SendFuture<'_, T> {
@@ -673,10 +671,11 @@ impl<T> Future for SendFuture<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this; `item` is not.
-        let (handle, waiter, item, wait) = unsafe {
+        let (handle, waiter, item, place) = unsafe {
             let this = self.get_unchecked_mut();
-            (this.handle, Pin::new_unchecked(&mut this.waiter), &mut this.item, this.wait)
+            (this.handle, Pin::new_unchecked(&mut this.waiter), &mut this.item, this.place)
         };
+        let wait = Wait::new(Reason::Send).at(place);
         let failed = |item| if handle.is_closed() { SendError::HandleClosed(item) } else { SendError::Closed(item) };
         let polled = waiter.poll(cx, wait, |queue| {
             match offer(handle, queue, item.take().expect("polled after it was ready")) {
@@ -711,7 +710,7 @@ impl<T> Future for SendFuture<'_, T> {
 pub struct RecvFuture<'a, T> {
     handle: &'a Handle<T>,
     waiter: Waiter<'a, State<T>, Slot<T>, 2>,
-    wait: Wait,
+    place: &'static Location<'static>,
 }
 
 impl<T> fmt::Debug for RecvFuture<'_, T> {
@@ -725,10 +724,11 @@ impl<T> Future for RecvFuture<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this.
-        let (handle, waiter, wait) = unsafe {
+        let (handle, waiter, place) = unsafe {
             let this = self.get_unchecked_mut();
-            (this.handle, Pin::new_unchecked(&mut this.waiter), this.wait)
+            (this.handle, Pin::new_unchecked(&mut this.waiter), this.place)
         };
+        let wait = Wait::new(Reason::Receive).at(place);
         let polled = waiter.poll(cx, wait, |queue| match take(handle, queue) {
             Ok(item) => Turn::Ready(Some(item)),
             Err(TryRecvError::Closed | TryRecvError::HandleClosed) => Turn::Ready(None),

@@ -212,12 +212,7 @@ impl Park {
             task: AtomicPtr::new(ptr::null_mut()),
             tree: Cell::new(None),
             place: Cell::new(place),
-            links: UnsafeCell::new(Links {
-                prev: ptr::null(),
-                next: ptr::null(),
-                since: 0,
-                manner: Manner::new(Reason::Forever, Abort::AtOnce),
-            }),
+            links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), since: 0, manner: Manner::NONE }),
             on: UnsafeCell::new(On::UNKNOWN),
             _pinned: PhantomPinned,
         }
@@ -241,6 +236,12 @@ impl Park {
     /// Whether a wait was begun that is neither completed nor cancelled.
     pub(crate) fn is_waiting(&self) -> bool {
         self.state.load(Ordering::Acquire) & (WAITING | OVER | CLAIMED) == WAITING
+    }
+
+    /// Whether a park that is idle has to be [prepared](Self::prepare) before a wait is begun under a lock.
+    #[inline]
+    pub(crate) fn needs_prepare(cx: &Context<'_>) -> bool {
+        !ready::is_ours(cx.waker()) || context::opens_foreign()
     }
 
     /// Clones the waker of a foreign executor ahead of a [`begin`](Self::begin) that is called under a lock: its `clone` is code of others,

@@ -79,6 +79,9 @@ pub(crate) struct Manner {
 }
 
 impl Manner {
+    /// Of what does not wait.
+    pub const NONE: Self = Self { text: std::ptr::null(), number: 0, reason: 1, abort: Abort::AtOnce };
+
     pub fn new(reason: Reason, abort: Abort) -> Self {
         let (code, number, text) = match reason {
             Reason::Sleep => (0, 0, ""),

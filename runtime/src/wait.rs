@@ -9,16 +9,20 @@
 //!
 //! - **\[LISTED\]** `node` and `slot` of a waiter are touched under the lock of its queue while it is in a list; else by its owner. A
 //!   waiter leaves its list, under the lock, before it goes away. It does not move: it is pinned from its first poll.
+//! - **\[MADE\]** `node` of a waiter is there while `made` is set: from a poll that has to wait to the end of that wait, or to the waiter's.
 
+use crate::biased::{BiasedGuard, BiasedLock};
 use crate::cancelled::Cancelled;
 use crate::context;
 use crate::deadlock;
 use crate::holders::Thing;
 use crate::park::{Completed, On, Park, Wait};
-use crate::sync::{Mutex, UnsafeCell};
+use crate::sync::UnsafeCell;
 use crate::wakers::Wakers;
+use crate::worker;
 use std::fmt;
 use std::marker::PhantomPinned;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::ptr;
@@ -28,6 +32,25 @@ struct Node<T> {
     park: Park,
     links: UnsafeCell<Links<T>>,
     slot: UnsafeCell<Option<T>>,
+}
+
+impl<T> Node<T> {
+    fn new() -> Self {
+        Self {
+            park: Park::new(),
+            links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), list: None }),
+            slot: UnsafeCell::new(None),
+        }
+    }
+
+    /// What it brought, or was handed.
+    ///
+    /// # Safety
+    /// \[LISTED\]: it is in no list.
+    unsafe fn take(&self) -> Option<T> {
+        // SAFETY: the caller's word.
+        self.slot.with_mut(|slot| unsafe { (*slot).take() })
+    }
 }
 
 struct Links<T> {
@@ -46,8 +69,10 @@ struct List<T> {
 struct Inner<S, T, const N: usize> {
     state: S,
     lists: [List<T>; N],
-    /// What the operation that looks just now waits for, if it has to.
-    on: On,
+    /// What the operation that looks just now waits for, if it has to; and so many units of it. Two fields, each of which is written and read as it is:
+    /// a value of several words that is read whole just after it was put together makes the processor wait for its own stores.
+    on: Option<Thing>,
+    units: u32,
 }
 
 // SAFETY: the nodes in the lists are used under the lock ([LISTED]); items of type `T` pass between threads through them.
@@ -55,7 +80,7 @@ unsafe impl<S: Send, T: Send, const N: usize> Send for Inner<S, T, N> {}
 
 /// See the module.
 pub struct WaitQueue<S, T, const N: usize> {
-    inner: Mutex<Inner<S, T, N>>,
+    inner: BiasedLock<Inner<S, T, N>>,
 }
 
 impl<S, T, const N: usize> fmt::Debug for WaitQueue<S, T, N> {
@@ -89,36 +114,24 @@ impl<S, T, const N: usize> WaitQueue<S, T, N> {
     /// A queue around a state.
     pub fn new(state: S) -> Self {
         let lists = std::array::from_fn(|_| List { first: ptr::null(), last: ptr::null(), len: 0 });
-        Self { inner: Mutex::new(Inner { state, lists, on: On::UNKNOWN }) }
+        Self { inner: BiasedLock::new(Inner { state, lists, on: None, units: 0 }) }
     }
 
-    /// Takes the lock.
+    /// Takes the lock. It favours a thread that runs a loop, if that uses the queue alone.
+    #[inline]
     pub fn lock(&self) -> Guard<'_, S, T, N> {
-        Guard { inner: self.inner.lock(), wakers: Wakers::default(), queue: self }
+        Guard { inner: self.inner.lock(worker::in_run), wakers: Wakers::default(), queue: self }
     }
 
     /// An operation that has not begun.
     pub fn waiter(&self) -> Waiter<'_, S, T, N> {
-        Waiter {
-            queue: self,
-            node: Node {
-                park: Park::new(),
-                links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), list: None }),
-                slot: UnsafeCell::new(None),
-            },
-            _pinned: PhantomPinned,
-        }
+        Waiter { queue: self, made: false, node: MaybeUninit::uninit(), _pinned: PhantomPinned }
     }
 }
 
-#[cfg(not(trefoil_loom))]
-type Locked<'a, I> = std::sync::MutexGuard<'a, I>;
-#[cfg(trefoil_loom)]
-type Locked<'a, I> = loom::sync::MutexGuard<'a, I>;
-
 /// The state, locked. The order of the fields is that of their end: unlock, then wake.
 pub struct Guard<'a, S, T, const N: usize> {
-    inner: Locked<'a, Inner<S, T, N>>,
+    inner: BiasedGuard<'a, Inner<S, T, N>>,
     wakers: Wakers,
     queue: &'a WaitQueue<S, T, N>,
 }
@@ -146,8 +159,8 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
     /// To be called by what looks and finds that the operation has to wait: for so many units of this. So a report can say who has them
     /// (N10).
     pub fn waits_for(&mut self, thing: Option<Thing>, units: usize) {
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        self.inner.on = thing.map_or(On::UNKNOWN, |thing| On::Thing(thing, units));
+        self.inner.on = thing;
+        self.inner.units = u32::try_from(units).unwrap_or(u32::MAX);
     }
 
     /// Serves the oldest waiter of a list: it gets `give` and wakes up, and what it had brought is returned. `Err(give)` if nobody
@@ -155,6 +168,7 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
     ///
     /// # Errors
     /// Gives back what nobody took.
+    #[inline]
     pub fn hand(&mut self, list: usize, give: Option<T>) -> Result<Option<T>, Option<T>> {
         self.hand_if(list, |_| true, give)
     }
@@ -164,6 +178,8 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
     ///
     /// # Errors
     /// Gives back what nobody took.
+    // Inlined, so that what is given and returned goes by registers: see `Inner::on`.
+    #[inline]
     pub fn hand_if(
         &mut self,
         list: usize,
@@ -185,15 +201,15 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
             // The slot is written before the wait is completed, which is what its owner waits for; an owner whose wait was cancelled
             // takes the lock before it looks, or goes away.
             // SAFETY: as above.
-            let swap = |give: &mut Option<T>| unsafe { (*node).slot.with_mut(|slot| ptr::swap(slot, give)) };
-            swap(&mut give);
+            let swap = |give| unsafe { (*node).slot.with_mut(|slot| ptr::replace(slot, give)) };
+            let brought = swap(give);
             // SAFETY: as above; if this wins, the node may be gone from here on.
             match unsafe { &(*node).park }.complete() {
                 Completed::Won(waker) => {
                     self.wakers.push(waker);
-                    return Ok(give);
+                    return Ok(brought);
                 }
-                Completed::Lost => swap(&mut give),
+                Completed::Lost => give = swap(brought),
             }
         }
     }
@@ -314,7 +330,9 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
 /// One operation on a [`WaitQueue`]. See the module.
 pub struct Waiter<'a, S, T, const N: usize> {
     queue: &'a WaitQueue<S, T, N>,
-    node: Node<T>,
+    made: bool,
+    /// Made when it has to wait, where it stays then ([MADE]): what need not wait has none, and what has not begun is moved about without it.
+    node: MaybeUninit<Node<T>>,
     _pinned: PhantomPinned,
 }
 
@@ -325,7 +343,10 @@ unsafe impl<S: Send, T: Send, const N: usize> Sync for Waiter<'_, S, T, N> {}
 
 impl<S, T, const N: usize> fmt::Debug for Waiter<'_, S, T, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Waiter").field(&self.node.park).finish()
+        match self.node() {
+            Some(node) => f.debug_tuple("Waiter").field(&node.park).finish(),
+            None => f.debug_tuple("Waiter").field(&format_args!("Park(idle)")).finish(),
+        }
     }
 }
 
@@ -346,50 +367,59 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         look: impl FnOnce(&mut Guard<'a, S, T, N>) -> Turn<R, T>,
     ) -> Poll<Served<R, T>> {
         // SAFETY: the node is pinned with the waiter, and not moved.
-        let (queue, node) = unsafe {
-            let this = self.get_unchecked_mut();
-            (this.queue, &this.node)
-        };
-        // SAFETY: as above.
-        let park = unsafe { Pin::new_unchecked(&node.park) };
-        if park.is_active() {
-            // SAFETY: [OWNER] of the park: `&mut self`.
-            return match std::task::ready!(unsafe { park.poll(cx) }) {
-                // SAFETY: [LISTED]: who completed the wait had taken it out of the list.
-                Ok(()) => Poll::Ready(Ok(Handed::Handed(node.slot.with_mut(|slot| unsafe { (*slot).take() })))),
+        let this = unsafe { self.get_unchecked_mut() };
+        let queue = this.queue;
+        if let Some(node) = this.node()
+            && node.park.is_active()
+        {
+            // SAFETY: [OWNER] of the park: `&mut self`; pinned as above.
+            return match std::task::ready!(unsafe { Pin::new_unchecked(&node.park).poll(cx) }) {
+                Ok(()) => {
+                    // SAFETY: [LISTED]: who completed the wait had taken it out of the list.
+                    let handed = unsafe { node.take() };
+                    // [MADE]: of a node without a waker and without an item, in no list, nothing is left to be dropped.
+                    this.made = false;
+                    Poll::Ready(Ok(Handed::Handed(handed)))
+                }
                 Err(_) => {
                     queue.lock().remove(node);
                     let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
                     // SAFETY: [LISTED]: it is in no list.
-                    Poll::Ready(Err((cancelled, node.slot.with_mut(|slot| unsafe { (*slot).take() }))))
+                    Poll::Ready(Err((cancelled, unsafe { node.take() })))
                 }
             };
         }
         if let Err(cancelled) = std::task::ready!(context::poll_checkpoint_if_cancelled(wait.place)) {
             // SAFETY: [LISTED]: it is in no list.
-            return Poll::Ready(Err((cancelled, node.slot.with_mut(|slot| unsafe { (*slot).take() }))));
+            return Poll::Ready(Err((cancelled, this.node().and_then(|node| unsafe { node.take() }))));
         }
         std::task::ready!(context::poll_budget(cx));
-        // SAFETY: [OWNER] of the park: `&mut self`. Not under the lock: see there.
-        unsafe { park.prepare(cx) };
+        if this.made || Park::needs_prepare(cx) {
+            // SAFETY: [OWNER] of the park: `&mut self`. Not under the lock: see there.
+            unsafe { this.make().park.prepare(cx) };
+        }
         let mut guard = queue.lock();
         match look(&mut guard) {
             Turn::Ready(result) => Poll::Ready(Ok(Handed::Ready(result))),
             Turn::Wait(list, bring) => {
+                let on = match guard.inner.on.take() {
+                    Some(thing) => On::Thing(thing, guard.inner.units),
+                    None => On::UNKNOWN,
+                };
                 // `look` is code of others, and can put the guard of another queue in the place of this one.
                 assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");
+                let node = this.make();
                 // SAFETY: [LISTED]: not in a list yet, and we have the lock.
                 node.slot.with_mut(|slot| unsafe { *slot = bring });
-                let on = std::mem::replace(&mut guard.inner.on, On::UNKNOWN);
                 let suspect = matches!(on, On::Thing(thing, _) if thing.is_closed());
-                // SAFETY: [OWNER] of the park. Nobody can find it before it is in the list.
-                if unsafe { park.begin_on(cx, wait, on) }.is_err() {
+                // SAFETY: [OWNER] of the park, which is pinned as above. Nobody can find it before it is in the list.
+                if unsafe { Pin::new_unchecked(&node.park).begin_on(cx, wait, on) }.is_err() {
                     drop(guard);
                     // SAFETY: as above.
-                    unsafe { park.end() };
+                    unsafe { node.park.end() };
                     let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
                     // SAFETY: as above.
-                    return Poll::Ready(Err((cancelled, node.slot.with_mut(|slot| unsafe { (*slot).take() }))));
+                    return Poll::Ready(Err((cancelled, unsafe { node.take() })));
                 }
                 guard.add(list, node);
                 if suspect {
@@ -398,6 +428,21 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
                 Poll::Pending
             }
         }
+    }
+
+    fn node(&self) -> Option<&Node<T>> {
+        // SAFETY: [MADE].
+        self.made.then(|| unsafe { self.node.assume_init_ref() })
+    }
+
+    /// Its node, which is made if there is none: it is pinned from here on.
+    fn make(&mut self) -> &Node<T> {
+        if !self.made {
+            self.node.write(Node::new());
+            self.made = true;
+        }
+        // SAFETY: [MADE].
+        unsafe { self.node.assume_init_ref() }
     }
 
     /// Gives the operation up, as a drop does. `Some` if it had been served and nobody has looked: what it was handed, to be passed
@@ -417,17 +462,14 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
     }
 
     fn give_up(&mut self) -> Retracted<T> {
-        let node = &self.node;
-        if !node.park.is_active() {
-            return Retracted::Idle;
-        }
+        let Some(node) = self.node().filter(|node| node.park.is_active()) else { return Retracted::Idle };
         let mut guard = self.queue.lock();
         guard.remove(node);
         drop(guard);
         // SAFETY: [OWNER] of the park; nobody can find it any more. The lock is free: the waker may own what wants it.
         let done = unsafe { node.park.end() };
         // SAFETY: [LISTED]: in no list.
-        let slot = node.slot.with_mut(|slot| unsafe { (*slot).take() });
+        let slot = unsafe { node.take() };
         if done { Retracted::Served(slot) } else { Retracted::Waited(slot) }
     }
 }
@@ -445,6 +487,20 @@ pub enum Retracted<T> {
 
 impl<S, T, const N: usize> Drop for Waiter<'_, S, T, N> {
     fn drop(&mut self) {
-        self.give_up();
+        if self.made {
+            // Also where code of others panics in here: the drop of a waker.
+            let _node = Ends(self.node.as_mut_ptr());
+            self.give_up();
+        }
+    }
+}
+
+/// The node of a waiter that goes away.
+struct Ends<T>(*mut Node<T>);
+
+impl<T> Drop for Ends<T> {
+    fn drop(&mut self) {
+        // SAFETY: [MADE], once: it is given up, and in no list.
+        unsafe { ptr::drop_in_place(self.0) };
     }
 }
