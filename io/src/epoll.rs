@@ -14,6 +14,7 @@
 //! lock, or (at the end of the run, or of the source) one after the other.
 
 use crate::bell::Bell;
+use crate::reactor::Seat;
 use crate::readiness::{READ, SHORT_READ_LIES, WRITE};
 use crate::source::{Registration, Shared, Want};
 use crate::wake::WakeList;
@@ -62,7 +63,12 @@ impl Epoll {
         // Edge-triggered, so that it need not be read: each write is an edge, and the counter is too large to fill.
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         Ok(Self {
-            home: Arc::new(Home { epoll, table: Mutex::new(Table::default()), waits: AtomicUsize::new(0) }),
+            home: Arc::new(Home {
+                epoll,
+                table: Mutex::new(Table::default()),
+                waits: AtomicUsize::new(0),
+                seat: Seat::default(),
+            }),
             bell: Arc::new(bell),
             events: RefCell::new(Vec::with_capacity(EVENTS)),
             wake: RefCell::default(),
@@ -188,6 +194,7 @@ pub(crate) struct Home {
     table: Mutex<Table>,
     /// How many directions wait.
     waits: AtomicUsize,
+    pub seat: Seat,
 }
 
 impl fmt::Debug for Home {

@@ -76,34 +76,44 @@ impl<'a> Operation<'a> {
     }
 
     /// Steps 1 and 2: `Ready(Ok)` with no wait under way where the operation may be attempted.
+    #[inline]
     pub fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.waits || self.source.is_waiting(self.want.direction()) {
+            return self.poll_wait(cx);
+        }
+        poll_gate(cx, self.place)
+    }
+
+    /// The same where a wait is under way, or over and not looked at: ours, or that of somebody who has lost interest.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !trefoil_runtime::in_run() {
             return Poll::Ready(Err(error::outside()));
         }
         let source = self.source;
         let direction = self.want.direction();
-        if self.waits {
-            // SAFETY: the promise of `new`.
-            let outcome = ready!(unsafe { source.park(direction).poll(cx) });
-            self.waits = false;
-            if outcome.is_ok() {
-                return Poll::Ready(Ok(()));
-            }
-            source.settled(direction);
-            if !self.resumed {
-                return poll_cancelled(self.place).map(|cancelled| Err(cancelled.into()));
-            }
-            // What was aborted may be the wait of somebody who is gone, in a scope that was left. Ours is the one to look at.
-        } else if source.is_waiting(direction) {
+        if !self.waits {
             // A `poll_*` function was called before us, and whoever called it has lost interest.
             // SAFETY: the promise of `new`.
             unsafe { source.end(direction) };
+            return poll_gate(cx, self.place);
         }
+        // SAFETY: the promise of `new`.
+        let outcome = ready!(unsafe { source.park(direction).poll(cx) });
+        self.waits = false;
+        if outcome.is_ok() {
+            return Poll::Ready(Ok(()));
+        }
+        source.settled(direction);
+        if !self.resumed {
+            return poll_cancelled(self.place).map(|cancelled| Err(cancelled.into()));
+        }
+        // What was aborted may be the wait of somebody who is gone, in a scope that was left. Ours is the one to look at.
         poll_gate(cx, self.place)
     }
 }
 
 /// Before an operation begins: a run, a scope that is not cancelled, and a budget.
+#[inline]
 pub(crate) fn poll_gate(cx: &mut Context<'_>, place: &'static Location<'static>) -> Poll<io::Result<()>> {
     if !trefoil_runtime::in_run() {
         return Poll::Ready(Err(error::outside()));

@@ -34,10 +34,12 @@ use crate::source::{Shared, State, Want};
 use crate::uring::{driver::Uring, home as uring};
 use std::fmt;
 use std::io;
+use std::ptr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
-use trefoil_runtime::{Driver, Unpark, with_driver};
+use trefoil_runtime::{Driver, Unpark, driver_address, with_driver};
 
 /// The kernel interface under a run.
 ///
@@ -144,9 +146,13 @@ impl Reactor {
 
     /// The home that the run on this thread gives to sources.
     pub fn current() -> io::Result<Home> {
-        with_driver::<Reactor, _>(|reactor| match reactor {
-            Reactor::IoUring(uring) => Home::IoUring(uring.home().clone()),
-            Reactor::Epoll(epoll) => Home::Epoll(epoll.home().clone()),
+        with_driver::<Reactor, _>(|reactor| {
+            let home = match reactor {
+                Reactor::IoUring(uring) => Home::IoUring(uring.home().clone()),
+                Reactor::Epoll(epoll) => Home::Epoll(epoll.home().clone()),
+            };
+            home.seat().set(reactor);
+            home
         })
         .ok_or_else(error::no_reactor)
     }
@@ -191,6 +197,22 @@ impl Driver for Reactor {
     }
 }
 
+/// Where the [`Reactor`] of a home is in memory, once a source was registered there. It is still there as long as one is: a run that ends takes
+/// its sources out before its reactor goes. So it is known at once that a source is waited for in its own run, which is the rule.
+#[derive(Debug, Default)]
+pub(crate) struct Seat(AtomicPtr<()>);
+
+impl Seat {
+    fn set(&self, reactor: &Reactor) {
+        self.0.store(ptr::from_ref(reactor).cast_mut().cast(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn is_here(&self) -> bool {
+        ptr::eq(self.0.load(Ordering::Relaxed), driver_address())
+    }
+}
+
 /// What a source holds of its driver. See the module.
 #[derive(Clone, Debug)]
 pub(crate) enum Home {
@@ -232,8 +254,21 @@ impl Home {
         }
     }
 
+    fn seat(&self) -> &Seat {
+        match self {
+            Home::IoUring(home) => &home.seat,
+            Home::Epoll(home) => &home.seat,
+        }
+    }
+
     /// Whether the run on this thread has a reactor, and it is another one.
+    #[inline]
     pub fn is_elsewhere(&self) -> bool {
+        !self.seat().is_here() && self.is_of_another_run()
+    }
+
+    #[cold]
+    fn is_of_another_run(&self) -> bool {
         with_driver::<Reactor, _>(|reactor| match (reactor, self) {
             (Reactor::IoUring(uring), Home::IoUring(home)) => !Arc::ptr_eq(uring.home(), home),
             (Reactor::Epoll(epoll), Home::Epoll(home)) => !Arc::ptr_eq(epoll.home(), home),

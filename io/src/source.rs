@@ -46,39 +46,36 @@ use trefoil_runtime::{Completed, Park, Reason};
 /// One of the two ways in which a descriptor is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    Read,
-    Write,
+    Read = 0,
+    Write = 1,
 }
 
 impl Direction {
     /// Its flag in [`Readiness`], and its bit in `waiting`.
-    pub fn flag(self) -> u32 {
-        match self {
-            Direction::Read => READ,
-            Direction::Write => WRITE,
-        }
+    pub const fn flag(self) -> u32 {
+        1 << self as u32
     }
 }
+
+const _: () = assert!(Direction::Read.flag() == READ && Direction::Write.flag() == WRITE);
 
 /// What an operation waits for: more than the direction for a driver whose kernel does the operation itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
     /// Bytes to read.
-    Bytes,
+    Bytes = Direction::Read as isize,
     /// Room to write.
-    Room,
+    Room = Direction::Write as isize,
     /// A connection on a listener.
-    Connection,
+    Connection = 2 | Direction::Read as isize,
     /// To be connected.
-    Connected,
+    Connected = 2 | Direction::Write as isize,
 }
 
 impl Want {
-    pub fn direction(self) -> Direction {
-        match self {
-            Want::Bytes | Want::Connection => Direction::Read,
-            Want::Room | Want::Connected => Direction::Write,
-        }
+    /// In the lowest bit: every operation asks for it several times, and a jump for each costs more than the rest of the answer.
+    pub const fn direction(self) -> Direction {
+        if self as u32 & 1 == Direction::Read as u32 { Direction::Read } else { Direction::Write }
     }
 
     pub fn reason(self, fd: RawFd) -> Reason {

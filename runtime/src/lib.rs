@@ -100,7 +100,7 @@ pub use threads::ServiceThread;
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
 pub use woken_by::WokenBy;
-pub use worker::{Options, in_run, run, run_instrumented, try_run, with_driver};
+pub use worker::{Options, driver_address, in_run, run, run_instrumented, try_run, with_driver};
 
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].
 pub fn now_nanos() -> u64 {

@@ -7,7 +7,7 @@ use super::core::{Core, Kind, Part};
 use super::slots::Key;
 use super::sys::Sqe;
 use crate::bell::Bell;
-use crate::reactor;
+use crate::reactor::{self, Seat};
 use crate::readiness::{INBOUND, Readiness};
 use crate::source::{Registration, Shared, State, Want};
 use rustix::event::PollFlags;
@@ -31,6 +31,7 @@ pub(crate) struct Home {
     receives: bool,
     accepts: bool,
     polls: AtomicBool,
+    pub seat: Seat,
 }
 
 impl fmt::Debug for Home {
@@ -96,6 +97,7 @@ impl Home {
             receives,
             accepts,
             polls: AtomicBool::new(true),
+            seat: Seat::default(),
         }
     }
 
