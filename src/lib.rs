@@ -61,9 +61,9 @@ pub use trefoil_inspect as inspect;
 pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
 pub use trefoil_nursery::*;
 pub use trefoil_runtime::{
-    BlockedTask, BlockedWait, Coalesced, Deadlock, Detection, Holder, Holding, Instrument, InstrumentHandle, Limits,
-    Metrics, Reason, Role, RunFinished, RunHandle, ScopeView, ServiceThread, TaskInfo, TaskRef, TaskState, TaskView,
-    WaitView, WakeSources, add_instrument, metrics, run_handle, tree, trees, wake_sources,
+    BlockedTask, BlockedWait, Coalesced, Deadlock, Detection, HoldView, Holder, Holding, Instrument, InstrumentHandle,
+    Limits, Metrics, Reason, Role, RunFinished, RunHandle, ScopeView, ServiceThread, TaskInfo, TaskRef, TaskState,
+    TaskView, WaitView, WakeSources, add_instrument, metrics, run_handle, tree, trees, wake_sources,
 };
 #[doc(inline)]
 pub use trefoil_testing as testing;

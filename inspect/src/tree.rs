@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::panic::Location;
 use std::time::Duration;
-use trefoil_runtime::{ScopeView, TaskState, TaskView, WaitView};
+use trefoil_runtime::{HoldView, Holding, ScopeView, TaskState, TaskView, WaitView};
 
 /// A [task tree](trefoil_runtime::tree) as JSON: nothing is folded, places are whole, times are in seconds.
 ///
@@ -46,6 +46,7 @@ fn task(task: &TaskView) -> Value {
         "state": state,
         "age": seconds(task.age),
         "polls": task.polls,
+        "holds": task.holds.iter().map(hold).collect::<Vec<_>>(),
         "waits": task.waits.iter().map(wait).collect::<Vec<_>>(),
         "scopes": task.scopes.iter().map(tree_to_json).collect::<Vec<_>>(),
     })
@@ -53,6 +54,14 @@ fn task(task: &TaskView) -> Value {
 
 fn wait(wait: &WaitView) -> Value {
     json!({"reason": wait.reason.to_string(), "place": place(wait.place), "since": seconds(wait.since)})
+}
+
+fn hold(hold: &HoldView) -> Value {
+    let what = match hold.held {
+        Holding::Lock => "lock",
+        _ => "permits",
+    };
+    json!({"what": what, "place": place(hold.place), "units": hold.units})
 }
 
 fn place(place: &Location<'_>) -> String {

@@ -9,11 +9,13 @@
 
 use crate::cause::Named;
 use crate::context;
+use crate::holdings::{Note, Noted};
 use crate::ready::Header;
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
+use std::ptr;
 use std::sync::{PoisonError, atomic};
 
 /// What kind of task it is.
@@ -56,7 +58,7 @@ impl TaskRef {
             (true, false) => Role::Body,
             (false, _) => Role::Child,
         };
-        Self { id: std::ptr::from_ref(task).addr(), role, place: task.place }
+        Self { id: ptr::from_ref(task).addr(), role, place: task.place }
     }
 }
 
@@ -89,7 +91,7 @@ pub struct Holder {
     units: usize,
     /// How many children the task had spawned by then, if that is known. With another one since, what it held may be that one's by now.
     spawned: Option<u16>,
-    /// How many tasks had been buried by then.
+    /// How many tasks had been buried by then, where this one will be.
     epoch: u64,
 }
 
@@ -99,7 +101,7 @@ impl Holder {
         // SAFETY: [CURRENT] of the context module.
         match unsafe { context::frame().task.as_ref() } {
             Some(task) => {
-                let (spawned, epoch) = (task.holds(), BURIED.load(atomic::Ordering::Acquire));
+                let (spawned, epoch) = (task.holds(), GRAVES.part(ptr::from_ref(task).addr()).now());
                 Self { task: TaskRef::of(task), place, units, spawned, epoch }
             }
             None => Self { task: TaskRef { id: 0, role: Role::Outside, place }, place, units, spawned: None, epoch: 0 },
@@ -127,37 +129,71 @@ impl Holder {
 
     /// Whether the task lives that got it. Another one may have its address by now.
     pub(crate) fn is_alive(&self) -> bool {
-        let graves = GRAVES.lock().unwrap_or_else(PoisonError::into_inner);
-        let buried = graves.last.get(&self.task.id).copied().unwrap_or(graves.before);
-        self.task.id != 0 && buried <= self.epoch
+        lives(self.task.id, self.epoch)
     }
 }
 
-/// How many tasks have ended that held something at some time.
-static BURIED: atomic::AtomicU64 = atomic::AtomicU64::new(0);
-
+/// Tasks that have ended and held something at some time, by address. In parts, so that the loops of several runs seldom meet at one.
 struct Graves {
+    parts: [Part; PARTS],
+}
+
+#[repr(align(128))]
+struct Part {
+    /// How many were buried here.
+    buried: atomic::AtomicU64,
+    known: std::sync::Mutex<Known>,
+}
+
+struct Known {
     /// By the address, when the last of them ended that had it.
     last: BTreeMap<usize, u64>,
     /// When that was forgotten: of who got something before, nothing is known.
     before: u64,
 }
 
-static GRAVES: std::sync::Mutex<Graves> = std::sync::Mutex::new(Graves { last: BTreeMap::new(), before: 0 });
+const PARTS: usize = 32;
 
-/// How many are remembered.
-const REMEMBERED: usize = 1 << 16;
+/// How many are remembered in each part.
+const REMEMBERED: usize = 1 << 11;
+
+static GRAVES: Graves = Graves {
+    parts: [const {
+        let known = std::sync::Mutex::new(Known { last: BTreeMap::new(), before: 0 });
+        Part { buried: atomic::AtomicU64::new(0), known }
+    }; PARTS],
+};
+
+impl Graves {
+    fn part(&self, address: usize) -> &Part {
+        // What tells tasks from each other is above the size of the smallest.
+        &self.parts[(address >> 6) % PARTS]
+    }
+}
+
+impl Part {
+    fn now(&self) -> u64 {
+        self.buried.load(atomic::Ordering::Acquire)
+    }
+}
+
+/// Whether the task with this address lives that got something when so many had been buried.
+pub(crate) fn lives(address: usize, epoch: u64) -> bool {
+    let known = GRAVES.part(address).known.lock().unwrap_or_else(PoisonError::into_inner);
+    address != 0 && known.last.get(&address).copied().unwrap_or(known.before) <= epoch
+}
 
 /// A task that held something at some time has ended.
 #[cold]
 pub(crate) fn bury(address: usize) {
-    let mut graves = GRAVES.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = BURIED.fetch_add(1, atomic::Ordering::AcqRel) + 1;
-    if graves.last.len() == REMEMBERED {
-        graves.last.clear();
-        graves.before = now;
+    let part = GRAVES.part(address);
+    let mut known = part.known.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = part.buried.fetch_add(1, atomic::Ordering::AcqRel) + 1;
+    if known.last.len() == REMEMBERED {
+        known.last.clear();
+        known.before = now;
     }
-    graves.last.insert(address, now);
+    known.last.insert(address, now);
 }
 
 /// What is held: a lock, permits, the other side of a channel.
@@ -178,52 +214,77 @@ pub enum Holding {
 #[derive(Clone, Copy, Debug)]
 pub struct HolderKey(u32);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct List {
+    held: Holding,
     /// Units in all.
     capacity: usize,
     /// Somebody may add units, who holds none.
     open: bool,
     /// Most have one at a time.
-    first: Option<Holder>,
-    rest: Vec<Option<Holder>>,
+    first: Entry,
+    rest: Vec<Entry>,
     free: Vec<u32>,
 }
 
+/// A holder, or room for one; and what says so to the task tree.
+#[derive(Debug, Default)]
+struct Entry {
+    holder: Option<Holder>,
+    note: Noted,
+}
+
+impl Entry {
+    fn set(&mut self, held: Holding, holder: Holder) {
+        // Ends of channels are not what a task holds, for who looks at the tree.
+        if matches!(held, Holding::Lock | Holding::Permits) {
+            self.note.write(Note {
+                held,
+                task: holder.task.id,
+                place: holder.place,
+                units: holder.units,
+                epoch: holder.epoch,
+            });
+        }
+        self.holder = Some(holder);
+    }
+
+    fn clear(&mut self) {
+        self.holder = None;
+        self.note.clear();
+    }
+}
+
 impl List {
-    fn new(capacity: usize, open: bool) -> Self {
-        Self { capacity, open, first: None, rest: Vec::new(), free: Vec::new() }
+    fn new(held: Holding, capacity: usize, open: bool) -> Self {
+        Self { held, capacity, open, first: Entry::default(), rest: Vec::new(), free: Vec::new() }
     }
 
     fn add(&mut self, holder: Holder) -> HolderKey {
-        if self.first.is_none() {
-            self.first = Some(holder);
+        if self.first.holder.is_none() {
+            self.first.set(self.held, holder);
             return HolderKey(0);
         }
-        match self.free.pop() {
-            Some(at) => {
-                self.rest[at as usize] = Some(holder);
-                HolderKey(at + 1)
-            }
-            None => {
-                self.rest.push(Some(holder));
-                HolderKey(self.rest.len() as u32)
-            }
-        }
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.rest.push(Entry::default());
+            self.rest.len() as u32 - 1
+        });
+        self.rest[at as usize].set(self.held, holder);
+        HolderKey(at + 1)
     }
 
     fn remove(&mut self, key: HolderKey) {
         match key.0.checked_sub(1) {
-            None => self.first = None,
+            None => self.first.clear(),
             Some(at) => {
-                self.rest[at as usize] = None;
+                self.rest[at as usize].clear();
                 self.free.push(at);
             }
         }
     }
 
     fn iter(&self) -> impl Iterator<Item = &Holder> {
-        self.first.iter().chain(self.rest.iter().flatten())
+        std::iter::once(&self.first).chain(&self.rest).filter_map(|entry| entry.holder.as_ref())
     }
 }
 
@@ -236,7 +297,6 @@ struct Slot {
 #[derive(Debug)]
 struct Shared {
     generation: u32,
-    held: Holding,
     list: List,
 }
 
@@ -263,17 +323,16 @@ pub(crate) struct Held {
 
 impl Thing {
     #[cfg(not(trefoil_loom))]
-    fn new(held: Holding, list: List) -> Self {
+    fn new(list: List) -> Self {
+        let closed = matches!(list.held, Holding::Lock | Holding::Permits);
         let pooled = POOL.lock().pop();
         let slot = match pooled {
-            None => Box::leak(Box::new(Slot { shared: Mutex::new(Shared { generation: 0, held, list }) })),
+            None => Box::leak(Box::new(Slot { shared: Mutex::new(Shared { generation: 0, list }) })),
             Some(slot) => {
-                let mut shared = slot.shared.lock();
-                (shared.held, shared.list) = (held, list);
+                slot.shared.lock().list = list;
                 slot
             }
         };
-        let closed = matches!(held, Holding::Lock | Holding::Permits);
         Self { slot, tag: slot.shared.lock().generation | if closed { CLOSED } else { 0 } }
     }
 
@@ -282,7 +341,7 @@ impl Thing {
     fn give_back(self) {
         let mut shared = self.slot.shared.lock();
         shared.generation = shared.generation.wrapping_add(2);
-        let list = std::mem::replace(&mut shared.list, List::new(0, true));
+        let list = std::mem::replace(&mut shared.list, List::new(Holding::Lock, 0, true));
         drop(shared);
         drop(list);
         POOL.lock().push(self.slot);
@@ -296,14 +355,14 @@ impl Thing {
 
     /// What tells it from others.
     pub(crate) fn key(self) -> (usize, u32) {
-        (std::ptr::from_ref(self.slot).addr(), self.tag)
+        (ptr::from_ref(self.slot).addr(), self.tag)
     }
 
     /// Who holds it now; `None` if it is gone.
     pub(crate) fn look(self) -> Option<Held> {
         let shared = self.slot.shared.lock();
         (shared.generation == self.tag & !CLOSED).then(|| Held {
-            held: shared.held,
+            held: shared.list.held,
             holders: shared.list.iter().copied().collect(),
             capacity: (!shared.list.open).then_some(shared.list.capacity),
         })
@@ -313,7 +372,6 @@ impl Thing {
 /// Who holds a primitive. See the module.
 #[derive(Debug)]
 pub struct Holders {
-    held: Holding,
     here: List,
     /// Instead of `here`, once somebody had to wait.
     thing: Option<Thing>,
@@ -332,7 +390,7 @@ impl Holders {
     /// Nobody holds any of so many units.
     pub fn new(held: Holding, capacity: usize) -> Self {
         let open = matches!(held, Holding::Senders | Holding::Receivers);
-        Self { held, here: List::new(capacity, open), thing: None }
+        Self { here: List::new(held, capacity, open), thing: None }
     }
 
     #[inline]
@@ -355,7 +413,7 @@ impl Holders {
 
     /// The only holder, of what has one at most, holds it no more.
     pub fn remove_only(&mut self) {
-        self.with(|list| list.first = None);
+        self.with(|list| list.first.clear());
     }
 
     /// From now on there are so many units, and more may come: nothing can be concluded from who holds how many.
@@ -380,8 +438,8 @@ impl Holders {
     #[cfg(not(trefoil_loom))]
     #[cold]
     fn share(&mut self) {
-        let here = std::mem::replace(&mut self.here, List::new(0, true));
-        self.thing = Some(Thing::new(self.held, here));
+        let none = List::new(self.here.held, 0, true);
+        self.thing = Some(Thing::new(std::mem::replace(&mut self.here, none)));
     }
 
     /// Who holds it now, for a `Debug` output.

@@ -13,7 +13,7 @@
 //! 8. `task_local`: values that tasks inherit
 //! 9. `run_handle`: closures from other threads
 //! 10. `instrument`: who sees the life of tasks
-//! 11. `deadlock`, `holders`, `wait_graph`: programs that cannot go on; `livelock`: those that run and get nowhere
+//! 11. `deadlock`, `holders`, `holdings`, `wait_graph`: programs that cannot go on; `livelock`: those that run and get nowhere
 //!
 //! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` and `idle` (sleeping, and before it), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
@@ -33,6 +33,8 @@ mod guest;
 mod heap;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod holders;
+#[doc(hidden)]
+pub mod holdings;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod idle;
 mod inbox;
@@ -94,7 +96,7 @@ pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;
 pub use scope::Scope;
 pub use scoped::{Entry, Held, Scoped};
-pub use snapshot::{Metrics, ScopeView, TaskState, TaskView, WaitView};
+pub use snapshot::{HoldView, Metrics, ScopeView, TaskState, TaskView, WaitView};
 pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
 pub use threads::ServiceThread;
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};

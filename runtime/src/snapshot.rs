@@ -5,6 +5,8 @@
 
 use crate::cause::{Cause, Kind, Named};
 use crate::clock;
+use crate::holders::Holding;
+use crate::holdings::{self, Note};
 use crate::ready::{Header, LookingOn, look_on};
 use crate::reason::Reason;
 use crate::scope::{CANCEL_CALLED, SHIELD, SOFT, Scope};
@@ -63,6 +65,8 @@ pub struct TaskView {
     pub age: Duration,
     /// How often it was polled, modulo 2^32. A poll that is going on counts.
     pub polls: u32,
+    /// The locks, permits and tokens that it has acquired and not given back. It may have given one away, to a task that has it now.
+    pub holds: Vec<HoldView>,
     /// What it waits for directly in this scope.
     pub waits: Vec<WaitView>,
     /// The scopes that it opened in this scope.
@@ -106,6 +110,18 @@ pub struct WaitView {
     pub since: Duration,
 }
 
+/// Something that a task holds, as it was at one moment.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct HoldView {
+    /// What it is: a lock, or permits.
+    pub held: Holding,
+    /// Where it was acquired.
+    pub place: &'static Location<'static>,
+    /// How many permits; for a lock, 1.
+    pub units: usize,
+}
+
 /// Takes the snapshot of a scope in a tree and everything below; `None` where `which` names none. `which` is called under the lock.
 pub(crate) fn view(
     tree: &'static Tree,
@@ -120,7 +136,25 @@ pub(crate) fn view(
 
 /// The same for who has the lock, and looked on before that.
 pub(crate) fn view_under(locked: &Locked<'_>, looking: &LookingOn, scope: &Scope) -> ScopeView {
-    view_below(locked, looking, scope, locked.clock_now(), 0)
+    let mut held: HashMap<usize, Vec<HoldView>> = HashMap::new();
+    for Note { held: what, task, place, units, .. } in holdings::all() {
+        // For a lock the units say whether it is for writing.
+        let units = if what == Holding::Lock { 1 } else { units };
+        held.entry(task).or_default().push(HoldView { held: what, place, units });
+    }
+    for holds in held.values_mut() {
+        holds.sort_by_key(|hold| (hold.place.file(), hold.place.line(), hold.place.column(), hold.units));
+    }
+    View { locked, looking, now: locked.clock_now(), held: &held }.below(scope, 0)
+}
+
+/// What is known of the moment.
+struct View<'a> {
+    locked: &'a Locked<'a>,
+    looking: &'a LookingOn,
+    now: u64,
+    /// By the address of the task.
+    held: &'a HashMap<usize, Vec<HoldView>>,
 }
 
 /// Who a task is, for a report.
@@ -162,14 +196,15 @@ pub(crate) fn find(tree: &'static Tree, task: usize) -> Option<Found> {
 }
 
 /// The tasks of a scope, as they are found.
-struct Tasks {
+struct Tasks<'a> {
     found: Vec<TaskView>,
     at: HashMap<*const Header, usize>,
     now: u64,
     current: *const Header,
+    held: &'a HashMap<usize, Vec<HoldView>>,
 }
 
-impl Tasks {
+impl Tasks<'_> {
     /// The task is there.
     fn add(&mut self, task: &Header) -> usize {
         let state = match () {
@@ -186,6 +221,7 @@ impl Tasks {
             state,
             age: task.age(self.now),
             polls: task.polls(),
+            holds: self.held.get(&std::ptr::from_ref(task).addr()).cloned().unwrap_or_default(),
             waits: Vec::new(),
             scopes: Vec::new(),
         });
@@ -209,6 +245,7 @@ impl Tasks {
                         state: TaskState::Waiting,
                         age: Duration::ZERO,
                         polls: 0,
+                        holds: Vec::new(),
                         waits: Vec::new(),
                         scopes: Vec::new(),
                     });
@@ -220,52 +257,55 @@ impl Tasks {
     }
 }
 
-fn view_below(locked: &Locked<'_>, looking: &LookingOn, scope: &Scope, now: u64, depth: usize) -> ScopeView {
-    let deadline = scope.deadline();
-    let mut view = ScopeView {
-        kind: scope.kind,
-        name: scope.info().name,
-        place: scope.place,
-        deadline_in: (deadline != clock::NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now))),
-        cancelled: scope.is_cancelled(),
-        soft_cancelled: scope.has(SOFT),
-        cause: scope.has(CANCEL_CALLED).then(|| locked.cause(scope)).flatten().map(|cause| Cause::clone(&cause)),
-        shield: scope.has(SHIELD),
-        children: locked.live_children(scope),
-        tasks: Vec::new(),
-        cut_off: depth >= DEEPEST,
-    };
-    if view.cut_off {
-        return view;
-    }
-    let mut tasks = Tasks { found: Vec::new(), at: HashMap::new(), now, current: locked.current() };
-    // Where it may not walk, those that wait are there all the same.
-    if let Some(queue) = locked.queue(scope).filter(|_| looking.may_walk()) {
-        // SAFETY: [LOOKED], by `looking`; the queue stays while its scope is linked, and that takes the lock.
-        for task in unsafe { queue.tasks() } {
-            tasks.add(task);
+impl View<'_> {
+    fn below(&self, scope: &Scope, depth: usize) -> ScopeView {
+        let Self { locked, looking, now, held } = *self;
+        let deadline = scope.deadline();
+        let mut view = ScopeView {
+            kind: scope.kind,
+            name: scope.info().name,
+            place: scope.place,
+            deadline_in: (deadline != clock::NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now))),
+            cancelled: scope.is_cancelled(),
+            soft_cancelled: scope.has(SOFT),
+            cause: scope.has(CANCEL_CALLED).then(|| locked.cause(scope)).flatten().map(|cause| Cause::clone(&cause)),
+            shield: scope.has(SHIELD),
+            children: locked.live_children(scope),
+            tasks: Vec::new(),
+            cut_off: depth >= DEEPEST,
+        };
+        if view.cut_off {
+            return view;
         }
-    }
-    for wait in locked.waits(scope) {
-        let since = Duration::from_nanos(now.saturating_sub(wait.since));
-        tasks.of(scope, wait.task).waits.push(WaitView { reason: wait.reason, place: wait.place, since });
-    }
-    for child in locked.children(scope) {
-        // SAFETY: [LOCKED] of the tree.
-        let child = unsafe { child.as_ref() };
-        let below = view_below(locked, looking, child, now, depth + 1);
-        let task = tasks.of(scope, child.task());
-        if below.is_running() {
-            task.state = TaskState::Running;
+        let mut tasks = Tasks { found: Vec::new(), at: HashMap::new(), now, current: locked.current(), held };
+        // Where it may not walk, those that wait are there all the same.
+        if let Some(queue) = locked.queue(scope).filter(|_| looking.may_walk()) {
+            // SAFETY: [LOOKED], by `looking`; the queue stays while its scope is linked, and that takes the lock.
+            for task in unsafe { queue.tasks() } {
+                tasks.add(task);
+            }
         }
-        task.scopes.push(below);
+        for wait in locked.waits(scope) {
+            let since = Duration::from_nanos(now.saturating_sub(wait.since));
+            tasks.of(scope, wait.task).waits.push(WaitView { reason: wait.reason, place: wait.place, since });
+        }
+        for child in locked.children(scope) {
+            // SAFETY: [LOCKED] of the tree.
+            let child = unsafe { child.as_ref() };
+            let below = self.below(child, depth + 1);
+            let task = tasks.of(scope, child.task());
+            if below.is_running() {
+                task.state = TaskState::Running;
+            }
+            task.scopes.push(below);
+        }
+        view.tasks = tasks.found;
+        if view.kind == Kind::Nursery {
+            // Those that came or went while this looked.
+            view.children = view.children.max(view.tasks.iter().filter(|task| !task.body).count());
+        }
+        view
     }
-    view.tasks = tasks.found;
-    if view.kind == Kind::Nursery {
-        // Those that came or went while this looked.
-        view.children = view.children.max(view.tasks.iter().filter(|task| !task.body).count());
-    }
-    view
 }
 
 /// What a run has at one moment, in numbers. See [`metrics`](crate::metrics).
@@ -363,6 +403,9 @@ impl ScopeView {
         writeln!(out, "{first}{}", self.title())?;
         let mut lines: Vec<Line<'_>> = Vec::new();
         for task in self.tasks.iter().filter(|task| task.body || !self.is_nursery()) {
+            if !task.holds.is_empty() {
+                lines.push(Line::Holds(&task.holds));
+            }
             // What the body does is told by what is below it.
             if task.waits.is_empty() && task.scopes.is_empty() {
                 lines.push(Line::Body(task.state));
@@ -446,6 +489,9 @@ impl TaskView {
         for wait in &self.waits {
             let _ = write!(key, ",{:?}@{:?}", std::mem::discriminant(&wait.reason), PlaceKey(wait.place));
         }
+        for hold in &self.holds {
+            let _ = write!(key, "+{:?}{}@{:?}", hold.held, hold.units, PlaceKey(hold.place));
+        }
         for scope in &self.scopes {
             scope.key(key);
         }
@@ -472,6 +518,39 @@ fn life(task: &TaskView, alike: &[&TaskView]) -> String {
     format!("[{} old, {polls}]", length(task.age))
 }
 
+/// Whether a text that names lines does not tell them from each other.
+fn same_line(a: &Location<'_>, b: &Location<'_>) -> bool {
+    (a.line(), a.file()) == (b.line(), b.file())
+}
+
+/// How many different things a line names that a task holds.
+const HELD: usize = 4;
+
+/// What a task holds, in words: what was got at the same place is put together.
+fn listed(holds: &[HoldView]) -> String {
+    let mut groups: Vec<(HoldView, usize)> = Vec::new();
+    for hold in holds {
+        match groups.iter_mut().find(|(of, _)| of.held == hold.held && same_line(of.place, hold.place)) {
+            Some((_, units)) => *units += hold.units,
+            None => groups.push((*hold, hold.units)),
+        }
+    }
+    let text = |(hold, units): &(HoldView, usize)| {
+        let (one, many) = if hold.held == Holding::Lock { ("a lock", "locks") } else { ("a permit", "permits") };
+        let what = if *units == 1 { one.to_string() } else { format!("{} {many}", grouped(*units)) };
+        format!("{what} ({})", short(hold.place))
+    };
+    let mut all: Vec<String> = groups.iter().take(HELD).map(text).collect();
+    if groups.len() > HELD {
+        all.push(format!("{} more", groups.len() - HELD));
+    }
+    match all.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, first)) => format!("{} and {last}", first.join(", ")),
+        None => String::new(),
+    }
+}
+
 /// A number with its thousands apart.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
@@ -488,6 +567,7 @@ fn grouped(number: usize) -> String {
 enum Line<'a> {
     Body(TaskState),
     Wait(&'a WaitView),
+    Holds(&'a [HoldView]),
     Scope(&'a ScopeView),
     Tasks(Vec<&'a TaskView>),
     Others(usize),
@@ -503,6 +583,7 @@ impl Line<'_> {
             Line::Wait(wait) => {
                 writeln!(out, "{first}waits for {} at {} since {}", wait.reason, short(wait.place), length(wait.since))
             }
+            Line::Holds(holds) => writeln!(out, "{first}holds {}", listed(holds)),
             Line::Scope(scope) => scope.write(out, first, rest),
             Line::Others(count) => writeln!(out, "{first}{} that have just been spawned", grouped(*count)),
             Line::Deeper => writeln!(out, "{first}… deeper"),
@@ -514,10 +595,12 @@ impl Line<'_> {
                 let many = if fold { format!("{} × ", grouped(alike.len())) } else { String::new() };
                 // What a task that is ready had waited for has come.
                 let waits = if task.state == TaskState::Ready { &[] } else { &task.waits[..] };
+                let holds =
+                    if task.holds.is_empty() { String::new() } else { format!(", holds {}", listed(&task.holds)) };
                 match (waits, &task.scopes[..]) {
                     ([wait], []) => writeln!(
                         out,
-                        "{first}{many}task {who} waits for {} at {}{} since {} {}",
+                        "{first}{many}task {who} waits for {} at {}{} since {}{holds} {}",
                         wait.reason,
                         short(wait.place),
                         if fold { ", longest" } else { "" },
@@ -531,11 +614,11 @@ impl Line<'_> {
                         } else {
                             task.state.to_string()
                         };
-                        writeln!(out, "{first}{many}task {who} {what} {}", life(task, alike))
+                        writeln!(out, "{first}{many}task {who} {what}{holds} {}", life(task, alike))
                     }
                     (waits, scopes) => {
                         let such = if fold { ", such as" } else { "" };
-                        writeln!(out, "{first}{many}task {who}{such} {}", life(task, alike))?;
+                        writeln!(out, "{first}{many}task {who}{such}{holds} {}", life(task, alike))?;
                         let lines = waits.iter().map(Line::Wait).chain(scopes.iter().map(Line::Scope)).collect();
                         write_lines(lines, out, rest)
                     }

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::Poll;
 use std::time::Instant;
+use trefoil::sync::{CapacityLimiter, Mutex, RwLock, Semaphore};
 use trefoil::{
-    CancelScope, Cancelled, Event, Kind, Reason, ScopeView, channel, checkpoint, local_nursery, move_on_after, nursery,
-    sleep, sleep_forever, tree, trees,
+    CancelScope, Cancelled, Event, Holding, Kind, Reason, ScopeView, channel, checkpoint, local_nursery, move_on_after,
+    nursery, sleep, sleep_forever, tree, trees,
 };
 use trefoil_tests::{ms, run_real, run_virtual};
 
@@ -179,6 +180,99 @@ fn the_tree_counts_the_polls_of_each_task() {
         })
         .await
         .unwrap();
+    });
+}
+
+/// Locks, permits and tokens, wanted by others or not: as data, and in the text, where the equal ones are one line. What was given back, is.
+#[test]
+fn the_tree_shows_what_each_task_holds() {
+    run_virtual(async || {
+        let line = line!();
+        let (lock, shared, permits) = (Mutex::new(()), RwLock::new(()), Semaphore::new(9));
+        let tokens = CapacityLimiter::new(3);
+        let _own = lock.lock().await.unwrap(); // 3
+        nursery(async |n| -> Result<(), Cancelled> {
+            let _inner = tokens.acquire().await?; // 5
+            n.spawn_named("asks", async {
+                let given_back = permits.acquire(1).await?;
+                drop((given_back, shared.write().await?));
+                move_on_after(ms(9_000), lock.lock()).await.map(drop) // 9
+            });
+            for _ in 0..2 {
+                n.spawn(async {
+                    let _all = (shared.read().await?, permits.acquire(3).await?, tokens.try_acquire().unwrap()); // 13
+                    let _more = (permits.acquire(1).await?, shared.read().await?); // 14
+                    sleep_forever().await
+                });
+            }
+            sleep(ms(1_500)).await?;
+            let tree = tree();
+            let own: Vec<_> = tree.tasks[0].holds.iter().map(|hold| (hold.held, hold.place.line() - line)).collect();
+            assert_eq!(own, [(Holding::Lock, 3)]);
+            let json = trefoil_inspect::tree_to_json(&tree);
+            let hold = &json["tasks"][0]["holds"][0];
+            assert_eq!((&hold["what"], &hold["units"]), (&"lock".into(), &1.into()), "{json}");
+            assert!(hold["place"].as_str().unwrap().ends_with(&format!("tree.rs:{}:25", line + 3)), "{json}");
+            assert_eq!(json["tasks"][0]["scopes"][0]["tasks"][1]["polls"], 1, "{json}");
+            assert!(tree.tasks[0].age.abs_diff(ms(1_500)) < ms(10), "that of the main task, too: {json}");
+            let [nursery] = below(&tree)[..] else { panic!("{tree}") };
+            let of_each: Vec<Vec<_>> = nursery
+                .tasks
+                .iter()
+                .map(|task| task.holds.iter().map(|hold| (hold.held, hold.units, hold.place.line() - line)).collect())
+                .collect();
+            let (lock, permits) = (Holding::Lock, Holding::Permits);
+            let readers = vec![(lock, 1, 13), (permits, 3, 13), (permits, 1, 13), (permits, 1, 14), (lock, 1, 14)];
+            assert_eq!(of_each, [vec![(permits, 1, 5)], vec![], readers.clone(), readers], "{tree}");
+            let text = text(&tree, line);
+            assert_eq!(
+                text,
+                "\
+├─ holds a lock (@3)
+└─ nursery @4, 3 children
+   ├─ holds a permit (@5)
+   ├─ is running
+   ├─ task `asks` (@6) [1.5 s old, 1 poll]
+   │  └─ scope @9, deadline in 7.5 s
+   │     └─ waits for a lock at @9 since 1.5 s
+   └─ 2 × task @12 waits for sleep for ever at @15, longest since 1.5 s, holds a lock (@13), 4 permits (@13), a permit (@14) and a lock (@14) [1.5 s old, 1 poll]"
+            );
+            n.cancel();
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+}
+
+/// A guard that was forgotten is held as long as its task lives, and its lock; another task that gets the address of one that has ended holds
+/// nothing.
+#[test]
+fn what_a_task_held_that_has_ended_is_not_held_by_the_next() {
+    run_virtual(async || {
+        let lock = Mutex::new(());
+        for _ in 0..3 {
+            local_nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn(async {
+                    if let Ok(guard) = lock.try_lock() {
+                        std::mem::forget(guard);
+                        assert!(tree().to_string().contains("holds a lock"));
+                    } else {
+                        assert!(!tree().to_string().contains("holds a lock"), "{}", tree());
+                    }
+                    Ok(())
+                });
+                Ok(())
+            })
+            .await
+            .unwrap();
+        }
+        drop(lock);
+        let lock = Mutex::new(());
+        std::mem::forget(lock.try_lock().unwrap());
+        assert!(tree().to_string().contains("holds a lock"));
+        drop(lock);
+        assert!(!tree().to_string().contains("holds a lock"));
     });
 }
 

@@ -47,8 +47,12 @@ impl ReadyBox {
     }
 
     pub(crate) fn new(parent: Above, place: &'static Location<'static>) -> Self {
+        let tree = match &parent {
+            Above::Task(_) => context::frame().tree,
+            Above::Worker(tree) => Some(*tree),
+        };
         let ready = Box::into_raw(Box::new(Ready {
-            body: Header::new(REF, &BODY, ptr::null(), context::frame().tree, place),
+            body: Header::new(REF, &BODY, ptr::null(), tree, place),
             inbox: Inbox::new(),
             parent,
             joins: Mutex::new(()),
