@@ -31,7 +31,7 @@ mod tree;
 
 pub use tree::tree_to_json;
 #[doc(no_inline)]
-pub use trefoil_runtime::{Event, Record, Recording, What, record};
+pub use trefoil_runtime::{Ended, Event, Record, Recording, What, WokenBy, record};
 
 use spans::Spans;
 

@@ -1,6 +1,6 @@
-//! The picture: a row for each task, bars for its waits and scopes, marks for its polls, lines for wakes.
+//! The picture: a row for each task, bars for what it does and for its scopes, lines for wakes. For paper: nothing in it moves.
 
-use crate::spans::{Span, Spans};
+use crate::spans::{Doing, From, NOTHING, Spans, Time, length};
 use std::fmt::Write as _;
 
 const LABELS: f64 = 190.0;
@@ -14,16 +14,6 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A length of time, as a person reads it.
-pub fn length(nanos: u64) -> String {
-    match nanos {
-        0..1_000 => format!("{nanos} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", nanos as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", nanos as f64 / 1e6),
-        _ => format!("{:.2} s", nanos as f64 / 1e9),
-    }
-}
-
 pub fn svg(spans: &Spans) -> String {
     let shown = &spans.tasks[..spans.tasks.len().min(ROWS)];
     let height = TOP + ROW * shown.len() as f64 + 24.0;
@@ -31,7 +21,7 @@ pub fn svg(spans: &Spans) -> String {
     let x = |at: u64| LABELS + at as f64 * scale;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
-         <style>.t{{fill:#223}}.s{{fill:#dbe4f0}}.c{{fill:#f3cfcf}}.w{{fill:#9db7d9}}.x{{fill:#d98c8c}}.p{{fill:#1f4e8c}}.k{{stroke:#c77d0a;fill:none}}.g{{stroke:#ccd}}</style>\n\
+         <style>.t{{fill:#223}}.s{{fill:#dbe4f0}}.c{{fill:#f3cfcf}}.w{{fill:#9db7d9}}.x{{fill:#d98c8c}}.p{{fill:#1f4e8c}}.r{{fill:#e8a317}}.k{{stroke:#c77d0a;fill:none}}.g{{stroke:#ccd}}</style>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
         LABELS + WIDTH + 20.0
     );
@@ -46,51 +36,63 @@ pub fn svg(spans: &Spans) -> String {
             length(at)
         );
     }
-    let bar = |out: &mut String, span: &Span, top: f64, height: f64, class: &str, least: f64| {
-        let title = match &span.cancelled {
-            Some(why) => format!("{} ({why})", span.text),
-            None => span.text.clone(),
-        };
+    let bar = |out: &mut String, (begin, end): (Time, Time), top: f64, height: f64, class: &str, text: &str| {
         let _ = writeln!(
             out,
             "<rect class=\"{class}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{height}\"><title>{}: {}</title></rect>",
-            x(span.begin),
-            ((span.end - span.begin) as f64 * scale).max(least),
-            escape(if title.is_empty() { "poll" } else { &title }),
-            length(span.end - span.begin)
+            x(begin),
+            ((end - begin) as f64 * scale).max(1.5),
+            escape(text),
+            length(end - begin)
         );
     };
     for (row, task) in shown.iter().enumerate() {
         let top = TOP + ROW * row as f64;
         let _ = writeln!(
             out,
-            "<text class=\"t\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            "<text class=\"t\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{} ({})</text>",
             LABELS - 8.0,
             top + 16.0,
-            escape(&task.label)
+            escape(&task.label),
+            escape(&task.place)
         );
         for scope in &task.scopes {
-            bar(&mut out, scope, top + 2.0, 24.0, if scope.cancelled.is_some() { "c" } else { "s" }, 1.0);
+            let text = scope.cause.unwrap_or(scope.text);
+            let class = if scope.cause.is_some() { "c" } else { "s" };
+            bar(&mut out, (scope.begin, scope.end), top + 2.0, 24.0, class, spans.texts.get(text));
         }
-        for wait in &task.waits {
-            bar(&mut out, wait, top + 10.0, 8.0, if wait.cancelled.is_some() { "x" } else { "w" }, 1.0);
-        }
-        for poll in &task.polls {
-            bar(&mut out, poll, top + 6.0, 16.0, "p", 1.5);
+        // Polls last: they are the shortest, and what it is about.
+        for doing in [Doing::Waits, Doing::Ready, Doing::Polled] {
+            for state in task.states.iter().filter(|state| state.doing == doing) {
+                let (inset, class, text) = match doing {
+                    Doing::Waits if state.cancelled => (10.0, "x", spans.texts.get(state.text)),
+                    Doing::Waits => (10.0, "w", spans.texts.get(state.text)),
+                    Doing::Ready => (8.0, "r", "ready"),
+                    Doing::Polled if state.text == NOTHING => (6.0, "p", "polled"),
+                    Doing::Polled => (6.0, "p", spans.texts.get(state.text)),
+                };
+                bar(&mut out, (state.begin, state.end), top + inset, 28.0 - 2.0 * inset, class, text);
+            }
         }
     }
-    let row = |id: u64| shown.iter().position(|task| task.id == id).map(|row| TOP + ROW * row as f64 + 14.0);
+    let row = |index: usize| (index < shown.len()).then_some(TOP + ROW * index as f64 + 14.0);
     for wake in &spans.wakes {
-        if let (Some(from), Some(to)) = (row(wake.from), row(wake.to)) {
+        let From::Task(by) = wake.from else { continue };
+        if by != wake.to
+            && let (Some(from), Some(to)) = (row(by), row(wake.to))
+        {
+            let polled_at = spans.tasks[wake.to].states[wake.poll].begin;
             let _ = writeln!(
                 out,
                 "<path class=\"k\" d=\"M{:.1} {from:.1}L{:.1} {to:.1}\"/><circle cx=\"{1:.1}\" cy=\"{to:.1}\" r=\"2\" fill=\"#c77d0a\"/>",
                 x(wake.at),
-                x(wake.polled_at)
+                x(polled_at)
             );
         }
     }
-    let mut rest = String::from("dark: polls · blue: waits · pale: scopes · red: cancelled · orange: who wakes whom");
+    let mut rest = String::from(
+        "dark: polled · yellow: ready · blue: waits · pale: scopes · red: cancelled · orange: who wakes whom",
+    );
     if spans.tasks.len() > ROWS {
         let _ = write!(rest, " · {} more tasks", spans.tasks.len() - ROWS);
     }

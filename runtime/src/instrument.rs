@@ -316,7 +316,9 @@ impl Watch {
         self.tell(&info, |instrument, task| instrument.before_poll(task));
         let polling = self.ring().map(|ring| ring.polls(info.clone()));
         let over = poll();
-        drop(polling);
+        if let Some(polling) = polling {
+            polling.ends(over);
+        }
         self.tell(&info, |instrument, task| instrument.after_poll(task));
         over
     }

@@ -91,7 +91,7 @@ pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use quiet::wait_all_tasks_blocked;
 pub use ready::{BUSY, Outcome, RawJoin, Ready, ReadyBox, TURNS};
 pub use reason::Reason;
-pub use record::{Event, Record, Recording, What, record};
+pub use record::{Ended, Event, Record, Recording, What, record};
 pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;
 pub use scope::Scope;

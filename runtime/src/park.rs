@@ -30,7 +30,7 @@ use crate::holders::Thing;
 use crate::ready::{self, Header};
 use crate::reason::Manner;
 pub use crate::reason::Reason;
-use crate::record;
+use crate::record::{self, Ended};
 use crate::scope::Scope;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell};
 use crate::tree::Tree;
@@ -58,6 +58,16 @@ const OTHER: u32 = 128;
 
 const IDLE: u32 = 0;
 const OVER: u32 = DONE | ABORTED;
+
+/// For who records, of a wait that is over.
+fn ended(state: u32) -> Ended {
+    match state & OVER {
+        0 => Ended::Dropped,
+        DONE if state & ASKED == 0 => Ended::Done,
+        // Also where a cancel has asked the owner to complete it.
+        _ => Ended::Cancelled,
+    }
+}
 
 /// What a cancel does to a wait (Trio's abort function, R15–R17, as a value).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,7 +404,7 @@ impl Park {
         let state = self.state.load(Ordering::Acquire);
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
         self.state.store(IDLE, Ordering::Relaxed);
-        record::wait_ends(self, state & DONE == 0);
+        record::wait_ends(self, || ended(state));
         // SAFETY: [WAKER]: the outcome is published, or there will be none.
         let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
         drop(waker);
@@ -538,7 +548,7 @@ impl Drop for Park {
     fn drop(&mut self) {
         self.unlink();
         if self.is_active() {
-            record::wait_ends(self, true);
+            record::wait_ends(self, || Ended::Dropped);
         }
     }
 }

@@ -51,7 +51,10 @@ pub enum What {
     /// It is being polled.
     PollBegins,
     /// It has been.
-    PollEnds,
+    PollEnds {
+        /// Whether it is over with that.
+        over: bool,
+    },
     /// It is over.
     Exited,
     /// An operation of it waits.
@@ -65,12 +68,12 @@ pub enum What {
         /// When it ends by itself, if it does: nanoseconds on the run's clock.
         until: Option<u64>,
     },
-    /// An operation waits no more. One that is dropped while it waits counts as cancelled.
+    /// An operation waits no more.
     WaitEnds {
         /// Which one.
         wait: u64,
-        /// Whether it was cancelled.
-        cancelled: bool,
+        /// Why.
+        how: Ended,
     },
     /// It has entered a scope.
     ScopeEntered {
@@ -88,6 +91,28 @@ pub enum What {
         /// Why it was cancelled, if it was.
         cause: Option<Box<Cause>>,
     },
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// What it waited for is there.
+    Done,
+    /// It was cancelled.
+    Cancelled,
+    /// The operation was dropped while it waited.
+    Dropped,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ended::Done => "done",
+            Ended::Cancelled => "cancelled",
+            Ended::Dropped => "dropped",
+        })
+    }
 }
 
 /// What was recorded.
@@ -190,11 +215,11 @@ impl Ring {
         {
             // Its poll is over, and the last that is known of it is the last event.
             let at = state.events.back().map_or(self.began, |event| event.at);
-            self.push_at(state, at, first, What::PollEnds);
+            self.push_at(state, at, first, What::PollEnds { over: false });
         }
         state.polled.push(task.clone());
         self.push(state, task, What::PollBegins);
-        Polling(self.clone())
+        Polling { ring: self.clone(), over: false }
     }
 }
 
@@ -229,13 +254,22 @@ impl State {
     }
 }
 
-pub(crate) struct Polling(Rc<Ring>);
+pub(crate) struct Polling {
+    ring: Rc<Ring>,
+    over: bool,
+}
+
+impl Polling {
+    pub fn ends(mut self, over: bool) {
+        self.over = over;
+    }
+}
 
 impl Drop for Polling {
     fn drop(&mut self) {
-        let state = &mut *self.0.state.borrow_mut();
+        let state = &mut *self.ring.state.borrow_mut();
         if let Some(task) = state.polled.pop() {
-            self.0.push(state, task, What::PollEnds);
+            self.ring.push(state, task, What::PollEnds { over: self.over });
         }
     }
 }
@@ -262,11 +296,11 @@ pub(crate) fn wait_begins(park: &Park, wait: &Wait) {
 }
 
 #[inline]
-pub(crate) fn wait_ends(park: &Park, cancelled: bool) {
+pub(crate) fn wait_ends(park: &Park, how: impl FnOnce() -> Ended) {
     if let Some(ring) = ring() {
         let state = &mut *ring.state.borrow_mut();
         if let Some((wait, task)) = state.waits.remove(&std::ptr::from_ref(park).addr()) {
-            ring.push(state, task, What::WaitEnds { wait, cancelled });
+            ring.push(state, task, What::WaitEnds { wait, how: how() });
         }
     }
 }
