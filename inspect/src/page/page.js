@@ -117,7 +117,7 @@ function arrange() {
     const texts = model.texts.map((text) => text.toLowerCase().includes(words));
     shown = shown.filter((index) => {
       const task = model.tasks[index];
-      return name(task).toLowerCase().includes(words) || task.states.text.some((text) => texts[text]) || task.scopes.some((scope) => texts[scope.text] || (scope.cause >= 0 && texts[scope.cause]));
+      return name(task).toLowerCase().includes(words) || task.states.text.some((text, i) => texts[text] && task.states.kind[i] === WAITS) || task.scopes.some((scope) => texts[scope.text] || (scope.cause >= 0 && texts[scope.cause]));
     });
   }
   const by = {
@@ -146,7 +146,13 @@ function arrange() {
   resize();
 }
 
+function leave() {
+  hovered = null;
+  tip.hidden = true;
+}
+
 function resize() {
+  leave();
   spacer.style.height = "0";
   width = scroll.clientWidth;
   height = scroll.clientHeight;
@@ -206,7 +212,7 @@ function drawStates(task, y) {
       const label = kind[i] === WAITS ? model.texts[text[i]] : kind[i] === POLLED ? "polled" : "ready";
       const said = clip(label, x1 - x0 - 6);
       if (said) {
-        paint.fillStyle = wait ? colours.text : colours.ontext;
+        paint.fillStyle = wait ? colours.text : kind[i] === POLLED ? colours.ontext : colours.onready;
         paint.fillText(said, x0 + 4, y + 13);
       }
       if (wait && cut[i] && x(end[i]) <= width) bar(x1 - 2, x1, y, STATE, colours.cut);
@@ -425,7 +431,7 @@ function drawOverview() {
   const across = width, px = (at) => left + at / model.length * (across - left);
   bins ||= countPolls(Math.max(1, Math.floor((across - left) / 2)));
   paintOverview.fillStyle = colours.back;
-  paintOverview.fillRect(0, 0, across, 40);
+  paintOverview.fillRect(0, 0, overview.clientWidth, 40);
   paintOverview.font = "11px system-ui, sans-serif";
   paintOverview.fillStyle = colours.dim;
   paintOverview.fillText("polls, all tasks", 10, 24);
@@ -605,6 +611,7 @@ function at(px, py) {
 }
 
 function place(a, b) {
+  leave();
   const span = Math.min(Math.max(b - a, 20), model.length * 1.2), spare = model.length * 0.1;
   const begin = Math.min(Math.max((a + b) / 2 - span / 2, -spare), model.length + spare - span);
   from = begin;
@@ -754,7 +761,7 @@ function letGo(event) {
 }
 view.addEventListener("pointerup", letGo);
 view.addEventListener("pointercancel", letGo);
-view.addEventListener("pointerleave", () => { hovered = null; tip.hidden = true; redraw(); });
+view.addEventListener("pointerleave", () => { leave(); redraw(); });
 view.addEventListener("dblclick", zoomTo);
 
 let dragged = null;
@@ -783,7 +790,7 @@ const LEGEND = [
 function setTheme(dark) {
   document.documentElement.classList.toggle("dark", dark);
   const style = getComputedStyle(document.documentElement);
-  for (const key of ["back", "stripe", "text", "dim", "line", "edge", "focus", "cutback", "ontext", ...LEGEND.map(([key]) => key)]) colours[key] = style.getPropertyValue(`--${key}`).trim();
+  for (const key of ["back", "stripe", "text", "dim", "line", "edge", "focus", "cutback", "ontext", "onready", ...LEGEND.map(([key]) => key)]) colours[key] = style.getPropertyValue(`--${key}`).trim();
   redraw();
 }
 
@@ -808,7 +815,7 @@ element("out").addEventListener("click", () => zoom(1 / 0.7));
 element("all").addEventListener("click", all);
 element("theme").addEventListener("click", changeTheme);
 element("help").addEventListener("click", () => element("keys").showModal());
-scroll.addEventListener("scroll", redraw);
+scroll.addEventListener("scroll", () => { leave(); redraw(); });
 addEventListener("resize", resize);
 new ResizeObserver(() => { if (scroll.clientHeight !== height || scroll.clientWidth !== width) resize(); }).observe(scroll);
 select(null);
