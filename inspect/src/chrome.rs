@@ -4,8 +4,9 @@
 //! arrow leads from the poll in which a wake happened to the poll that came of it. Who wakes and is no task has a thread of its own. Scopes may
 //! overlap in any way, and are asynchronous slices.
 
-use crate::spans::{Doing, From, NOTHING, Spans, State, Task, Time, length};
+use crate::spans::{Doing, From, NOTHING, Scope, Spans, State, Task, Time, length};
 use serde_json::{Map, Value, json};
+use std::io::{self, Write};
 
 const RUN: u64 = 1;
 
@@ -14,66 +15,141 @@ fn micros(nanos: Time) -> f64 {
     nanos as f64 / 1_000.0
 }
 
-/// An event, and what it is put in order by: the number of what it was made of, and its place among those that were made of the same. Slices
-/// end before others begin, arrows come to slices that have begun, and marks, which are slices too, come after arrows.
-struct At(u64, u8, Value);
+/// What an event tells of. It is made when it is written: there are as many as were recorded, and more.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    Begin(&'a Task, &'a State),
+    End(&'a Task, &'a State),
+    Cancelled(&'a Task, &'a State),
+    Enter(&'a Task, &'a Scope),
+    Leave(&'a Task, &'a Scope),
+    Cause(&'a Task, &'a Scope),
+    /// By number: of what is no task, that it wakes; and of all, both ends of the arrow.
+    Wakes(usize),
+    Woke(usize),
+    ArrowBegins(usize),
+    ArrowEnds(usize),
+}
+
+/// What it is put in order by: the number of what it was made of, and its place among those that were made of the same. Slices end before others
+/// begin, arrows come to slices that have begun, and marks, which are slices too, come after arrows.
+#[derive(Clone, Copy)]
+struct At<'a>(u64, u8, Of<'a>);
 
 const END: u8 = 0;
 const BEGIN: u8 = 1;
 const ARROW: u8 = 2;
-const AFTER: u8 = 3;
+const MARK: u8 = 3;
+const END_AT_ONCE: u8 = 4;
 
-struct Writer<'a> {
+pub struct Trace<'a> {
     spans: &'a Spans,
     /// The thread of the first that is no task.
     sources: u64,
-    events: Vec<At>,
-}
-
-pub fn trace(spans: &Spans) -> Value {
-    let sources = spans.tasks.iter().map(|task| task.id).max().unwrap_or_default() + 1;
-    let mut writer = Writer { spans, sources, events: Vec::new() };
-    for task in &spans.tasks {
-        task.states.iter().for_each(|state| writer.state(task, state));
-        writer.scopes(task);
-    }
-    writer.wakes();
-    let mut events = writer.events;
-    events.sort_by_key(|At(order, rank, _)| (*order, *rank));
-    let mut all = vec![json!({"ph": "M", "name": "process_name", "pid": RUN, "args": {"name": "run"}})];
-    let sources = (sources..).zip(&spans.sources).map(|(thread, name)| (thread, name.clone()));
-    let tasks = spans.tasks.iter().map(|task| (task.id, named(task)));
-    for (order, (thread, name)) in sources.chain(tasks).enumerate() {
-        all.push(json!({"ph": "M", "name": "thread_name", "pid": RUN, "tid": thread, "args": {"name": name}}));
-        all.push(
-            json!({"ph": "M", "name": "thread_sort_index", "pid": RUN, "tid": thread, "args": {"sort_index": order}}),
-        );
-    }
-    all.extend(events.into_iter().map(|At(.., event)| event));
-    json!({"traceEvents": all, "displayTimeUnit": "ns", "otherData": {"dropped": spans.dropped}})
+    events: Vec<At<'a>>,
 }
 
 fn named(task: &Task) -> String {
     format!("{} ({})", task.label, task.place)
 }
 
-impl Writer<'_> {
-    fn push(&mut self, order: u64, rank: u8, event: Value) {
-        self.events.push(At(order, rank, event));
+impl<'a> Trace<'a> {
+    pub fn of(spans: &'a Spans) -> Self {
+        let sources = spans.tasks.iter().map(|task| task.id).max().unwrap_or_default() + 1;
+        let mut events = Vec::new();
+        for task in &spans.tasks {
+            for state in &task.states {
+                events.push(At(state.order.0, BEGIN, Of::Begin(task, state)));
+                events.push(At(state.order.1, END, Of::End(task, state)));
+                if state.cancelled && state.doing == Doing::Polled {
+                    events.push(At(state.order.0, MARK, Of::Cancelled(task, state)));
+                }
+            }
+            for scope in &task.scopes {
+                events.push(At(scope.order.0, BEGIN, Of::Enter(task, scope)));
+                events.push(At(scope.order.1, END, Of::Leave(task, scope)));
+                if scope.cause.is_some() {
+                    events.push(At(scope.order.1, END, Of::Cause(task, scope)));
+                }
+            }
+        }
+        for (id, wake) in spans.wakes.iter().enumerate() {
+            match wake.from {
+                // Its begin was dropped, and there is nothing for the arrow to come from; or it wakes itself.
+                From::Task(index) if index == wake.to || !spans.is_polled(index, wake.order) => continue,
+                From::Task(_) => {}
+                From::Source(_) => {
+                    events.push(At(wake.order, BEGIN, Of::Wakes(id)));
+                    events.push(At(wake.order, END_AT_ONCE, Of::Woke(id)));
+                }
+            }
+            events.push(At(wake.order, ARROW, Of::ArrowBegins(id)));
+            let poll = &spans.tasks[wake.to].states[wake.poll];
+            events.push(At(poll.order.0, ARROW, Of::ArrowEnds(id)));
+        }
+        events.sort_by_key(|At(order, rank, _)| (*order, *rank));
+        Self { spans, sources, events }
     }
 
-    fn slice(&mut self, thread: u64, (begin, end): (Time, Time), order: (u64, u64), what: Value) {
-        let mut event = what;
-        event["ph"] = "B".into();
-        event["pid"] = RUN.into();
-        event["tid"] = thread.into();
-        event["ts"] = micros(begin).into();
-        self.push(order.0, BEGIN, event);
-        let rank = if order.0 == order.1 { AFTER } else { END };
-        self.push(order.1, rank, json!({"ph": "E", "pid": RUN, "tid": thread, "ts": micros(end)}));
+    /// The events, those that name the threads first.
+    fn values(&self) -> impl Iterator<Item = Value> {
+        let run = json!({"ph": "M", "name": "process_name", "pid": RUN, "args": {"name": "run"}});
+        let sources = (self.sources..).zip(&self.spans.sources).map(|(thread, name)| (thread, name.clone()));
+        let tasks = self.spans.tasks.iter().map(|task| (task.id, named(task)));
+        let names = sources.chain(tasks).enumerate().flat_map(|(order, (thread, name))| {
+            let meta =
+                |what: &str, args: Value| json!({"ph": "M", "name": what, "pid": RUN, "tid": thread, "args": args});
+            [meta("thread_name", json!({"name": name})), meta("thread_sort_index", json!({"sort_index": order}))]
+        });
+        std::iter::once(run).chain(names).chain(self.events.iter().map(|At(.., of)| self.value(*of)))
     }
 
-    fn state(&mut self, task: &Task, state: &State) {
+    pub fn to_value(&self) -> Value {
+        let events: Vec<_> = self.values().collect();
+        json!({"displayTimeUnit": "ns", "otherData": {"dropped": self.spans.dropped}, "traceEvents": events})
+    }
+
+    /// The same, event by event.
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let dropped = self.spans.dropped;
+        write!(to, "{{\"displayTimeUnit\":\"ns\",\"otherData\":{{\"dropped\":{dropped}}},\"traceEvents\":[")?;
+        for (number, event) in self.values().enumerate() {
+            to.write_all(if number == 0 { b"\n" } else { b",\n" })?;
+            serde_json::to_writer(&mut *to, &event)?;
+        }
+        to.write_all(b"\n]}\n")
+    }
+
+    fn value(&self, of: Of<'_>) -> Value {
+        let end = |thread: u64, at: Time| json!({"ph": "E", "pid": RUN, "tid": thread, "ts": micros(at)});
+        let mark = |task: &Task, at: Time, text: &str| json!({"ph": "i", "s": "t", "name": text, "cat": "cancel", "pid": RUN, "tid": task.id, "ts": micros(at)});
+        let text = |text| self.spans.texts.get(text);
+        match of {
+            Of::Begin(task, state) => self.begin(task, state),
+            Of::End(task, state) => end(task.id, state.end),
+            Of::Cancelled(task, state) => mark(task, state.begin, "cancelled"),
+            Of::Enter(task, scope) => {
+                let deadline = scope.deadline.map(|at| length(at.saturating_sub(scope.begin)));
+                self.scope("b", task, scope, scope.begin, json!({"task": named(task), "deadline": deadline}))
+            }
+            Of::Leave(task, scope) => self.scope("e", task, scope, scope.end, json!({"cause": scope.cause.map(text)})),
+            Of::Cause(task, scope) => mark(task, scope.end, scope.cause.map_or("cancelled", text)),
+            Of::Wakes(id) => {
+                let wake = &self.spans.wakes[id];
+                let name = format!("wakes {}", self.spans.tasks[wake.to].label);
+                json!({"ph": "B", "name": name, "cat": "wake", "pid": RUN, "tid": self.thread(wake.from), "ts": micros(wake.at)})
+            }
+            Of::Woke(id) => end(self.thread(self.spans.wakes[id].from), self.spans.wakes[id].at),
+            Of::ArrowBegins(id) => self.arrow("s", id, self.thread(self.spans.wakes[id].from), self.spans.wakes[id].at),
+            Of::ArrowEnds(id) => {
+                let wake = &self.spans.wakes[id];
+                let task = &self.spans.tasks[wake.to];
+                self.arrow("f", id, task.id, task.states[wake.poll].begin)
+            }
+        }
+    }
+
+    fn begin(&self, task: &Task, state: &State) -> Value {
         let text = self.spans.texts.get(state.text);
         let mut args = Map::new();
         // The colours are those that Chrome's viewer has for what threads do.
@@ -91,30 +167,25 @@ impl Writer<'_> {
         }
         if state.cancelled {
             args.insert("cancelled".into(), true.into());
-            let mark = json!({"ph": "i", "s": "t", "name": "cancelled", "cat": "cancel", "pid": RUN, "tid": task.id, "ts": micros(state.begin)});
-            if state.doing == Doing::Polled {
-                self.push(state.order.0, AFTER, mark);
-            }
         }
-        let what = json!({"name": name, "cat": category, "cname": colour, "args": args});
-        self.slice(task.id, (state.begin, state.end), state.order, what);
+        json!({"ph": "B", "name": name, "cat": category, "cname": colour, "pid": RUN, "tid": task.id, "ts": micros(state.begin), "args": args})
     }
 
-    fn scopes(&mut self, task: &Task) {
-        for scope in &task.scopes {
-            let text = self.spans.texts.get(scope.text);
-            let cause = scope.cause.map(|cause| self.spans.texts.get(cause));
-            let deadline = scope.deadline.map(|at| length(at.saturating_sub(scope.begin)));
-            let event = |phase: &str, at: Time, args: Value| json!({"ph": phase, "cat": "scope", "name": text, "id2": {"local": scope.number.to_string()}, "pid": RUN, "tid": task.id, "ts": micros(at), "args": args});
-            let args = json!({"task": named(task), "deadline": deadline});
-            let begin = event("b", scope.begin, args);
-            let end = event("e", scope.end, json!({"cause": cause}));
-            self.push(scope.order.0, BEGIN, begin);
-            self.push(scope.order.1, END, end);
-            if let Some(cause) = cause {
-                let mark = json!({"ph": "i", "s": "t", "name": cause, "cat": "cancel", "pid": RUN, "tid": task.id, "ts": micros(scope.end)});
-                self.push(scope.order.1, END, mark);
-            }
+    fn scope(&self, phase: &str, task: &Task, scope: &Scope, at: Time, args: Value) -> Value {
+        // A number that counts in this process only: otherwise Perfetto shows it outside of all.
+        let id = json!({"local": scope.number.to_string()});
+        let name = self.spans.texts.get(scope.text);
+        json!({"ph": phase, "cat": "scope", "name": name, "id2": id, "pid": RUN, "tid": task.id, "ts": micros(at), "args": args})
+    }
+
+    fn arrow(&self, phase: &str, id: usize, thread: u64, at: Time) -> Value {
+        json!({"ph": phase, "name": "wake", "cat": "wake", "id": id, "pid": RUN, "tid": thread, "ts": micros(at), "bp": "e"})
+    }
+
+    fn thread(&self, from: From) -> u64 {
+        match from {
+            From::Task(index) => self.spans.tasks[index].id,
+            From::Source(index) => self.sources + index as u64,
         }
     }
 
@@ -122,33 +193,6 @@ impl Writer<'_> {
         match from {
             From::Task(index) => named(&self.spans.tasks[index]),
             From::Source(index) => self.spans.sources[index].clone(),
-        }
-    }
-
-    fn wakes(&mut self) {
-        for (id, wake) in self.spans.wakes.iter().enumerate() {
-            let woken = &self.spans.tasks[wake.to];
-            let poll = &woken.states[wake.poll];
-            let thread = match wake.from {
-                From::Task(index) => {
-                    let task = &self.spans.tasks[index];
-                    // Its begin was dropped: there is nothing for the arrow to come from.
-                    if index == wake.to || !self.spans.is_polled(index, wake.order) {
-                        continue;
-                    }
-                    task.id
-                }
-                From::Source(index) => {
-                    let thread = self.sources + index as u64;
-                    let what = json!({"name": format!("wakes {}", woken.label), "cat": "wake"});
-                    self.slice(thread, (wake.at, wake.at), (wake.order, wake.order), what);
-                    thread
-                }
-            };
-            let flow = |phase: &str, thread: u64, at: Time| json!({"ph": phase, "name": "wake", "cat": "wake", "id": id, "pid": RUN, "tid": thread, "ts": micros(at), "bp": "e"});
-            let (begin, end) = (flow("s", thread, wake.at), flow("f", woken.id, poll.begin));
-            self.push(wake.order, ARROW, begin);
-            self.push(poll.order.0, ARROW, end);
         }
     }
 }

@@ -46,25 +46,43 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Begins to record, and keeps the last 65,536 events.
+    /// Begins to record, and keeps the last 65,536 events. That which is polled now is seen from now on, what else there is from its next turn
+    /// on.
     ///
     /// # Panics
-    /// Outside of a run, or while it is being recorded already.
+    /// Outside of a run, or while it is being recorded already. Runs of other threads may be recorded at the same time.
+    ///
+    /// # Examples
+    /// See the [crate](crate).
     #[track_caller]
     pub fn record() -> Self {
         Self::with_capacity(EVENTS)
     }
 
-    /// The same, with the last `events` events.
+    /// The same, with the last `events` events. [`Trace::dropped`] says how many were lost.
     ///
     /// # Panics
     /// As [`record`](Self::record).
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_runtime::doc_run(async {
+    /// let timeline = trefoil_inspect::Timeline::with_capacity(10);
+    /// for _ in 0..100 {
+    ///     trefoil_nursery::checkpoint().await?;
+    /// }
+    /// assert!(timeline.stop().dropped() > 100);
+    /// # Ok::<(), trefoil_nursery::Cancelled>(()) }).unwrap();
+    /// ```
     #[track_caller]
     pub fn with_capacity(events: usize) -> Self {
         Self { recording: trefoil_runtime::record(events) }
     }
 
-    /// What was recorded.
+    /// What was recorded. It can be taken out of the run, and to another thread, to be written there.
+    ///
+    /// # Examples
+    /// See the [crate](crate).
     pub fn stop(self) -> Trace {
         Trace::new(self.recording.take())
     }
@@ -78,27 +96,110 @@ pub struct Trace {
 
 impl Trace {
     /// Of events that were recorded by [`trefoil_runtime::record`].
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_runtime::doc_run(async {
+    /// let recording = trefoil_runtime::record(1_000);
+    /// trefoil_nursery::checkpoint().await?;
+    /// let trace = trefoil_inspect::Trace::new(recording.take());
+    /// assert_eq!(trace.dropped(), 0);
+    /// # Ok::<(), trefoil_nursery::Cancelled>(()) }).unwrap();
+    /// ```
     pub fn new(record: Record) -> Self {
         Self { spans: Spans::of(record) }
     }
 
     /// How many events came first and were dropped, since there were too many.
+    ///
+    /// # Examples
+    /// See [`Timeline::with_capacity`].
     pub fn dropped(&self) -> u64 {
         self.spans.dropped
     }
 
-    /// As a trace in the format of Chrome's viewer, which Perfetto opens: a process for the run, a thread for each task; slices for polls,
-    /// asynchronous ones for waits and scopes, arrows for wakes, marks for cancellations.
+    /// As a trace in the format of Chrome's viewer, which Perfetto opens: a thread for each task, with slices for what it does (`polled`, `ready`,
+    /// or what it waits for); threads for what wakes and is no task (deadlines, the driver, other threads); asynchronous slices for scopes,
+    /// arrows for wakes, marks for cancellations.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_runtime::doc_run(async {
+    /// use std::time::Duration;
+    /// use trefoil_inspect::Timeline;
+    /// use trefoil_nursery::{Cancelled, nursery, sleep};
+    ///
+    /// let timeline = Timeline::record();
+    /// nursery(async |n| -> Result<(), Cancelled> {
+    ///     n.spawn_named("tea", sleep(Duration::from_millis(1)));
+    ///     Ok(())
+    /// })
+    /// .await?;
+    /// let json = timeline.stop().to_json();
+    /// let events = json["traceEvents"].as_array().unwrap();
+    /// assert!(events.iter().any(|event| event["args"]["woken by"] == "deadlines"));
+    /// # Ok::<(), Cancelled>(()) }).unwrap();
+    /// ```
     pub fn to_json(&self) -> serde_json::Value {
-        chrome::trace(&self.spans)
+        chrome::Trace::of(&self.spans).to_value()
     }
 
-    /// As one HTML page, which needs no other tool and no network: zoom with the wheel, pan by dragging, hover, search.
+    /// Writes the same, event by event: a trace of a million events is 150 MB of JSON, which need not be in memory all at once.
+    ///
+    /// # Errors
+    /// Those of the writer. What was written until then is there.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_runtime::doc_run(async {
+    /// use trefoil_inspect::Timeline;
+    ///
+    /// let trace = Timeline::record().stop();
+    /// let mut json = Vec::new(); // or a file, in a `BufWriter`
+    /// trace.write_json(&mut json)?;
+    /// assert_eq!(serde_json::from_slice::<serde_json::Value>(&json)?, trace.to_json());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn write_json(&self, mut to: impl std::io::Write) -> std::io::Result<()> {
+        chrome::Trace::of(&self.spans).write(&mut to)
+    }
+
+    /// As one HTML page, which needs no other tool and no network. It shows of each task when it was polled, ready and waiting, for what,
+    /// who woke it and whom it woke, and which scopes it was in; the key `?` lists what can be done. With a million events of ten thousand
+    /// tasks it has 15 MB, and is there after a second or two.
+    ///
+    /// Names and texts are shown as what they are: they cannot become part of the page.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_runtime::doc_run(async {
+    /// use trefoil_inspect::Timeline;
+    /// use trefoil_nursery::{Cancelled, checkpoint, nursery};
+    ///
+    /// let timeline = Timeline::record();
+    /// nursery(async |n| -> Result<(), Cancelled> {
+    ///     n.spawn_named("</script><script>alert(1)", checkpoint());
+    ///     Ok(())
+    /// })
+    /// .await?;
+    /// let page = timeline.stop().to_html();
+    /// assert!(!page.contains("<script>alert"));
+    /// // std::fs::write("timeline.html", page)?;
+    /// # Ok::<(), Cancelled>(()) }).unwrap();
+    /// ```
     pub fn to_html(&self) -> String {
         page::page(&self.spans)
     }
 
-    /// As a picture (SVG).
+    /// As a picture (SVG), of the first 60 tasks.
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_runtime::doc_run(async {
+    /// let picture = trefoil_inspect::Timeline::record().stop().to_svg();
+    /// assert!(picture.starts_with("<svg "));
+    /// # });
+    /// ```
     pub fn to_svg(&self) -> String {
         picture::svg(&self.spans)
     }

@@ -1,10 +1,12 @@
 //! Timelines (`trefoil-inspect`): what is recorded of a run, and the forms it is written in.
 
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use trefoil::net::{TcpListener, TcpStream};
 use trefoil::{CancelScope, Cancelled, channel, checkpoint, move_on_after, nursery, sleep, sleep_forever, tree};
 use trefoil_inspect::{Timeline, tree_to_json};
-use trefoil_runtime::{What, record};
+use trefoil_runtime::{Event, Record, What, WokenBy, record};
 use trefoil_tests::{drop_at, ms, run_real, run_virtual};
 
 /// Two that pass items on, one that is cancelled, one that is cut by a deadline.
@@ -38,40 +40,54 @@ async fn program() {
     .unwrap();
 }
 
-/// The trace is one that a viewer takes: time does not go back, each begin has an end in its thread, each `b` an `e` with its number, each
-/// arrow a begin and an end within polls. What there is of each phase.
+/// The trace is one that a viewer takes: time does not go back; each begin has an end in its thread, which has a name, and slices are not nested;
+/// each `b` has an `e` with its number; each arrow begins and ends in a slice that is open then, later than it began. What there is of each phase.
 fn check(trace: &Value) -> HashMap<String, usize> {
-    let (mut counts, mut depth) = (HashMap::new(), HashMap::<u64, i64>::new());
-    let (mut open, mut flows) = (HashMap::new(), HashMap::new());
+    let (mut counts, mut slices, mut named) = (HashMap::new(), HashMap::<u64, Vec<String>>::new(), HashSet::new());
+    let (mut open, mut flows, mut ids) = (HashMap::new(), HashMap::new(), HashSet::new());
     let mut before = 0.0;
     for event in trace["traceEvents"].as_array().unwrap() {
         let phase = event["ph"].as_str().unwrap();
         *counts.entry(phase.to_string()).or_default() += 1;
         assert_eq!(event["pid"], 1, "{event}");
-        let thread = event["tid"].as_u64().unwrap();
+        let thread = event["tid"].as_u64();
         if phase == "M" {
+            if event["name"] == "thread_name" {
+                assert!(named.insert(thread.unwrap()), "{event}");
+            }
             continue;
         }
+        let thread = thread.unwrap();
+        assert!(named.contains(&thread), "its thread has a name, said before: {event}");
         let at = event["ts"].as_f64().unwrap();
         assert!(at >= before, "{event}");
         before = at;
-        let key = || (event["cat"].as_str().unwrap().to_string(), event["id"].as_u64().unwrap());
+        let slices = slices.entry(thread).or_default();
+        let scope = || event["id2"]["local"].as_str().unwrap().to_string();
+        let text = |key: &str| event[key].as_str().unwrap().to_string();
         match phase {
-            "B" => *depth.entry(thread).or_default() += 1,
-            "E" => {
-                let depth = depth.get_mut(&thread).unwrap();
-                *depth -= 1;
-                assert_eq!(*depth, 0, "polls of one task are not nested: {event}");
+            "B" => {
+                assert!(slices.is_empty(), "what a task does is one thing after the other: {event}");
+                slices.push(text("name"));
             }
-            "b" => assert!(open.insert(key(), event["name"].clone()).is_none(), "{event}"),
-            "e" => assert_eq!(open.remove(&key()), Some(event["name"].clone()), "{event}"),
-            "s" => assert!(flows.insert(event["id"].as_u64(), at).is_none(), "{event}"),
-            "f" => assert!(flows.remove(&event["id"].as_u64()).unwrap() <= at, "{event}"),
-            "i" => assert!(!event["name"].as_str().unwrap().is_empty()),
+            "E" => assert!(slices.pop().is_some(), "{event}"),
+            "b" => assert!(open.insert(scope(), event["name"].clone()).is_none(), "{event}"),
+            "e" => assert_eq!(open.remove(&scope()), Some(event["name"].clone()), "{event}"),
+            "s" => {
+                let from = slices.last().expect("an arrow begins in a slice");
+                assert!(from == "polled" || from.starts_with("wakes "), "{from}");
+                assert!(ids.insert(event["id"].as_u64()), "{event}");
+                assert!(flows.insert(event["id"].as_u64(), at).is_none(), "{event}");
+            }
+            "f" => {
+                assert_eq!((slices.last().unwrap().as_str(), &event["bp"]), ("polled", &"e".into()), "{event}");
+                assert!(flows.remove(&event["id"].as_u64()).unwrap() <= at, "{event}");
+            }
+            "i" => assert!(!text("name").is_empty()),
             other => panic!("{other}"),
         }
     }
-    assert!(depth.values().all(|depth| *depth == 0) && open.is_empty() && flows.is_empty());
+    assert!(slices.values().all(Vec::is_empty) && open.is_empty() && flows.is_empty());
     counts
 }
 
@@ -102,11 +118,14 @@ fn a_trace_is_whole_on_every_driver() {
         for task in ["gives", "takes", "late", "stops"] {
             assert_eq!(threads.iter().filter(|thread| *thread == task).count(), 1, "{threads:?}");
         }
-        let begun = names(&json, "b");
+        let (scopes, states) = (names(&json, "b"), names(&json, "B"));
+        for what in ["nursery `all` (timeline.rs:", "scope `two` (", "scope `stopped` ("] {
+            assert!(scopes.iter().any(|name| name.contains(what)), "{what}: {scopes:?}");
+        }
         for what in
-            ["nursery `all` (timeline.rs:", "scope `two` (", "scope `stopped` (", "sleep at ", "sleep for ever at "]
+            ["polled", "ready", "sleep at ", "sleep for ever at ", "the children of nursery `all` (", "wakes late"]
         {
-            assert!(begun.iter().any(|name| name.contains(what)), "{what}: {begun:?}");
+            assert!(states.iter().any(|name| name.starts_with(what)), "{what}: {states:?}");
         }
         let marks = names(&json, "i");
         assert!(marks.iter().any(|why| why.starts_with("cancelled: the deadline of scope `two` (")), "{marks:?}");
@@ -114,8 +133,7 @@ fn a_trace_is_whole_on_every_driver() {
         assert!(counts["s"] >= 2, "the two of the channel wake each other: {counts:?}");
 
         let (page, picture) = (trace.to_html(), trace.to_svg());
-        assert!(page.starts_with("<!doctype html>") && page.contains("gives (timeline.rs:"));
-        assert!(!page.contains("/*DATA*/") && !page.contains("http:") || page.contains("http://www.w3.org/2000/svg"));
+        assert!(page.starts_with("<!doctype html>") && page.contains("\"gives\""));
         assert!(picture.starts_with("<svg ") && picture.trim_end().ends_with("</svg>") && picture.contains("takes ("));
     });
 }
@@ -170,6 +188,158 @@ fn what_ends_in_another_way_ends_in_the_trace_too() {
         .await
         .unwrap();
     });
+}
+
+/// Who woke this task, each time.
+fn who_woke(record: &Record, task: &str) -> Vec<WokenBy> {
+    let of_task = |event: &&Event| event.task.name() == Some(task);
+    let woken = record.events.iter().filter(of_task).filter_map(|event| match &event.what {
+        What::Woken { by } => Some(by.clone()),
+        _ => None,
+    });
+    woken.collect()
+}
+
+fn thread_named(by: &WokenBy, name: &str) -> bool {
+    matches!(by, WokenBy::Thread(thread) if thread.name() == Some(name))
+}
+
+fn in_thread(name: &str, what: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+    std::thread::Builder::new().name(name.into()).spawn(what).unwrap()
+}
+
+/// A task by another, by a deadline, by another thread, by a call; and by itself.
+#[test]
+fn it_is_known_who_woke_a_task() {
+    run_real(async || {
+        let recording = record(10_000);
+        let (far, near, called) =
+            (Arc::new(trefoil::Event::new()), trefoil::Event::new(), Arc::new(trefoil::Event::new()));
+        let (thread, call) = nursery(async |n| -> Result<_, Cancelled> {
+            let far_too = far.clone();
+            n.spawn_named("far", async move { far_too.wait().await });
+            n.spawn_named("near", near.wait());
+            let called_too = called.clone();
+            n.spawn_named("called", async move { called_too.wait().await });
+            n.spawn_named("sleeps", sleep(ms(1)));
+            n.spawn_named("late", async { move_on_after(ms(1), sleep_forever()).await.map(drop) });
+            n.spawn_named("itself", checkpoint());
+            checkpoint().await?;
+            near.set();
+            let thread = in_thread("helper", move || far.set());
+            let handle = trefoil::run_handle();
+            let call = in_thread("caller", move || assert!(handle.run_soon(move || called.set()).is_ok()));
+            Ok((thread, call))
+        })
+        .await
+        .unwrap();
+        thread.join().unwrap();
+        call.join().unwrap();
+        let record = recording.take();
+        let last = |task| who_woke(&record, task).pop().unwrap();
+        let main = record.events[0].task.id();
+        assert!(thread_named(&last("far"), "helper"), "{:?}", last("far"));
+        assert_eq!(last("near").task(), Some(main));
+        assert!(matches!(last("called"), WokenBy::Call), "{:?}", last("called"));
+        assert!(matches!(last("sleeps"), WokenBy::Deadline), "{:?}", last("sleeps"));
+        assert!(matches!(last("late"), WokenBy::Deadline), "{:?}", last("late"));
+        let itself = record.events.iter().find(|event| event.task.name() == Some("itself")).unwrap().task.id();
+        assert_eq!(last("itself").task(), Some(itself));
+        // And the arrows of the trace come from there.
+        let trace = trefoil_inspect::Trace::new(record).to_json();
+        check(&trace);
+        let woken_by: Vec<_> =
+            trace["traceEvents"].as_array().unwrap().iter().filter_map(|e| e["args"]["woken by"].as_str()).collect();
+        for who in ["thread `helper`", "deadlines", "calls of run handles"] {
+            assert!(woken_by.contains(&who), "{who}: {woken_by:?}");
+        }
+    });
+}
+
+/// What the kernel has done, with the operation and the descriptor.
+#[test]
+fn the_driver_wakes_who_waits_for_a_descriptor() {
+    run_real(async || {
+        if trefoil::metrics().driver == "thread" {
+            return; // without I/O
+        }
+        let recording = record(10_000);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        nursery(async |n| -> std::io::Result<()> {
+            n.spawn_named("server", async {
+                let (mut stream, _) = listener.accept().await?;
+                stream.read(&mut [0; 10]).await.map(drop)
+            });
+            let mut stream = TcpStream::connect(address).await?;
+            sleep(ms(2)).await?;
+            stream.write_all(b"hello").await?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let record = recording.take();
+        let by = who_woke(&record, "server");
+        assert!(matches!(by.last(), Some(WokenBy::Driver)), "{by:?}");
+        let trace = trefoil_inspect::Trace::new(record).to_json();
+        check(&trace);
+        let why = |event: &&Value| event["args"]["woken by"] == "the driver";
+        let ended: Vec<_> = trace["traceEvents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(why)
+            .filter_map(|e| e["args"]["what ended"].as_str())
+            .collect();
+        assert!(ended.iter().any(|what| what.starts_with("read from fd ")), "{ended:?}");
+    });
+}
+
+/// Two runs that are recorded at once, on two threads, and wake each other all the time: each sees its own tasks, and that it was the other thread.
+#[test]
+fn two_recordings_do_not_mix() {
+    let (there, here) = (channel::<u32>(1), channel::<u32>(1));
+    let play = |name: &'static str, sender: trefoil::Sender<u32>, receiver: trefoil::Receiver<u32>, begins: bool| {
+        trefoil::run(async move {
+            let recording = record(100_000);
+            nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn_named(name, async {
+                    if begins {
+                        sender.send(0).await.ok();
+                    }
+                    while let Some(n) = receiver.recv().await? {
+                        if n == 200 || sender.send(n + 1).await.is_err() {
+                            break;
+                        }
+                    }
+                    drop((sender, receiver));
+                    Ok(())
+                });
+                Ok(())
+            })
+            .await
+            .unwrap();
+            recording.take()
+        })
+    };
+    let ((to_there, at_there), (to_here, at_here)) = (there, here);
+    let ping = std::thread::Builder::new()
+        .name("ping thread".into())
+        .spawn(move || play("ping", to_there, at_here, true))
+        .unwrap();
+    let pong = std::thread::Builder::new()
+        .name("pong thread".into())
+        .spawn(move || play("pong", to_here, at_there, false))
+        .unwrap();
+    for (task, other, record) in [("ping", "pong", ping.join().unwrap()), ("pong", "ping", pong.join().unwrap())] {
+        assert!(record.events.iter().all(|event| event.task.name() != Some(other)), "{other} in the record of {task}");
+        let by = who_woke(&record, task);
+        let from_there = by.iter().filter(|by| thread_named(by, &format!("{other} thread"))).count();
+        // Where the other was at work, an item is there without a wake.
+        assert!(from_there > 0, "{task}: {by:?}");
+        assert!(!by.iter().any(|by| thread_named(by, &format!("{task} thread"))), "{task}: {by:?}");
+        check(&trefoil_inspect::Trace::new(record).to_json());
+    }
 }
 
 /// Between two recordings nothing is recorded; and one at a time.

@@ -1,0 +1,196 @@
+//! The page of a timeline, and the program in it, which is run here by an engine without a browser: as much of one as it needs is in `dom.js`.
+
+use rquickjs::{CatchResultExt, Context, Runtime};
+use serde_json::Value;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+use trefoil_inspect::{Timeline, Trace};
+use trefoil_nursery::{Cancelled, channel, move_on_after, nursery, sleep, sleep_forever, sync::Mutex};
+use trefoil_runtime::{Options, ThreadDriver};
+
+const HOSTILE: &str =
+    "</script><script>alert(1)</script><img src=x onerror=alert(1)><!--\u{2028}\"'`${1}{DATA}{SCRIPT}";
+
+/// Two that share a lock, one that is cut by a deadline, one with a name that wants to be code, and a thread that sends.
+fn trace() -> Trace {
+    let options = Options { virtual_time: false, ..Options::default() };
+    trefoil_runtime::run(Rc::new(ThreadDriver::new()), options, Location::caller(), async {
+        let timeline = Timeline::record();
+        let lock = &Mutex::new(());
+        let (sender, receiver) = channel::<u8>(1);
+        let receiver = &receiver;
+        let feeder = std::thread::Builder::new().name("feeder".into());
+        let feeder = feeder.spawn(move || (0..5).for_each(|n| sender.send_blocking(n).unwrap())).unwrap();
+        nursery(async |n| -> Result<(), Cancelled> {
+            for name in ["Ada", "Bo"] {
+                n.spawn_named(name, async move {
+                    let _guard = lock.lock().await?;
+                    sleep(Duration::from_millis(1)).await
+                });
+            }
+            n.spawn_named("late", async {
+                move_on_after(Duration::from_millis(1), sleep_forever()).named("one call").await.map(drop)
+            });
+            n.spawn_named(HOSTILE, async {
+                while receiver.recv().await?.is_some() {}
+                Ok(())
+            });
+            Ok(())
+        })
+        .named("all")
+        .await
+        .unwrap();
+        feeder.join().unwrap();
+        timeline.stop()
+    })
+}
+
+/// What a browser takes for the text of the script that begins so: up to the first end of one.
+fn script<'a>(page: &'a str, begin: &str) -> &'a str {
+    let text = page.split_once(begin).expect("the script is there").1;
+    text.split_once("</script").expect("and ends").0
+}
+
+const DATA: &str = "<script type=\"application/json\" id=\"data\">";
+const PROGRAM: &str = "<script type=\"module\">";
+
+#[test]
+fn names_do_not_become_part_of_the_page() {
+    let page = trace().to_html();
+    let scripts = page.match_indices("<script").count();
+    assert_eq!((scripts, page.match_indices("</script").count()), (2, 2), "that of the data, and the program");
+    assert!(!page.contains("<img") && !page.contains("alert(1)</"));
+    let data: Value = serde_json::from_str(script(&page, DATA)).unwrap();
+    assert!(data["tasks"].as_array().unwrap().iter().any(|task| task["n"] == HOSTILE), "and are shown as they are");
+}
+
+/// Also what a newer version of it might fetch: the policy forbids it.
+#[test]
+fn the_page_needs_no_other() {
+    let page = trace().to_html();
+    let page = page.replace(script(&page, DATA), "");
+    assert!(page.contains("default-src 'none'"));
+    assert!(
+        !page.contains("http://") && !page.contains("https://") && !page.contains("src=") && !page.contains("@import")
+    );
+}
+
+/// What the program takes for granted.
+#[test]
+fn the_data_are_rows_of_numbers_that_fit_together() {
+    let page = trace().to_html();
+    let data: Value = serde_json::from_str(script(&page, DATA)).unwrap();
+    let list = |value: &Value| value.as_array().unwrap().iter().map(|n| n.as_i64().unwrap()).collect::<Vec<_>>();
+    let (length, texts) = (data["length"].as_i64().unwrap(), data["texts"].as_array().unwrap().len() as i64);
+    let (tasks, wakes) = (data["tasks"].as_array().unwrap(), list(&data["wakes"]));
+    let sources = data["sources"].as_array().unwrap().len() as i64;
+    assert_eq!(wakes.len() % 4, 0);
+    for task in tasks {
+        let (states, scopes) = (list(&task["s"]), list(&task["c"]));
+        let mut at = 0;
+        assert!(states.len().is_multiple_of(5) && scopes.len().is_multiple_of(6) && !states.is_empty());
+        for state in states.chunks(5) {
+            assert!([0, 1, 2, 4, 6].contains(&state[0]) && state[1] >= 0 && state[2] >= 0, "{state:?}");
+            at += state[1] + state[2];
+            assert!(state[3] < texts && state[4] <= wakes.len() as i64 / 4);
+        }
+        assert!(at <= length);
+        for scope in scopes.chunks(6) {
+            assert!(scope[0] + scope[1] <= length && scope[2] < texts && scope[3] <= texts, "{scope:?}");
+        }
+    }
+    let mut before = 0;
+    for wake in wakes.chunks(4) {
+        assert!((-sources..tasks.len() as i64).contains(&wake[0]) && wake[1] <= length);
+        let states = list(&tasks[wake[2] as usize]["s"]);
+        assert_eq!(states[wake[3] as usize * 5] & 3, 0, "a wake leads to a poll");
+        let begin: i64 = states.chunks(5).take(wake[3] as usize).map(|state| state[1] + state[2]).sum();
+        let begin = begin + states[wake[3] as usize * 5 + 1];
+        assert!(wake[1] <= begin && before <= begin, "in the order of the polls, which the program searches by");
+        before = begin;
+    }
+}
+
+/// Runs the program of a page, and then these steps of JavaScript; what each has come to.
+fn run(page: &str, steps: &[&str]) -> Vec<String> {
+    let runtime = Runtime::new().unwrap();
+    let context = Context::full(&runtime).unwrap();
+    context.with(|context| {
+        let eval = |code: &str| {
+            let result = context.eval::<rquickjs::Coerced<String>, _>(code).catch(&context);
+            result.unwrap_or_else(|error| panic!("{error}\nin: {}", &code[..code.len().min(200)])).0
+        };
+        eval(include_str!("dom.js"));
+        for id in page.split(" id=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0) {
+            let text = if id == "data" { script(page, DATA) } else { "" };
+            eval(&format!("browser.add({}, {})", Value::from(id), Value::from(text)));
+        }
+        // As a module: its names are its own.
+        eval(&format!("(() => {{ \"use strict\";\n{}\n}})()", script(page, PROGRAM)));
+        steps.iter().map(|step| eval(step)).collect()
+    })
+}
+
+#[test]
+fn the_program_shows_what_there_is_and_follows_the_keys() {
+    let page = trace().to_html();
+    let said = run(
+        &page,
+        &[
+            "browser.frame()",
+            "browser.said('info')",
+            // The second task, from its end back: who woke it, on that one's row.
+            "browser.keys('ArrowDown', 'ArrowDown', 'ArrowRight', 'ArrowRight', 'ArrowRight', 'ArrowRight'); browser.said('details')",
+            "browser.choose('search', 'input', 'one call'); browser.said('info')",
+            "browser.keys('Escape', 'ArrowDown', 'ArrowLeft', 'ArrowLeft'); browser.said('details')",
+            "browser.frame()",
+            "browser.choose('search', 'input', 'a lock'); browser.said('info')",
+            "browser.choose('search', 'input', 'nothing has this name'); browser.frame()",
+            "browser.choose('search', 'input', ''); browser.said('info')",
+            "browser.key('?'); browser.said('keys'), 'shown'",
+        ],
+    );
+    for text in ["Ada", "Bo", "late", HOSTILE, "deadlines", "thread `feeder`", "scope `one call` (page.rs:"] {
+        assert!(said[0].contains(text), "{text}: {}", said[0]);
+    }
+    assert!(said[1].contains("5 tasks"), "{}", said[1]);
+    assert!(said[2].contains("(page.rs:"), "{}", said[2]);
+    assert!(said[3].starts_with("\n1 of 5 tasks") || said[3].starts_with("1 of 5 tasks"), "{}", said[3]);
+    assert!(said[4].contains("late"), "{}", said[4]);
+    assert!(said[5].contains("late") && !said[5].contains("Ada"), "{}", said[5]);
+    assert!(said[6].contains("1 of 5") || said[6].contains("2 of 5"), "who waited for the lock: {}", said[6]);
+    assert!(said[7].contains("no task matches the filter"), "{}", said[7]);
+    assert!(said[8].contains("5 tasks") && !said[8].contains("of 5"), "{}", said[8]);
+}
+
+/// From whom a poll came can be asked of every poll, there and back; whatever keys are pressed and wherever the pointer goes, nothing is drawn
+/// at a place that is none, and nothing fails.
+#[test]
+fn the_program_takes_whatever_is_done_to_it() {
+    let steps = r#"
+        let seed = 1, woken = 0;
+        const random = (n) => (seed = (seed * 48271) % 2147483647) % n;
+        const keys = ["w", "s", "a", "d", "+", "-", "0", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "b", "n", "f", "Enter", "t", "Escape", "/", "x"];
+        for (let i = 0; i < 500; i++) {
+            const at = { offsetX: random(1300) - 50, offsetY: random(600) - 50, clientX: random(1300), clientY: random(700) };
+            switch (random(8)) {
+                case 0: browser.fire("view", "pointermove", at); break;
+                case 1: browser.fire("view", "pointerdown", at); browser.fire("view", "pointermove", { ...at, offsetX: random(1300) }); browser.fire("view", random(2) ? "pointerup" : "pointercancel", at); break;
+                case 2: browser.fire("view", "wheel", { ...at, deltaX: random(3) - 1, deltaY: random(2000) - 1000, deltaMode: random(2), ctrlKey: !random(2), shiftKey: !random(2) }); break;
+                case 3: browser.fire("overview", "pointerdown", at); browser.fire("overview", "pointermove", { ...at, offsetX: random(1300) }); browser.fire("overview", "pointerup", at); break;
+                case 4: browser.choose("order", "change", ["seen", "name", "polled", "ready", "polls"][random(5)]); browser.choose("arrows", "change", ["auto", "selected", "none"][random(3)]); break;
+                case 5: browser.choose("search", "input", ["", "", "a", "late", "("][random(5)]); break;
+                default: browser.key(keys[random(keys.length)]);
+            }
+            if (browser.said("details").includes("woken by")) woken++;
+            browser.frame();
+        }
+        woken
+    "#;
+    let woken: u32 = run(&trace().to_html(), &[steps])[0].parse().unwrap();
+    assert!(woken > 10, "who woke it was said {woken} times");
+    // Also where there is next to nothing, and where the begin is lost.
+    let empty = Trace::new(trefoil_runtime::Record::default()).to_html();
+    assert!(run(&empty, &["browser.frame()", steps])[0].contains("nothing was recorded"));
+}
