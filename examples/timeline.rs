@@ -4,8 +4,10 @@
 //! cargo run --example timeline --features inspect -- DIRECTORY
 //! ```
 //!
-//! `timeline.json` is for Perfetto (<https://ui.perfetto.dev>), `timeline.html` for any browser, `timeline.svg` for a book.
+//! `timeline.html` is for any browser, `timeline.json` for Perfetto (<https://ui.perfetto.dev>), `timeline.svg` for paper.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::PathBuf;
 use std::time::Duration;
 use trefoil::inspect::Timeline;
@@ -20,9 +22,20 @@ fn main() -> std::io::Result<()> {
     let directory = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| ".".into()));
     let trace = trefoil::run(async {
         let timeline = Timeline::record();
+        let (hungry, door) = channel(10);
         let (orders, kitchen) = channel(1);
         let pan = Mutex::new(());
         let (kitchen, pan) = (&kitchen, &pan);
+        // They come when they want, on a thread of their own.
+        let guests = std::thread::Builder::new().name("guests".into()).spawn(move || {
+            for minutes in [9, 5, 7] {
+                std::thread::sleep(ms(3));
+                if hungry.send_blocking(minutes).is_err() {
+                    break;
+                }
+            }
+        });
+        let guests = guests.expect("a thread can be had");
         nursery(async |n| -> Result<(), Cancelled> {
             for cook in ["Ada", "Bo"] {
                 n.spawn_named(cook, async move {
@@ -35,12 +48,11 @@ fn main() -> std::io::Result<()> {
             }
             n.spawn_named("phone", async {
                 // Nobody calls.
-                move_on_after(ms(22), sleep_forever()).named("one call").await?;
+                move_on_after(ms(18), sleep_forever()).named("one call").await?;
                 Ok(())
             });
             n.spawn_named("waiter", async move {
-                for minutes in [9, 5, 7] {
-                    sleep(ms(3)).await?;
+                while let Some(minutes) = door.recv().await? {
                     if orders.send(minutes).await.is_err() {
                         break;
                     }
@@ -51,10 +63,11 @@ fn main() -> std::io::Result<()> {
         })
         .named("kitchen")
         .await?;
+        guests.join().expect("they have left");
         Ok::<_, Cancelled>(timeline.stop())
     })
     .expect("nobody cancels the kitchen");
-    std::fs::write(directory.join("timeline.json"), trace.to_json().to_string())?;
     std::fs::write(directory.join("timeline.html"), trace.to_html())?;
+    trace.write_json(BufWriter::new(File::create(directory.join("timeline.json"))?))?;
     std::fs::write(directory.join("timeline.svg"), trace.to_svg())
 }

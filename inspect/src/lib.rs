@@ -35,7 +35,7 @@ pub use trefoil_runtime::{Ended, Event, Record, Recording, What, WokenBy, record
 
 use spans::Spans;
 
-/// How many events are kept unless it is said otherwise: 10 MB or so.
+/// How many events are kept unless it is said otherwise: 7 MB.
 const EVENTS: usize = 65_536;
 
 /// A recording of the run on this thread, which goes on until it is [stopped](Self::stop) or dropped.
@@ -46,7 +46,7 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Begins to record, and keeps the last 65,536 events. That which is polled now is seen from now on, what else there is from its next turn
+    /// Begins to record, and keeps the last 65,536 events (7 MB). That which is polled now is seen from now on, what else there is from its next turn
     /// on.
     ///
     /// # Panics
