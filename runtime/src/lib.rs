@@ -28,6 +28,7 @@ mod context;
 mod deadlock;
 mod driver;
 mod edge;
+mod free_list;
 mod group;
 mod guest;
 mod heap;
