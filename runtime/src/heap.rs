@@ -86,29 +86,30 @@ impl<P: Position> Heap<P> {
     /// With more than `u32::MAX - 1` entries.
     pub fn insert(&mut self, entry: Entry<P>) {
         let key = self.take_key(entry.owner);
-        let index = self.nodes.len();
-        self.nodes.push(Node { at: entry.at, order: entry.order, key });
+        let (index, node) = (self.nodes.len(), Node { at: entry.at, order: entry.order, key });
+        self.nodes.push(node);
         entry.owner.keyed(key);
-        self.up(index);
+        self.up(index, node);
     }
 
     /// Removes an entry; its owner is told [`NOWHERE`].
     pub fn remove(&mut self, key: u32) {
         let index = self.places[key as usize] as usize;
-        self.nodes.swap_remove(index);
+        let last = self.nodes.pop();
         self.places[key as usize] = self.free;
         self.free = key;
         self.owners[key as usize].keyed(NOWHERE);
-        if index < self.nodes.len() {
-            self.settle(index);
+        // Where that is not the last one: it comes into the gap.
+        if let (true, Some(node)) = (index < self.nodes.len(), last) {
+            self.settle(index, node);
         }
     }
 
     /// Gives an entry another deadline, and puts it where it belongs.
     pub fn change(&mut self, key: u32, at: u64) {
         let index = self.places[key as usize] as usize;
-        self.nodes[index].at = at;
-        self.settle(index);
+        let node = Node { at, ..self.nodes[index] };
+        self.settle(index, node);
     }
 
     fn take_key(&mut self, owner: P) -> u32 {
@@ -125,11 +126,11 @@ impl<P: Position> Heap<P> {
         key as u32
     }
 
-    fn settle(&mut self, index: usize) {
-        if index > 0 && self.nodes[index].rank() < self.nodes[(index - 1) / 4].rank() {
-            self.up(index)
+    fn settle(&mut self, index: usize, node: Node) {
+        if index > 0 && node.rank() < self.nodes[(index - 1) / 4].rank() {
+            self.up(index, node)
         } else {
-            self.down(index)
+            self.down(index, node)
         }
     }
 
@@ -138,8 +139,8 @@ impl<P: Position> Heap<P> {
         self.places[node.key as usize] = index as u32;
     }
 
-    fn up(&mut self, mut index: usize) {
-        let node = self.nodes[index];
+    /// A node comes to `index`, or above it: by value, since one that was just written would be waited for.
+    fn up(&mut self, mut index: usize, node: Node) {
         while index > 0 {
             let parent = (index - 1) / 4;
             if self.nodes[parent].rank() <= node.rank() {
@@ -151,8 +152,8 @@ impl<P: Position> Heap<P> {
         self.put(index, node);
     }
 
-    fn down(&mut self, mut index: usize) {
-        let node = self.nodes[index];
+    /// The same, or below it.
+    fn down(&mut self, mut index: usize, node: Node) {
         loop {
             let first = 4 * index + 1;
             let Some(least) = (first..(first + 4).min(self.nodes.len())).min_by_key(|&child| self.nodes[child].rank())

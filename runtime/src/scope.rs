@@ -52,6 +52,9 @@ pub(crate) const SOFT: u32 = 1024;
 pub(crate) const POLITE: u32 = 2048;
 /// Cancelled until an operation in it has been told, and not after: see [`Scope::cancel_once`].
 pub(crate) const ONCE: u32 = 4096;
+/// Nobody has a handle of it. So its word is written by who makes it until it is linked, under the lock of the tree then, and by its owner after it was
+/// left: by plain stores.
+const ALONE: u32 = 8192;
 
 pub(crate) struct Links {
     pub prev: *const Scope,
@@ -62,6 +65,9 @@ pub(crate) struct Links {
     pub last_park: *const Park,
     pub index: u32,
     pub waker: Option<Waker>,
+    /// In its place: the task that polls the scope, which is there while the scope is linked and names it, is woken by way of that. So no waker of it is
+    /// kept, which would cost two read-modify-writes.
+    pub wakes_task: bool,
     /// Why it was cancelled; at its exit, also if it only inherits that.
     pub cause: Option<Arc<Cause>>,
     /// Most have none.
@@ -129,13 +135,19 @@ impl Scope {
 
 impl Scope {
     /// A scope that nothing runs in yet.
+    #[inline(always)]
     pub fn new(kind: Kind, place: &'static Location<'static>) -> Self {
+        Self::with(kind, place, 0, u64::MAX)
+    }
+
+    #[inline(always)]
+    fn with(kind: Kind, place: &'static Location<'static>, flags: u32, deadline: u64) -> Self {
         Self {
-            flags: AtomicU32::new(if kind == Kind::Shield { SHIELD } else { 0 }),
+            flags: AtomicU32::new(if kind == Kind::Shield { flags | SHIELD } else { flags }),
             kind,
             place,
             tree: AtomicPtr::new(ptr::null_mut()),
-            deadline: AtomicU64::new(u64::MAX),
+            deadline: AtomicU64::new(deadline),
             parent: AtomicPtr::new(ptr::null_mut()),
             task: AtomicPtr::new(ptr::null_mut()),
             ready: AtomicPtr::new(ptr::null_mut()),
@@ -148,6 +160,7 @@ impl Scope {
                 last_park: ptr::null(),
                 index: NOWHERE,
                 waker: None,
+                wakes_task: false,
                 cause: None,
                 name: None,
             }),
@@ -155,12 +168,10 @@ impl Scope {
         }
     }
 
-    /// One without handles, about to be linked by the only one who has it: what else would be set one by one is set at once.
-    pub(crate) fn entered(kind: Kind, place: &'static Location<'static>, deadline: u64) -> Self {
-        let mut this = Self::new(kind, place);
-        let shield = if kind == Kind::Shield { SHIELD } else { 0 };
-        (this.flags, this.deadline) = (AtomicU32::new(ENTERED | shield), AtomicU64::new(deadline));
-        this
+    /// One about to be linked by the only one who has it: what else would be set one by one is set at once. There may be `handles` later.
+    #[inline(always)]
+    pub(crate) fn entered(kind: Kind, place: &'static Location<'static>, deadline: u64, handles: bool) -> Self {
+        Self::with(kind, place, if handles { ENTERED } else { ENTERED | ALONE }, deadline)
     }
 
     /// Gives it a name, for the task tree and for who is cancelled. One that is entered keeps the one it has.
@@ -205,20 +216,43 @@ impl Scope {
         self.flags() & flag != 0
     }
 
-    /// Sets a flag; the flags before.
-    pub(crate) fn set(&self, flag: u32) -> u32 {
-        self.flags.fetch_or(flag, Ordering::AcqRel)
+    /// Sets flags; the flags before. Any thread, but for a scope without handles: see `ALONE`.
+    #[inline]
+    pub(crate) fn set(&self, flags: u32) -> u32 {
+        self.change(flags, 0)
     }
 
-    /// Clears a flag; the flags before.
+    /// Clears a flag; the flags before. As [`set`](Self::set).
+    #[inline]
     pub(crate) fn clear(&self, flag: u32) -> u32 {
-        self.flags.fetch_and(!flag, Ordering::AcqRel)
+        self.change(0, flag)
     }
 
-    /// It was left, and its waker taken. Under the lock, where nobody else changes those two: one read-modify-write.
+    #[inline]
+    fn change(&self, set: u32, clear: u32) -> u32 {
+        let before = self.flags.load(Ordering::Relaxed);
+        if before & ALONE != 0 {
+            // A read-modify-write takes 6 ns, and a deadline around an operation that waits changes the word twice.
+            self.flags.store((before | set) & !clear, Ordering::Release);
+            return before;
+        }
+        if clear == 0 {
+            self.flags.fetch_or(set, Ordering::AcqRel)
+        } else {
+            debug_assert!(set == 0, "one thing at a time");
+            self.flags.fetch_and(!clear, Ordering::AcqRel)
+        }
+    }
+
+    /// It was left, and its waker taken. Under the lock, where nobody else changes those two.
+    #[inline]
     pub(crate) fn exit(&self) {
-        let waker = self.flags() & WAKER_SET;
-        self.flags.fetch_xor(EXITED | waker, Ordering::AcqRel);
+        let flags = self.flags();
+        if flags & ALONE != 0 {
+            self.change(EXITED, WAKER_SET);
+        } else {
+            self.flags.fetch_xor(EXITED | (flags & WAKER_SET), Ordering::AcqRel);
+        }
     }
 
     /// Names the queue of the nursery whose scope this is, for the task tree.
@@ -246,6 +280,7 @@ impl Scope {
     }
 
     /// The tree, locked, in which this scope is linked; `None` where it has not been entered, or was left.
+    #[inline]
     pub(crate) fn lock(&self) -> Option<Locked<'static>> {
         loop {
             let tree = self.tree.load(Ordering::Acquire);
@@ -417,10 +452,11 @@ impl Scope {
         unsafe { self.link_with(tree, parent, task, 0, now) }
     }
 
-    /// The same, which sets flags beside, in the same read-modify-write.
+    /// The same, which sets flags beside.
     ///
     /// # Safety
     /// As for [`link`](Self::link).
+    #[inline]
     pub(crate) unsafe fn link_with(
         &self,
         tree: &'static Tree,

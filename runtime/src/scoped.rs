@@ -5,7 +5,7 @@ use crate::cancelled::CancelAware;
 use crate::cause::Kind;
 use crate::clock::{self, Moment, NEVER};
 use crate::context::{self, Entered, Frame};
-use crate::ready;
+use crate::ready::{self, Header};
 use crate::record;
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
 use crate::tree::Tree;
@@ -27,6 +27,12 @@ pub(crate) const NOBODY: Key = (0, 0);
 
 pub(crate) fn key(waker: &Waker) -> Key {
     (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
+}
+
+/// What a scope keeps of a waker in order to wake it: nothing where it is that of the task. Not under a lock: the clone of a foreign executor may
+/// do anything.
+pub(crate) fn other_waker(waker: &Waker, task: *const Header) -> Option<Waker> {
+    if ready::is_of(waker, task) { None } else { Some(waker.clone()) }
 }
 
 /// N13 (a), after a poll that was pending: the scope is cancelled, and its body neither was woken nor waits for anything that the
@@ -101,26 +107,22 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// Outside of a run, and when the scope is entered for a second time (R7).
     pub fn enter(&mut self, cx: &mut Context<'_>) {
         let frame = context::open_frame();
-        if self.linked { self.enter_again(frame, cx.waker()) } else { self.link_in(frame, cx.waker().clone()) }
+        if self.linked {
+            self.enter_again(frame, cx.waker())
+        } else {
+            self.link_in(frame, cx.waker(), other_waker(cx.waker(), frame.task))
+        }
     }
 
-    /// The first poll.
-    fn link_in(&mut self, frame: Frame, waker: Waker) {
-        let Some(tree) = frame.tree else { context::outside("a scope") };
+    /// The first poll, with a waker, of which `other` is a clone unless it is the task's.
+    fn link_in(&mut self, frame: Frame, polled_with: &Waker, other: Option<Waker>) {
         let before = if std::mem::take(&mut self.marked) { 0 } else { self.scope.set(ENTERED) };
         assert!(before & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
-        self.waker = key(&waker);
-        let now = || self.now.unwrap_or_else(|| tree.clock.now());
-        // With the bit of the waker, which is set below, under the same lock: a deadline around an operation that waits costs 4
-        // read-modify-writes of the word less, each 5 ns, by this, by `Scope::entered` and by `Scope::exit`.
+        self.waker = key(polled_with);
         // SAFETY: [HELD]: `leave` unlinks it, at the latest in `drop`.
-        let mut locked = unsafe { self.scope.link_with(tree, frame.scope, frame.task, WAKER_SET, now) };
+        unsafe { link(&self.scope, frame, other, self.now) };
         self.linked = true;
         self.strikes = context::strikes();
-        let old = locked.set_waker(&self.scope, waker);
-        record::scope_entered(&self.scope, || self.scope.info());
-        drop(locked);
-        drop(old);
     }
 
     /// A later poll: finds its place again, where that has changed.
@@ -139,7 +141,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
             return;
         }
         self.waker = key;
-        let new = polled_with.clone();
+        let new = other_waker(polled_with, frame.task);
         let old = self.scope.lock().and_then(|mut locked| locked.set_waker(&self.scope, new));
         drop(old);
     }
@@ -172,6 +174,23 @@ impl<S: Deref<Target = Scope>> Drop for Entry<S> {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// Links a scope at the first poll of what runs in it, with what it keeps of the waker. `now`, if that is known.
+///
+/// # Safety
+/// \[HELD\]: it is in no tree, and is unlinked before it goes away.
+#[inline]
+unsafe fn link(scope: &Scope, frame: Frame, other: Option<Waker>, now: Option<u64>) {
+    let Some(tree) = frame.tree else { context::outside("a scope") };
+    let now = || now.unwrap_or_else(|| tree.clock.now());
+    // With the bit of the waker, which is set below, under the same lock.
+    // SAFETY: the caller's word.
+    let mut locked = unsafe { scope.link_with(tree, frame.scope, frame.task, WAKER_SET, now) };
+    let old = locked.set_waker(scope, other);
+    record::scope_entered(scope, || scope.info());
+    drop(locked);
+    drop(old);
 }
 
 /// A scope that stays in its place.
@@ -210,26 +229,21 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// An [`Edge`](crate::Edge)'s scope has a handle outside; the others have none.
-    fn hold(&self, scope: Scope) -> Held {
-        if self.shared { Held::Shared(Arc::new(scope)) } else { Held::Own(Box::new(scope)) }
-    }
-
     fn make(&self) -> Entry<Held> {
         let scope = Scope::new(self.kind, self.place);
+        let held = if self.shared { Held::Shared(Arc::new(scope)) } else { Held::Own(Box::new(scope)) };
         // SAFETY: the scope is in a box or an `Arc`.
-        unsafe { Entry::new(self.hold(scope)) }
+        unsafe { Entry::new(held) }
     }
 
-    /// A scope that is entered at `then`, or was, seen from `now`.
-    fn make_at(&self, then: u64, now: u64) -> Entry<Held> {
+    /// A scope that is entered at `then`, or was. An [`Edge`](crate::Edge)'s has a handle outside; the others have none.
+    fn hold(&self, then: u64) -> Held {
         let deadline = if self.after == Duration::MAX { NEVER } else { clock::after(then, self.after) };
-        let scope = Scope::entered(self.kind, self.place, deadline);
-        // SAFETY: the scope is in a box or an `Arc`.
-        let mut entry = unsafe { Entry::new(self.hold(scope)) };
-        entry.marked = true;
-        entry.now = (deadline != NEVER).then_some(now);
-        entry
+        // Each made where it stays: not moved there.
+        match self.shared {
+            false => Held::Own(Box::new(Scope::entered(self.kind, self.place, deadline, false))),
+            true => Held::Shared(Arc::new(Scope::entered(self.kind, self.place, deadline, true))),
+        }
     }
 
     /// The deadline of one that was made ahead of its first poll.
@@ -244,7 +258,10 @@ impl Plan {
 
     fn make_now(&self, entry: &mut Option<Entry<Held>>) {
         let now = crate::worker::now();
-        *entry = Some(self.make_at(now, now));
+        // SAFETY: the scope is in a box or an `Arc`.
+        let made = entry.insert(unsafe { Entry::new(self.hold(now)) });
+        made.marked = true;
+        made.now = Some(now);
     }
 }
 
@@ -314,22 +331,26 @@ impl Unopened {
             return;
         }
         // SAFETY: this is on the stack of a poll, to which the waker was given.
-        let waker = unsafe { &*self.waker }.clone();
+        let waker = unsafe { &*self.waker };
+        let other = other_waker(waker, self.around.task);
         let tree = self.tree;
         // The clone of a foreign executor may do anything: the scope may be open now.
-        self.entry.get_or_init(|| {
-            let mut frame = self.around;
-            // SAFETY: as in `open`.
-            if let Some(scope) = unsafe { frame.unopened.as_ref() }.and_then(Self::opened) {
-                frame.scope = scope;
-            }
-            frame.unopened = ptr::null();
-            let (then, now) = tree.clock.time_of(self.entered, tree.turn_time());
-            let mut entry = self.plan.make_at(then, now);
-            entry.link_in(frame, waker);
-            entry.strikes = self.strikes;
-            entry
-        });
+        if self.opened().is_some() {
+            return;
+        }
+        let mut frame = self.around;
+        // SAFETY: as in `open`.
+        if let Some(scope) = unsafe { frame.unopened.as_ref() }.and_then(Self::opened) {
+            frame.scope = scope;
+        }
+        frame.unopened = ptr::null();
+        let (then, now) = tree.clock.time_of(self.entered, tree.turn_time());
+        let scope = self.plan.hold(then);
+        // SAFETY: [HELD]: it goes into an entry, which unlinks it; the scope is in a box or an `Arc`.
+        unsafe { link(&scope, frame, other, Some(now)) };
+        let entry = Entry { scope, linked: true, marked: false, strikes: self.strikes, now: None, waker: key(waker) };
+        // Nothing of others has run since it was looked at.
+        let _ = self.entry.set(entry);
     }
 
     /// Whether opening it would clone a waker that is not ours.

@@ -219,7 +219,8 @@ impl Locked<'_> {
     }
 
     fn unlink_child(&mut self, scope: &Scope) -> Option<Waker> {
-        let waker = self.cut_out(scope);
+        let waker = self.take_waker(scope);
+        self.cut_out(scope);
         if scope.has(WAKER_SET) {
             scope.clear(WAKER_SET);
         }
@@ -237,6 +238,7 @@ impl Locked<'_> {
                 if !task.is_null() {
                     (*task).waits_sub(1);
                 }
+                links.wakes_task = false;
                 let gone = (links.prev, links.next, links.index, links.waker.take());
                 (links.prev, links.next) = (ptr::null(), ptr::null());
                 gone
