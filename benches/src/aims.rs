@@ -97,6 +97,16 @@ pub const SERVED: Field = Field { runtimes: SERVERS, ours: OURS, pair: Some("raw
 /// The same where nothing depends on the phase of the machine.
 pub const HELD: Field = Field { runtimes: SERVERS, ours: OURS, pair: None };
 
+/// Servers that look for a while before they sleep, against the raw loop that sleeps at once.
+pub const SPINNING: Field = Field {
+    runtimes: &["trefoil-io_uring-spin", "trefoil-epoll-spin", "glommio-spin", "raw-epoll-spin", "raw-epoll"],
+    ours: &[
+        Ours { name: "trefoil-io_uring-spin", floor: "raw-epoll-spin" },
+        Ours { name: "trefoil-epoll-spin", floor: "raw-epoll-spin" },
+    ],
+    pair: Some("raw-epoll"),
+};
+
 const fn metric(name: &'static str, unit: &'static str, aims: &'static [Option<f64>]) -> Metric {
     Metric { name, of: None, unit, aims }
 }
@@ -304,6 +314,19 @@ pub const ROWS: &[Row] = &[
             paired("cpu", "cpu_us", "server CPU × raw epoll", &[]),
             CPU,
             SYSCALLS,
+        ],
+    },
+    Row {
+        name: "latency-spin",
+        title: "TCP echo, 64 B, one connection, to a server that looks for a while before it sleeps",
+        args: &["echo", "--size", "64", "--connections", "1"],
+        field: &SPINNING,
+        metrics: &[
+            paired("p50", "p50_us", "median latency × raw epoll", &[Some(0.6), Some(0.6)]),
+            P50,
+            paired("p99", "p99_us", "p99 latency × raw epoll", &[]),
+            P99,
+            P999,
         ],
     },
     Row {

@@ -120,7 +120,7 @@ fn arguments() -> Result<Option<Options>, lexopt::Error> {
             Arg::Long("only") => {
                 for name in parser.value()?.string()?.split(',') {
                     if !ROWS.iter().any(|row| row.field.runtimes.contains(&name)) {
-                        let names = [aims::STRUCTURE.runtimes, aims::SERVED.runtimes].concat();
+                        let names = [aims::STRUCTURE.runtimes, aims::SERVED.runtimes, aims::SPINNING.runtimes].concat();
                         return Err(format!("no runtime {name}; there are {names:?}").into());
                     }
                     options.only.push(name.to_owned());

@@ -1,6 +1,6 @@
 //! What was measured, for the terminal, and as `RESULTS.md`.
 
-use crate::aims::{Field, SERVED, STRUCTURE};
+use crate::aims::{Field, SERVED, SPINNING, STRUCTURE};
 use crate::measured::{Report, Verdict};
 use crate::notes;
 use crate::samples::Samples;
@@ -70,6 +70,7 @@ pub fn markdown(report: &Report) -> String {
     }
     all_runtimes(&mut text, report, "All runtimes", &STRUCTURE);
     all_runtimes(&mut text, report, "All servers", &SERVED);
+    all_runtimes(&mut text, report, "Servers that look before they sleep", &SPINNING);
     failures(&mut text, report);
     text
 }

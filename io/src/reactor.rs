@@ -184,6 +184,10 @@ impl Driver for Reactor {
         }
     }
 
+    fn poll_now(&self) -> io::Result<()> {
+        self.driver().poll_now()
+    }
+
     fn unparker(&self) -> Arc<dyn Unpark> {
         self.driver().unparker()
     }

@@ -36,6 +36,15 @@ pub trait Driver: Any + fmt::Debug {
     /// As for [`park`](Self::park).
     fn poll(&self) -> io::Result<()>;
 
+    /// The same for a loop that has nothing to do and looks again and again instead of sleeping: a look that costs something, which
+    /// [`poll`](Self::poll) may leave out for a while, is made each time.
+    ///
+    /// # Errors
+    /// As for [`park`](Self::park).
+    fn poll_now(&self) -> io::Result<()> {
+        self.poll()
+    }
+
     /// What wakes it.
     fn unparker(&self) -> Arc<dyn Unpark>;
 

@@ -482,7 +482,8 @@ impl<F: Future> Run<'_, F> {
                 break true;
             }
             if looks_at_driver {
-                check(driver, driver.poll());
+                // Who asked for it pays for system calls, if it takes some; who looks for threads does not.
+                check(driver, if idle.spin.is_zero() { driver.poll() } else { driver.poll_now() });
                 if self.has_work() {
                     return true;
                 }

@@ -7,8 +7,15 @@ use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd};
 
 pub fn serve(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
-    let executor =
-        LocalExecutorBuilder::new(Placement::Unbound).make().map_err(|error| io::Error::other(error.to_string()))?;
+    run(LocalExecutorBuilder::new(Placement::Unbound), listener, size)
+}
+
+pub fn spinning(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
+    run(LocalExecutorBuilder::new(Placement::Unbound).spin_before_park(super::SPIN), listener, size)
+}
+
+fn run(builder: LocalExecutorBuilder, listener: std::net::TcpListener, size: usize) -> io::Result<()> {
+    let executor = builder.make().map_err(|error| io::Error::other(error.to_string()))?;
     executor.run(async {
         // SAFETY: the descriptor is that of a listener, and nobody else's from here on.
         let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };

@@ -41,7 +41,15 @@ const SERVERS: &[(&str, Serve)] = &[
     ("glommio", glommio::serve),
     ("raw-io_uring", raw_uring::serve),
     ("raw-epoll", raw_epoll::serve),
+    // These look for a while before they sleep.
+    ("trefoil-io_uring-spin", trefoil::on_io_uring_spinning),
+    ("trefoil-epoll-spin", trefoil::on_epoll_spinning),
+    ("glommio-spin", glommio::spinning),
+    ("raw-epoll-spin", raw_epoll::spinning),
 ];
+
+/// For how long a server that spins looks before it sleeps: longer than anything takes here.
+const SPIN: Duration = Duration::from_millis(1);
 
 /// Servers that hold no buffer for a connection from which nothing comes, as far as a runtime lets them; for its memory.
 const WITHOUT_BUFFERS: &[(&str, Serve)] = &[

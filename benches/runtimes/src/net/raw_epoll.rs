@@ -1,5 +1,6 @@
 //! The floor on epoll: a loop without tasks. Edge-triggered, registered once; a short read means that nothing is left.
 
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
@@ -11,6 +12,15 @@ use std::os::fd::OwnedFd;
 const LISTENER: u64 = u64::MAX;
 
 pub fn serve(listener: TcpListener, size: usize) -> io::Result<()> {
+    run(listener, size, None)
+}
+
+/// It never sleeps.
+pub fn spinning(listener: TcpListener, size: usize) -> io::Result<()> {
+    run(listener, size, Some(Timespec { tv_sec: 0, tv_nsec: 0 }))
+}
+
+fn run(listener: TcpListener, size: usize, timeout: Option<Timespec>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
@@ -21,7 +31,7 @@ pub fn serve(listener: TcpListener, size: usize) -> io::Result<()> {
     let mut buffer = super::buffer(size);
     loop {
         events.clear();
-        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None)?;
+        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref())?;
         for event in &events {
             if event.data.u64() == LISTENER {
                 while let Ok(stream) = rustix::net::accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)

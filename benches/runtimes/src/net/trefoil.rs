@@ -9,26 +9,38 @@ use trefoil::net::{TcpListener, TcpStream};
 use trefoil::{Builder, DriverKind, nursery};
 
 pub fn on_io_uring(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
-    run(DriverKind::IoUring, listener, |stream| copy_back(stream, size))
+    run(on(DriverKind::IoUring), listener, |stream| copy_back(stream, size))
 }
 
 pub fn on_epoll(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
-    run(DriverKind::Epoll, listener, |stream| copy_back(stream, size))
+    run(on(DriverKind::Epoll), listener, |stream| copy_back(stream, size))
+}
+
+pub fn on_io_uring_spinning(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
+    run(on(DriverKind::IoUring).spin(super::SPIN), listener, |stream| copy_back(stream, size))
+}
+
+pub fn on_epoll_spinning(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
+    run(on(DriverKind::Epoll).spin(super::SPIN), listener, |stream| copy_back(stream, size))
 }
 
 pub fn on_io_uring_without_buffers(listener: std::net::TcpListener, _: usize) -> io::Result<()> {
-    run(DriverKind::IoUring, listener, copy_back_without_buffer)
+    run(on(DriverKind::IoUring), listener, copy_back_without_buffer)
 }
 
 pub fn on_epoll_without_buffers(listener: std::net::TcpListener, _: usize) -> io::Result<()> {
-    run(DriverKind::Epoll, listener, copy_back_without_buffer)
+    run(on(DriverKind::Epoll), listener, copy_back_without_buffer)
 }
 
-fn run<F>(driver: DriverKind, listener: std::net::TcpListener, copy: impl Fn(TcpStream) -> F) -> io::Result<()>
+fn on(driver: DriverKind) -> Builder {
+    Builder::new().driver(driver)
+}
+
+fn run<F>(builder: Builder, listener: std::net::TcpListener, copy: impl Fn(TcpStream) -> F) -> io::Result<()>
 where
     F: Future<Output = io::Result<()>> + Send,
 {
-    Builder::new().driver(driver).try_run(serve(listener, copy)).map_err(io::Error::other)?
+    builder.try_run(serve(listener, copy)).map_err(io::Error::other)?
 }
 
 async fn serve<F>(listener: std::net::TcpListener, copy: impl Fn(TcpStream) -> F) -> io::Result<()>
