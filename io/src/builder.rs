@@ -137,7 +137,8 @@ impl Builder {
         self
     }
 
-    /// Whether tasks that wait for each other end the run also while others go on (N10). By default that is logged as a warning.
+    /// Whether tasks that wait for each other end the run also while others go on (N10), once they have for a minute of virtual time, or ten seconds
+    /// of real time. It is logged as a warning when it is found, in any case.
     pub fn cycles_end(mut self, end: bool) -> Self {
         self.options.cycles_end = end;
         self

@@ -12,9 +12,18 @@
 //! Who knows that no thread will come says so with [`Detection::After`].
 //!
 //! **Some tasks wait for each other**, while others go on. That is looked for when a task begins to wait for what others hold, before the run
-//! sleeps, and is certain where [`Graph::stuck`] says so. It is logged as a warning, once for each cycle; in a run for tests, where
-//! [`Options::cycles_end`](crate::Options::cycles_end) is set, it ends the run.
+//! sleeps; a cycle is what [`Graph::stuck`] cannot refute. It is logged as a warning, once for each cycle. Those in it cannot go on by themselves.
+//! But while others go on, one of them may end it in a way that cannot be seen from here: it has a nursery around them, and cancels it; it was handed
+//! a guard by its holder, through some memory that both know; it adds permits to a semaphore that had a fixed number. Nobody can tell whether it will. So
+//! in a run for tests, where [`Options::cycles_end`](crate::Options::cycles_end) is set, the run is ended only when a cycle has stood for
+//! [`STANDS_VIRTUAL`] or [`STANDS_REAL`].
+//!
+//! **What the search costs** is bounded: in real time it takes one part in [`SHARE`] of the time. In virtual time nothing may depend on how fast the
+//! machine is: each turn, and each wait that begins, pays for [`CREDIT`] steps, and a search waits until what the last one took is paid, if that was
+//! more than [`SMALL`]. So a small graph is looked at in the instant in which its last edge closes, and many instants of a large one cost together what is
+//! linear in their number.
 
+use crate::clock;
 use crate::context;
 use crate::holders::{Called, Holder, Holding, TaskRef};
 use crate::ready::look_on;
@@ -48,6 +57,18 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Of the time of a busy run, the searches for cycles take one part in so many.
 const SHARE: u32 = 50;
 
+/// How long tasks have to wait for each other in virtual time, and others let them, until that ends a run for tests.
+const STANDS_VIRTUAL: Duration = Duration::from_secs(60);
+
+/// The same in real time.
+const STANDS_REAL: Duration = Duration::from_secs(10);
+
+/// For how many steps of a search a turn pays in virtual time, and a wait that begins.
+const CREDIT: usize = 16;
+
+/// What takes no more steps than that is not counted.
+const SMALL: usize = 256;
+
 /// How many tasks a report lists.
 const LISTED: usize = 20;
 
@@ -65,7 +86,8 @@ pub enum Detection {
     /// While there are other threads nothing is ended, since each of them may have a sender, an event, a guard, a scope or a waker of this
     /// run. After a second a warning is logged with the same report.
     Proven,
-    /// After so much real time, whatever other threads there are: for programs in which no other thread wakes a task, such as tests.
+    /// After so much real time, whatever other threads there are: for programs in which no other thread wakes a task, such as tests. Where there
+    /// is none, as soon as `Proven`.
     After(Duration),
 }
 
@@ -92,6 +114,15 @@ pub struct BlockedTask {
 /// The names of holders that wait themselves, in the order of the holders.
 pub(crate) type Names = Arc<[Option<Arc<str>>]>;
 
+/// Who stands in front in a line.
+#[derive(Clone, Debug)]
+pub(crate) struct Front {
+    pub task: TaskRef,
+    pub name: Option<Arc<str>>,
+    /// Nothing else is waited for: what is wanted is there.
+    pub alone: bool,
+}
+
 /// What a [`BlockedTask`] waits for.
 #[derive(Clone, Debug)]
 pub struct BlockedWait {
@@ -101,6 +132,7 @@ pub struct BlockedWait {
     held: Option<Holding>,
     holders: Arc<[Holder]>,
     names: Names,
+    front: Option<Front>,
 }
 
 impl Deadlock {
@@ -165,8 +197,9 @@ impl BlockedWait {
         held: Option<Holding>,
         holders: Arc<[Holder]>,
         names: Names,
+        front: Option<Front>,
     ) -> Self {
-        Self { reason, place, since, held, holders, names }
+        Self { reason, place, since, held, holders, names, front }
     }
 
     /// What for.
@@ -194,12 +227,24 @@ impl BlockedWait {
         self.names.iter().map(Option::as_deref)
     }
 
+    /// Who stands in front of it in the line, and has to be served first: one that wants more of the same, such as a writer before a reader, or
+    /// three permits before one.
+    pub fn in_line_behind(&self) -> Option<TaskRef> {
+        self.front.as_ref().map(|front| front.task)
+    }
+
     fn text(&self, with_time: bool) -> String {
         let mut text = format!("waits for {} at {}", self.reason, short(self.place));
         if let Some(since) = self.since.filter(|_| with_time) {
             text += &format!(" since {}", length(since));
         }
+        if let Some(Front { task, name, .. }) = &self.front {
+            text += &format!(", in line behind {}", Called(*task, name.as_deref()));
+        }
         let Some(held) = self.held else { return text };
+        if self.front.as_ref().is_some_and(|front| front.alone || self.holders.is_empty()) {
+            return text;
+        }
         let named = self.holders.iter().zip(self.holder_names()).take(4);
         let holders: Vec<String> = named.map(|(holder, name)| describe(held, holder, name)).collect();
         let listed = match self.holders.len() {
@@ -336,13 +381,30 @@ pub(crate) struct Suspicion {
     standing: Cell<bool>,
     looked: Cell<Option<Instant>>,
     took: Cell<Duration>,
+    /// How many steps the last search took, what was paid for since, and how many all of them took.
+    cost: Cell<usize>,
+    credit: Cell<usize>,
+    steps: Cell<usize>,
+    /// When the oldest of the cycles that stand has stood for so long that it ends a run for tests: on its clock.
+    due: Cell<Option<u64>>,
     /// The cycles that were there when it looked last, by their tasks.
     reported: RefCell<HashSet<Vec<usize>>>,
 }
 
+/// What a search has found.
+pub(crate) enum Found {
+    /// A cycle that has not been reported yet.
+    New(Deadlock),
+    /// One that has stood for so long that it ends a run for tests.
+    Stands(Deadlock),
+}
+
 /// A task of the run on this thread begins to wait for what others hold.
 pub(crate) fn suspect() {
-    worker::with(|worker| worker.suspicion.fresh.set(true));
+    worker::with(|worker| {
+        worker.suspicion.fresh.set(true);
+        worker.suspicion.pay();
+    });
     // A nursery in which nothing but its own children run gives the loop its turn.
     if let Some(tree) = context::frame().tree {
         tree.parker.unpark();
@@ -356,12 +418,33 @@ impl Suspicion {
         self.fresh.get() || self.standing.get()
     }
 
-    /// Looks, unless it has looked too much already. `sure`: in any case.
+    /// How many steps all searches took.
+    pub fn steps(&self) -> usize {
+        self.steps.get()
+    }
+
+    /// When a cycle that stands will have done so for long enough to end a run for tests.
+    pub fn due(&self) -> Option<u64> {
+        self.due.get()
+    }
+
+    fn pay(&self) {
+        self.credit.set(self.credit.get().saturating_add(CREDIT));
+    }
+
+    /// Looks, unless it has looked too much already.
     #[cold]
-    pub fn look(&self, tree: &'static Tree, root: &Scope, sure: bool) -> Option<Deadlock> {
+    pub fn look(&self, tree: &'static Tree, root: &Scope) -> Option<Found> {
+        let is_virtual = tree.clock.is_virtual();
+        if is_virtual {
+            self.pay();
+            if self.cost.get() > SMALL && self.credit.get() < self.cost.get() {
+                return None;
+            }
+        }
         let begin = Instant::now();
         if let Some(looked) = self.looked.get()
-            && !sure
+            && !is_virtual
         {
             let rest = if self.fresh.get() { self.took.get() * SHARE } else { AGAIN };
             if begin.duration_since(looked) < rest {
@@ -369,35 +452,46 @@ impl Suspicion {
             }
         }
         self.fresh.set(false);
-        let found = self.search(tree, root);
+        let found = self.search(tree, root, if is_virtual { STANDS_VIRTUAL } else { STANDS_REAL });
         let end = Instant::now();
         self.looked.set(Some(end));
         self.took.set(end - begin);
         found
     }
 
-    fn search(&self, tree: &'static Tree, root: &Scope) -> Option<Deadlock> {
+    fn search(&self, tree: &'static Tree, root: &Scope, limit: Duration) -> Option<Found> {
         let looking = look_on();
         let locked = tree.lock();
         let now = tree.clock.now();
         let graph = Graph::of(&locked, root, now);
+        self.cost.set(graph.steps);
+        self.credit.set(0);
+        self.steps.set(self.steps.get().saturating_add(graph.steps));
         self.standing.set(graph.contended());
         let stuck = graph.stuck();
-        let mut cycles = graph.cycles(|at| stuck[at]);
+        let cycles = graph.cycles(|at| stuck[at]);
         let before = self.reported.replace(cycles.iter().map(|cycle| graph.ids(cycle)).collect());
-        cycles.retain(|cycle| !before.contains(&graph.ids(cycle)));
-        if cycles.is_empty() {
+        let left = cycles.iter().map(|cycle| limit.saturating_sub(graph.stands(cycle))).min();
+        self.due.set(left.map(|left| clock::after(now, left)));
+        let stands = left == Some(Duration::ZERO);
+        let shown: Vec<_> = match stands {
+            true => cycles.into_iter().filter(|cycle| graph.stands(cycle) >= limit).collect(),
+            false => cycles.into_iter().filter(|cycle| !before.contains(&graph.ids(cycle))).collect(),
+        };
+        if shown.is_empty() {
             return None;
         }
-        let (tasks, places) = graph.tasks(|at| cycles.iter().any(|cycle| cycle.contains(&at)));
-        let cycles = cycles.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
-        let headline = "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string();
-        Some(Deadlock {
-            headline,
-            tasks,
-            cycles,
-            elsewhere: 0,
-            tree: Box::new(snapshot::view_under(&locked, &looking, root)),
-        })
+        let (tasks, places) = graph.tasks(|at| shown.iter().any(|cycle| cycle.contains(&at)));
+        let cycles = shown.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
+        let headline = match stands {
+            true => format!(
+                "deadlock (N10): some tasks wait for each other, and have for {}: nobody has ended that",
+                length(limit)
+            ),
+            false => "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string(),
+        };
+        let tree = Box::new(snapshot::view_under(&locked, &looking, root));
+        let report = Deadlock { headline, tasks, cycles, elsewhere: 0, tree };
+        Some(if stands { Found::Stands(report) } else { Found::New(report) })
     }
 }

@@ -297,6 +297,8 @@ struct Slot {
 #[derive(Debug)]
 struct Shared {
     generation: u32,
+    /// How many have joined the line of those that wait.
+    joined: u32,
     list: List,
 }
 
@@ -311,6 +313,8 @@ const CLOSED: u32 = 1;
 pub struct Thing {
     slot: &'static Slot,
     tag: u32,
+    /// Where in the line, modulo 2^32, if nobody is served before those in front; 0 if there is no such line.
+    ticket: u32,
 }
 
 /// What is to be said of a thing.
@@ -319,6 +323,8 @@ pub(crate) struct Held {
     pub holders: Vec<Holder>,
     /// How many units there are, if nobody can add some.
     pub capacity: Option<usize>,
+    /// How many have joined the line, modulo 2^32.
+    pub joined: u32,
 }
 
 impl Thing {
@@ -327,13 +333,13 @@ impl Thing {
         let closed = matches!(list.held, Holding::Lock | Holding::Permits);
         let pooled = POOL.lock().pop();
         let slot = match pooled {
-            None => Box::leak(Box::new(Slot { shared: Mutex::new(Shared { generation: 0, list }) })),
+            None => Box::leak(Box::new(Slot { shared: Mutex::new(Shared { generation: 0, joined: 0, list }) })),
             Some(slot) => {
                 slot.shared.lock().list = list;
                 slot
             }
         };
-        Self { slot, tag: slot.shared.lock().generation | if closed { CLOSED } else { 0 } }
+        Self { slot, tag: slot.shared.lock().generation | if closed { CLOSED } else { 0 }, ticket: 0 }
     }
 
     /// It is gone.
@@ -353,6 +359,11 @@ impl Thing {
         self.tag & CLOSED != 0
     }
 
+    /// Where in the line, counted from its begin; `None` where there is none.
+    pub(crate) fn ticket(self) -> Option<u32> {
+        (self.ticket != 0).then_some(self.ticket)
+    }
+
     /// What tells it from others.
     pub(crate) fn key(self) -> (usize, u32) {
         (ptr::from_ref(self.slot).addr(), self.tag)
@@ -365,6 +376,7 @@ impl Thing {
             held: shared.list.held,
             holders: shared.list.iter().copied().collect(),
             capacity: (!shared.list.open).then_some(shared.list.capacity),
+            joined: shared.joined,
         })
     }
 }
@@ -433,6 +445,17 @@ impl Holders {
             self.share();
         }
         self.thing
+    }
+
+    /// The same for who joins a line in which nobody is served before those in front. Call it in the order of the line.
+    pub fn thing_in_line(&mut self) -> Option<Thing> {
+        let thing = self.thing()?;
+        let mut shared = thing.slot.shared.lock();
+        shared.joined = match shared.joined.wrapping_add(1) {
+            0 => 1,
+            next => next,
+        };
+        Some(Thing { ticket: shared.joined, ..thing })
     }
 
     #[cfg(not(trefoil_loom))]

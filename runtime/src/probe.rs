@@ -74,3 +74,9 @@ pub fn subtree() -> ScopeView {
     let (tree, scope) = crate::current();
     snapshot::view(tree, |_| Some(scope)).expect("it is there")
 }
+
+/// How many scopes, waits and holders were looked at since the begin of the run, in search of tasks that wait for each other (N10).
+#[track_caller]
+pub fn search_steps() -> usize {
+    run("a question about the run", |worker| worker.suspicion.steps())
+}

@@ -1,14 +1,14 @@
 //! Who waits for whom, as it is at one moment, read under the lock of the tree; and what follows from it.
 //!
-//! A node is a task, or the body of a nursery. It waits for another one that holds what it wants, for a child that it joins, or for the body
-//! and the children of a nursery that it has opened. Two questions are asked:
+//! A node is a task, or the body of a nursery. It waits for another one that holds what it wants, or that stands in front of it in a line and wants
+//! more; for a child that it joins; or for the body and the children of a nursery that it has opened. Two questions are asked:
 //!
 //! - *Whom does who wait for?* For the report of a run in which nothing moves. Every edge counts.
 //! - *Who waits for ever?* For tasks that wait for each other while others go on ([`Graph::stuck`]). Here each edge has to be certain.
 
 use crate::cause::Kind;
 use crate::clock::NEVER;
-use crate::deadlock::{BlockedTask, BlockedWait, Names};
+use crate::deadlock::{BlockedTask, BlockedWait, Front, Names};
 use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
 use crate::park::On;
 use crate::ready::Header;
@@ -37,8 +37,8 @@ enum Target {
     Unknown,
     /// The header of a child.
     Child(usize),
-    /// Something that others hold, by its place among the things, and how many units of it.
-    Thing(usize, usize),
+    /// Something that others hold, by its place among the things; how many units of it; and where in its line.
+    Thing(usize, usize, Option<usize>),
 }
 
 /// What tasks wait for and others hold. One for all who wait for it: there may be many of these and of those.
@@ -47,10 +47,14 @@ struct Held {
     holders: Arc<[Holder]>,
     /// How many units there are, if that is known for good.
     capacity: Option<usize>,
+    /// How many of them are out.
+    out: usize,
     /// The nodes of the holders, as far as they are there.
     known: Vec<usize>,
-    /// Those of them that still have what they got, for certain, and how many units.
+    /// Those of them that still have what they got, for all that is known, and how many units.
     certain: Vec<(usize, usize)>,
+    /// Those that wait in line, the first first: their nodes, and how many units they want. Nobody passes one in front.
+    line: Vec<(usize, usize)>,
 }
 
 struct Node {
@@ -85,20 +89,26 @@ pub(crate) struct Graph {
     by_header: HashMap<usize, usize>,
     /// Children, and bodies, of which nothing of ours waits: they run, or wait for something foreign.
     pub elsewhere: usize,
+    /// What it has cost: how many scopes, waits and holders were looked at.
+    pub steps: usize,
 }
 
 impl Graph {
     /// Everything below the root.
     pub fn of(locked: &Locked<'_>, root: &Scope, now: u64) -> Self {
-        let mut graph = Self { nodes: Vec::new(), things: Vec::new(), by_header: HashMap::new(), elsewhere: 0 };
-        let mut things: HashMap<(usize, u32), Option<usize>> = HashMap::new();
+        let mut graph =
+            Self { nodes: Vec::new(), things: Vec::new(), by_header: HashMap::new(), elsewhere: 0, steps: 0 };
+        let mut things: HashMap<(usize, u32), Option<(usize, u32)>> = HashMap::new();
         let mut lasting: HashMap<*const Scope, bool> = HashMap::new();
         let mut wakers: HashMap<usize, usize> = HashMap::new();
         let (mut scope, mut queues) = (std::ptr::from_ref(root), HashMap::new());
+        // Who stands in which line: thing, age of the ticket, node, and which of its waits.
+        let mut lines: Vec<(usize, u32, usize, usize)> = Vec::new();
         let mut live = 0;
         while !scope.is_null() {
             // SAFETY: [LOCKED] of the tree.
             let here = unsafe { &*scope };
+            graph.steps += 1;
             let outside =
                 here.has(SHIELD) || lasting.get(&here.parent.load(Ordering::Relaxed).cast_const()) != Some(&false);
             let for_ever = outside && here.kind != Kind::Scope && here.deadline() == NEVER && !here.is_cancelled();
@@ -111,7 +121,12 @@ impl Graph {
                     On::Child(header) => Target::Child(header),
                     On::Thing(thing, wanted) => {
                         match *things.entry(thing.key()).or_insert_with(|| graph.thing(thing)) {
-                            Some(thing) => Target::Thing(thing, wanted as usize),
+                            Some((known, joined)) => {
+                                if let Some(ticket) = thing.ticket() {
+                                    lines.push((known, joined.wrapping_sub(ticket), at, graph.nodes[at].waits.len()));
+                                }
+                                Target::Thing(known, wanted as usize, None)
+                            }
                             // It was forgotten, and what it waited for is gone.
                             None => Target::Unknown,
                         }
@@ -120,6 +135,7 @@ impl Graph {
                 let (reason, place) = (wait.reason, wait.place);
                 let since = Duration::from_nanos(now.saturating_sub(wait.since));
                 let for_ever = for_ever && wait.for_ever;
+                graph.steps += 1;
                 graph.nodes[at].waits.push(Wait { reason, place, since, for_ever, on });
             }
             if here.kind != Kind::Run {
@@ -136,6 +152,13 @@ impl Graph {
                 live += locked.live_children(here);
             }
             scope = locked.after(scope, root, true);
+        }
+        // The oldest ticket first. None is newer than how many have joined: it was drawn before its wait was linked.
+        lines.sort_unstable_by_key(|&(thing, age, ..)| (thing, u32::MAX - age));
+        for (thing, _, at, wait) in lines {
+            let Target::Thing(_, wanted, place) = &mut graph.nodes[at].waits[wait].on else { continue };
+            *place = Some(graph.things[thing].line.len());
+            graph.things[thing].line.push((at, *wanted));
         }
         let headers: Vec<(usize, usize)> = graph.by_header.iter().map(|(header, at)| (*header, *at)).collect();
         for (header, at) in headers {
@@ -160,6 +183,7 @@ impl Graph {
         }
         for thing in 0..graph.things.len() {
             let holders = graph.things[thing].holders.clone();
+            graph.steps += holders.len();
             for holder in &*holders {
                 let Some(at) = graph.holder(holder) else { continue };
                 graph.things[thing].known.push(at);
@@ -172,11 +196,13 @@ impl Graph {
         graph
     }
 
-    fn thing(&mut self, thing: Thing) -> Option<usize> {
-        let holders::Held { held, holders, capacity } = thing.look()?;
-        let holders = holders.into();
-        self.things.push(Held { held, holders, capacity, known: Vec::new(), certain: Vec::new() });
-        Some(self.things.len() - 1)
+    /// Its place among the things, and how many have joined its line.
+    fn thing(&mut self, thing: Thing) -> Option<(usize, u32)> {
+        let holders::Held { held, holders, capacity, joined } = thing.look()?;
+        let out = holders.iter().fold(0, |out: usize, holder| out.saturating_add(holder.units()));
+        let (holders, known, certain, line) = (holders.into(), Vec::new(), Vec::new(), Vec::new());
+        self.things.push(Held { held, holders, capacity, out, known, certain, line });
+        Some((self.things.len() - 1, joined))
     }
 
     fn node(&mut self, header: *const Header, outside: &'static Location<'static>) -> usize {
@@ -203,19 +229,26 @@ impl Graph {
         self.nodes
             .iter()
             .flat_map(|node| &node.waits)
-            .any(|wait| matches!(wait.on, Target::Thing(thing, _) if self.things[thing].capacity.is_some()))
+            .any(|wait| matches!(wait.on, Target::Thing(thing, ..) if self.things[thing].capacity.is_some()))
     }
 
-    /// Those of whom it is certain that they wait for ever, whatever all others do, unless a nursery around them is cancelled. What can be
-    /// refuted is taken out, until nothing is left that can be: each waits for others that are left.
+    /// Those that wait for ever, unless what cannot be seen ends that: a nursery around them is cancelled, one of them has given away what it got,
+    /// or units are added for the first time. What can be refuted is taken out, until nothing is left that can be: each waits for others that
+    /// are left.
     pub fn stuck(&self) -> Vec<bool> {
         let mut stuck: Vec<bool> = self
             .nodes
             .iter()
             .map(|node| !node.scheduled && !node.foreign && node.waits.iter().all(|wait| wait.for_ever))
             .collect();
-        // How many units of each thing those have that are stuck; who waits for it; what each node holds; who else waits for a node.
+        // How many units of each thing those have that are stuck; the first in its line that is; who waits for it; what each node holds; in
+        // which lines it stands; who else waits for a node.
         let mut gone: Vec<usize> = self.things.iter().map(|thing| thing.gone(&stuck)).collect();
+        let first = |thing: &Held, from: usize, stuck: &[bool]| {
+            thing.line[from..].iter().position(|(at, _)| stuck[*at]).map_or(thing.line.len(), |more| from + more)
+        };
+        let mut heads: Vec<usize> = self.things.iter().map(|thing| first(thing, 0, &stuck)).collect();
+        let mut standing: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.nodes.len()];
         let mut wanting: Vec<Vec<usize>> = vec![Vec::new(); self.things.len()];
         let mut holding: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.nodes.len()];
         let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
@@ -231,7 +264,10 @@ impl Graph {
                             waiting[child].push(at);
                         }
                     }
-                    Target::Thing(thing, _) => wanting[thing].push(at),
+                    Target::Thing(thing, _, place) => {
+                        wanting[thing].push(at);
+                        standing[at].extend(place.map(|place| (thing, place)));
+                    }
                 }
             }
             let inside = node.nurseries.iter().flat_map(|nursery| &nursery.nodes);
@@ -242,13 +278,20 @@ impl Graph {
         let mut left: Vec<usize> = Vec::new();
         loop {
             while let Some(at) = look.pop() {
-                if stuck[at] && !self.is_stuck(&self.nodes[at], &stuck, &gone) {
+                if stuck[at] && !self.is_stuck(&self.nodes[at], &stuck, &gone, &heads) {
                     stuck[at] = false;
                     left.push(at);
                 }
             }
             let Some(at) = left.pop() else { return stuck };
             look.extend(&waiting[at]);
+            for &(thing, place) in &standing[at] {
+                // Of those behind it only the one that is the first now has nobody in front any more.
+                if heads[thing] == place {
+                    heads[thing] = first(&self.things[thing], place, &stuck);
+                    look.extend(self.things[thing].line.get(heads[thing]).map(|(at, _)| *at));
+                }
+            }
             for &(thing, units) in &holding[at] {
                 gone[thing] = gone[thing].saturating_sub(units);
                 wanting[thing].retain(|waits| stuck[*waits]);
@@ -257,7 +300,7 @@ impl Graph {
         }
     }
 
-    fn is_stuck(&self, node: &Node, stuck: &[bool], gone: &[usize]) -> bool {
+    fn is_stuck(&self, node: &Node, stuck: &[bool], gone: &[usize], heads: &[usize]) -> bool {
         let is = |at: Option<&usize>| at.is_some_and(|at| stuck[*at]);
         // A task that waits for two things at once goes on with either.
         (node.waits.len() + node.nurseries.len() > 0)
@@ -265,8 +308,9 @@ impl Graph {
             && node.waits.iter().all(|wait| match wait.on {
                 Target::Unknown => false,
                 Target::Child(header) => is(self.by_header.get(&header)),
-                Target::Thing(thing, wanted) => {
+                Target::Thing(thing, wanted, place) => {
                     self.things[thing].capacity.is_some_and(|capacity| capacity.saturating_sub(gone[thing]) < wanted)
+                        || place.is_some_and(|place| heads[thing] < place)
                 }
             })
     }
@@ -276,16 +320,48 @@ impl Graph {
         self.by_header.get(&holder.task().id).copied().filter(|_| holder.is_alive())
     }
 
-    fn edges<'a>(&'a self, node: &'a Node, among: impl Fn(usize) -> bool + 'a) -> impl Iterator<Item = usize> + 'a {
-        let waits = node.waits.iter().flat_map(|wait| -> Vec<usize> {
+    /// For each thing and place in its line, how many units those want at most that are not behind it.
+    fn most_wanted(&self, among: impl Fn(usize) -> bool) -> Vec<Vec<usize>> {
+        let most = |thing: &Held| {
+            let wanted = thing.line.iter().map(|&(at, wanted)| if among(at) { wanted } else { 0 });
+            wanted.scan(0, |most, wanted| Some(std::mem::replace(most, wanted.max(*most)).max(wanted))).collect()
+        };
+        self.things.iter().map(most).collect()
+    }
+
+    /// The first one in front of it in the line that wants more. Where those in front want as much or less, it waits for what it waits for as well
+    /// as they do, and they are not what it waits for.
+    fn in_front(&self, on: &Target, most: &[Vec<usize>]) -> Option<usize> {
+        let Target::Thing(thing, wanted, Some(place)) = *on else { return None };
+        let at = most[thing].partition_point(|most| *most <= wanted);
+        (at < place).then(|| self.things[thing].line[at].0)
+    }
+
+    /// Whether what it wants is there, and only its place in the line keeps it waiting.
+    fn is_enough(&self, on: &Target) -> bool {
+        let Target::Thing(thing, wanted, Some(1..)) = *on else { return false };
+        let Held { capacity, out, .. } = &self.things[thing];
+        capacity.is_some_and(|capacity| capacity.saturating_sub(*out) >= wanted)
+    }
+
+    fn edges(&self, at: usize, among: &impl Fn(usize) -> bool, most: &[Vec<usize>]) -> std::vec::IntoIter<usize> {
+        let node = &self.nodes[at];
+        let mut edges = Vec::new();
+        for wait in &node.waits {
             match &wait.on {
-                Target::Unknown => Vec::new(),
-                Target::Child(header) => self.by_header.get(header).copied().into_iter().collect(),
-                Target::Thing(thing, _) => self.things[*thing].known.clone(),
+                Target::Unknown => {}
+                Target::Child(header) => edges.extend(self.by_header.get(header)),
+                Target::Thing(thing, ..) => {
+                    if !self.is_enough(&wait.on) {
+                        edges.extend(&self.things[*thing].known);
+                    }
+                    edges.extend(self.in_front(&wait.on, most));
+                }
             }
-        });
-        let nurseries = node.nurseries.iter().flat_map(|nursery| nursery.nodes.iter().copied());
-        waits.chain(nurseries).filter(move |at| among(*at))
+        }
+        edges.extend(node.nurseries.iter().flat_map(|nursery| &nursery.nodes));
+        edges.retain(|at| among(*at));
+        edges.into_iter()
     }
 
     /// Cycles among some nodes: those that a walk through all of them closes.
@@ -294,12 +370,13 @@ impl Graph {
         const OVER: usize = usize::MAX - 1;
         // For a node on the path, where.
         let mut state = vec![FRESH; self.nodes.len()];
+        let most = self.most_wanted(&among);
         let mut found = Vec::new();
         for start in (0..self.nodes.len()).filter(|at| among(*at)) {
             if state[start] != FRESH {
                 continue;
             }
-            let mut path = vec![(start, self.edges(&self.nodes[start], &among).collect::<Vec<_>>().into_iter())];
+            let mut path = vec![(start, self.edges(start, &among, &most))];
             state[start] = 0;
             while let Some((at, edges)) = path.last_mut() {
                 match edges.next() {
@@ -309,7 +386,7 @@ impl Graph {
                     }
                     Some(next) if state[next] == FRESH => {
                         state[next] = path.len();
-                        path.push((next, self.edges(&self.nodes[next], &among).collect::<Vec<_>>().into_iter()));
+                        path.push((next, self.edges(next, &among, &most)));
                     }
                     Some(next) if state[next] != OVER => {
                         let cycle: Vec<usize> = path[state[next]..].iter().map(|(at, _)| *at).collect();
@@ -327,6 +404,11 @@ impl Graph {
         found
     }
 
+    /// For how long all of a cycle have waited.
+    pub fn stands(&self, cycle: &[usize]) -> Duration {
+        cycle.iter().flat_map(|at| &self.nodes[*at].waits).map(|wait| wait.since).min().unwrap_or_default()
+    }
+
     /// The numbers of the tasks of a cycle.
     pub fn ids(&self, cycle: &[usize]) -> Vec<usize> {
         let mut ids: Vec<usize> = cycle.iter().map(|at| self.nodes[*at].task.id).collect();
@@ -338,6 +420,16 @@ impl Graph {
     pub fn tasks(self, shown: impl Fn(usize) -> bool) -> (Vec<BlockedTask>, HashMap<usize, usize>) {
         let (mut tasks, mut places) = (Vec::new(), HashMap::new());
         let name = |holder| self.nodes[self.holder(holder)?].name.clone();
+        let most = self.most_wanted(&shown);
+        let fronts: HashMap<(usize, usize), Front> = (self.nodes.iter().enumerate())
+            .filter(|(at, _)| shown(*at))
+            .flat_map(|(at, node)| node.waits.iter().enumerate().map(move |(number, wait)| (at, number, wait)))
+            .filter_map(|(at, number, wait)| {
+                let front = &self.nodes[self.in_front(&wait.on, &most)?];
+                let (task, name, alone) = (front.task, front.name.clone(), self.is_enough(&wait.on));
+                Some(((at, number), Front { task, name, alone }))
+            })
+            .collect();
         let names: Vec<Names> = self.things.iter().map(|thing| thing.holders.iter().map(name).collect()).collect();
         let things = self.things;
         for (at, node) in self.nodes.into_iter().enumerate().filter(|(at, _)| shown(*at)) {
@@ -345,18 +437,20 @@ impl Graph {
             let mut waits: Vec<BlockedWait> = node
                 .waits
                 .into_iter()
-                .map(|wait| {
+                .enumerate()
+                .map(|(number, wait)| {
                     let (held, holders, names) = match wait.on {
-                        Target::Thing(thing, _) => {
+                        Target::Thing(thing, ..) => {
                             (Some(things[thing].held), things[thing].holders.clone(), names[thing].clone())
                         }
                         Target::Unknown | Target::Child(_) => (None, Arc::default(), Arc::default()),
                     };
-                    BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders, names)
+                    let front = fronts.get(&(at, number)).cloned();
+                    BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders, names, front)
                 })
                 .collect();
             waits.extend(node.nurseries.into_iter().filter(|nursery| nursery.queue != 0).map(|nursery| {
-                BlockedWait::new(Reason::Children, nursery.place, None, None, Arc::default(), Arc::default())
+                BlockedWait::new(Reason::Children, nursery.place, None, None, Arc::default(), Arc::default(), None)
             }));
             tasks.push(BlockedTask::new(node.task, node.name, waits));
         }

@@ -4,7 +4,7 @@
 use crate::cause::{Kind, Source};
 use crate::clock::{self, A_WHILE, Moment, NEVER, nanos};
 use crate::context::{self, Entered, Frame};
-use crate::deadlock::{self, Deadlock, Detection, GRACE, SELDOM, SOON, Suspicion};
+use crate::deadlock::{self, Deadlock, Detection, Found, GRACE, SELDOM, SOON, Suspicion};
 use crate::driver::Driver;
 use crate::idle::Idle;
 use crate::instrument::{Instruments, Watch};
@@ -69,7 +69,8 @@ pub struct Options {
     pub order: Order,
     /// When the run is ended since every task waits, no deadline is set and the driver has nothing in flight (N10).
     pub deadlock: Detection,
-    /// Tasks that wait for each other, while others go on, end the run. Otherwise it is logged as a warning.
+    /// Tasks that have waited for each other for a minute of virtual time, or ten seconds of real time, while others go on, end the run. In any case it is
+    /// logged as a warning when it is found.
     pub cycles_end: bool,
     /// When a run that is busy and gets nowhere is reported, by a warning; `None`: never.
     pub livelock: Option<Limits>,
@@ -385,17 +386,14 @@ impl<F: Future> Run<'_, F> {
     /// Looks for tasks that wait for each other (N10).
     #[cold]
     fn look_for_cycles(&mut self) {
-        // Virtual time is about to pass for who is asleep: there it is cheap to be sure.
         let sleeps = !self.has_work();
         if !sleeps && !self.tree.current.turn().is_multiple_of(CLOCK_EVERY) {
             return;
         }
-        let sure = sleeps && self.tree.clock.is_virtual();
-        let Some(found) = self.worker.suspicion.look(self.tree, self.root.get_ref(), sure) else { return };
-        if self.cycles_end && self.deadlock.is_none() {
-            self.end(found);
-        } else {
-            tracing::warn!("{found}");
+        match self.worker.suspicion.look(self.tree, self.root.get_ref()) {
+            Some(Found::New(report)) => tracing::warn!("{report}"),
+            Some(Found::Stands(report)) if self.cycles_end && self.deadlock.is_none() => self.end(report),
+            Some(Found::Stands(_)) | None => {}
         }
     }
 
@@ -442,6 +440,14 @@ impl<F: Future> Run<'_, F> {
             let alarm = self.worker.idle.rests_until(alarm);
             Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now()))
         });
+        let timeout = match self.worker.suspicion.due() {
+            // To look at a cycle again that may have stood for long enough by then, but not in a hurry.
+            Some(due) if self.cycles_end && self.deadlock.is_none() => {
+                let left = Duration::from_nanos(due.saturating_sub(self.tree.clock.now())).max(SOON * 10);
+                Some(timeout.map_or(left, |timeout| timeout.min(left)))
+            }
+            _ => timeout,
+        };
         if self.tree.parker.prepare() {
             let begin = self.tree.clock.moment();
             let parked = self.worker.park(timeout);
@@ -560,6 +566,8 @@ impl<F: Future> Run<'_, F> {
             _ => after,
         };
         let begin = Instant::now();
+        // Whoever is alone in its process need not wait for others.
+        let mut asks = next == Next::Deadlock && after > SOON;
         check(driver, driver.poll());
         if alarm <= self.tree.clock.now() {
             // It is due, since somebody has moved the time by hand.
@@ -570,7 +578,19 @@ impl<F: Future> Run<'_, F> {
             if self.has_work() || self.tree.next_look() < alarm {
                 return;
             }
-            let mut left = after.saturating_sub(begin.elapsed());
+            if asks && begin.elapsed() >= SOON {
+                asks = false;
+                let alone = threads::others().is_some_and(|others| others.is_empty());
+                // What another thread did before it ended is seen after it was not there any more.
+                check(driver, driver.poll());
+                if self.has_work() || self.tree.next_look() < alarm || self.pending() > 0 {
+                    return;
+                }
+                if alone {
+                    break;
+                }
+            }
+            let mut left = if asks { SOON } else { after }.saturating_sub(begin.elapsed());
             if !virtual_time && alarm != NEVER {
                 // Looked at first: a machine that was busy elsewhere may have let both pass.
                 match alarm.saturating_sub(self.tree.clock.now()) {

@@ -171,8 +171,8 @@ impl Builder {
         self
     }
 
-    /// Whether tasks that wait for each other end the run, with a report, also while others go on (N10). They do, unless this says no: for
-    /// a test in which that is wanted, or is ended by a cancel.
+    /// Whether tasks that wait for each other end the run, with a report, also while others go on (N10). They do, when they have for a minute of
+    /// virtual time and nobody has cancelled them or given them what they want, unless this says no.
     pub fn cycles_end(mut self, end: bool) -> Self {
         self.options.cycles_end = end;
         self

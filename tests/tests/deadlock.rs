@@ -308,14 +308,14 @@ fn n10_what_can_still_come_is_listed() {
 
 // ---- Some wait for each other, while others go on ------------------------------------------------------------------
 
-/// Cycles end the run; a deadline is always set, so that nothing is quiet for good.
+/// Cycles that stand for a minute end the run; a deadline is always set, so that nothing is quiet for good.
 fn partial() -> Options {
     Options { virtual_time: true, cycles_end: true, ..Options::default() }
 }
 
 async fn busy() -> Ended {
     loop {
-        sleep(ms(1)).await?;
+        sleep(ms(100)).await?;
     }
 }
 
@@ -515,6 +515,147 @@ fn n10_what_ends_by_itself_is_no_cycle() {
         drop(one);
         thread.join().unwrap();
     });
+}
+
+/// What ends it cannot be seen before, and it is no failure in a test: a guard that was handed over in memory, permits that are added for the first
+/// time, a nursery that is cancelled.
+#[test]
+fn n10_what_is_ended_by_others_is_no_failure() {
+    for kind in 0..3 {
+        let begin = std::cell::Cell::new(None);
+        run(partial(), async || {
+            let (left, right, permits) = (Mutex::new(()), Mutex::new(()), Semaphore::new(1));
+            let handed = std::cell::RefCell::new(None);
+            begin.set(Some(trefoil::now()));
+            let ended = local_nursery(async |n| -> Ended {
+                n.spawn(async {
+                    let guard = left.lock().await?;
+                    let _permit = permits.acquire(1).await?;
+                    if kind == 0 {
+                        *handed.borrow_mut() = Some(guard);
+                    } else if kind == 2 {
+                        std::mem::forget(guard);
+                    }
+                    checkpoint().await?;
+                    right.lock().await.map(drop)
+                });
+                n.spawn(async {
+                    let _right = right.lock().await?;
+                    checkpoint().await?;
+                    if kind == 1 { permits.acquire(1).await.map(drop) } else { left.lock().await.map(drop) }
+                });
+                sleep(ms(50_000)).await?;
+                match kind {
+                    0 => drop(handed.borrow_mut().take()),
+                    1 => permits.add(1),
+                    _ => n.cancel(),
+                }
+                Ok(())
+            })
+            .await;
+            ended.unwrap();
+            assert_eq!(trefoil::now() - begin.get().unwrap(), ms(50_000), "others have ended it");
+        });
+    }
+}
+
+/// While it stands it is a warning, once, from the instant on in which its last edge closes.
+#[test]
+fn n10_a_cycle_is_a_warning_at_once_and_a_failure_after_a_minute() {
+    let log = Log::default();
+    let _log = tracing::subscriber::set_default(log.clone());
+    for report in deadlocks(partial(), async || {
+        let lock = Mutex::new(());
+        let begin = trefoil::now();
+        log.0.lock().unwrap().clear();
+        let ended = local_nursery(async |n| -> Ended {
+            n.spawn(async {
+                let _guard = lock.lock().await?;
+                sleep(ms(325)).await?;
+                lock.lock().await.map(drop)
+            });
+            let mut seen = Vec::new();
+            while sleep(ms(50)).await.is_ok() {
+                seen.push(log.0.lock().unwrap().len());
+            }
+            // One after 325 ms, and no more; the end after a minute since then.
+            assert_eq!(seen.iter().filter(|said| **said == 0).count(), 6);
+            assert_eq!(seen.last(), Some(&1));
+            assert_eq!(trefoil::now() - begin, ms(60_350));
+            let warning = log.0.lock().unwrap()[0].clone();
+            let begin = "deadlock (N10): some tasks wait for each other, and none of them can go on";
+            assert!(warning.starts_with(begin), "{warning}");
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report).len(), 1, "{report}");
+        let text = report.to_string();
+        assert!(text.starts_with("deadlock (N10): some tasks wait for each other, and have for 60.0 s"), "{text}");
+    }
+}
+
+/// R80: who wants one permit waits behind who wants two. A reader waits behind a writer that waits.
+#[test]
+fn n10_a_place_in_a_line_is_an_edge() {
+    let base = line!();
+    for report in deadlocks(partial(), async || {
+        let lock = RwLock::new(());
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn_named("reads twice", async {
+                let _first = lock.read().await?;
+                sleep(ms(2)).await?;
+                lock.read().await.map(drop) // base + 8
+            });
+            n.spawn_named("writes", async {
+                sleep(ms(1)).await?;
+                lock.write().await.map(drop) // base + 12
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report), [base + 5, base + 10], "{report}");
+        let reader = report.tasks().iter().find(|task| task.name() == Some("reads twice")).unwrap();
+        let writer = report.tasks().iter().find(|task| task.name() == Some("writes")).unwrap();
+        assert_eq!(reader.waits()[0].in_line_behind(), Some(writer.task()));
+        assert_eq!(writer.waits()[0].in_line_behind(), None);
+        let text = report.to_string();
+        let behind = format!("in line behind task `writes` (deadlock.rs:{})", base + 10);
+        assert!(
+            text.contains(&format!("waits for a lock at deadlock.rs:{}", base + 8)) && text.contains(&behind),
+            "{text}"
+        );
+    }
+    // A permit is there, and who wants it holds what the one in front waits for.
+    for report in deadlocks(partial(), async || {
+        let (permits, lock) = (Semaphore::new(3), Mutex::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn(async {
+                let _two = permits.acquire(2).await?;
+                sleep(ms(1)).await?;
+                lock.lock().await.map(drop)
+            });
+            n.spawn(async {
+                let _lock = lock.lock().await?;
+                sleep(ms(3)).await?;
+                permits.acquire(1).await.map(drop)
+            });
+            n.spawn(async {
+                sleep(ms(2)).await?;
+                permits.acquire(3).await.map(drop)
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(report.cycles().next().unwrap().len(), 3, "{report}");
+    }
 }
 
 /// A task whose waits are woken by way of a combinator: what it waits for beside them is not mistaken for one of them.

@@ -1,9 +1,6 @@
 //! N10, partial deadlocks, against a reference: random programs of tasks that take locks, permits and tokens in random orders, under virtual
 //! time, while one task always goes on. What waits for what is kept in a plain graph beside. The library ends the run if, and only if, some
-//! tasks in the graph wait for ever; it does so in the instant in which the last of them begins to wait; and it names those.
-//!
-//! All who want permits of one semaphore want as many. Where they do not, who wants few waits behind who wants many (R80), and that is no edge
-//! of the library's graph: it knows who holds, and not who is in front.
+//! tasks in the graph wait for ever; it says so in the instant in which the last of them begins to wait, ends the run a minute later, and names those.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +10,7 @@ use std::collections::BTreeSet;
 use std::panic::Location;
 use std::rc::Rc;
 use std::time::Instant;
-use trefoil::sync::{CapacityLimiter, Mutex, MutexGuard, Permits, Semaphore, Token};
+use trefoil::sync::{CapacityLimiter, Mutex, MutexGuard, Permits, ReadGuard, RwLock, Semaphore, Token, WriteGuard};
 use trefoil::{CancelScope, Cancelled, Deadlock, Detection, local_nursery, move_on_after, now, sleep};
 use trefoil_runtime::{Instruments, Options, Order, ThreadDriver};
 use trefoil_tests::ms;
@@ -22,21 +19,42 @@ use trefoil_tests::ms;
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Lock,
-    /// So many permits, of which everybody takes so many.
-    Semaphore(usize, usize),
+    /// A reader wants one unit, a writer all.
+    RwLock,
+    Semaphore(usize),
     Limiter(usize),
 }
+
+/// What a writer has of a lock.
+const ALL: usize = 1_000;
 
 impl Kind {
     fn capacity(self) -> usize {
         match self {
             Kind::Lock => 1,
-            Kind::Semaphore(capacity, _) | Kind::Limiter(capacity) => capacity,
+            Kind::RwLock => ALL,
+            Kind::Semaphore(capacity) | Kind::Limiter(capacity) => capacity,
         }
     }
 
-    fn wanted(self) -> usize {
-        if let Kind::Semaphore(_, wanted) = self { wanted } else { 1 }
+    /// How many units somebody takes who takes few or many.
+    fn wanted(self, many: usize) -> usize {
+        match self {
+            Kind::Lock | Kind::Limiter(_) => 1,
+            Kind::RwLock => {
+                if many % 2 == 0 {
+                    1
+                } else {
+                    ALL
+                }
+            }
+            Kind::Semaphore(capacity) => 1 + many % capacity,
+        }
+    }
+
+    /// Whether nobody is served before those in front (R76, R80).
+    fn in_line(self) -> bool {
+        matches!(self, Kind::RwLock | Kind::Semaphore(_))
     }
 }
 
@@ -52,7 +70,8 @@ enum Patience {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Take(usize, Patience),
+    /// Of what, how many, and for how long to wait for that.
+    Take(usize, usize, Patience),
     /// What was taken last, or another one.
     Release(usize),
     Sleep(u64),
@@ -63,7 +82,8 @@ type Program = (Vec<Kind>, Vec<Vec<Step>>, u64);
 fn program() -> impl Strategy<Value = Program> {
     let kind = prop_oneof![
         3 => Just(Kind::Lock),
-        1 => (1..4usize, 1..3usize).prop_map(|(capacity, wanted)| Kind::Semaphore(capacity.max(wanted), wanted)),
+        2 => Just(Kind::RwLock),
+        2 => (1..4usize).prop_map(Kind::Semaphore),
         1 => (1..3usize).prop_map(Kind::Limiter),
     ];
     let patience = prop_oneof![
@@ -72,7 +92,7 @@ fn program() -> impl Strategy<Value = Program> {
         1 => (1..8u64).prop_map(Patience::Cancel),
     ];
     let step = prop_oneof![
-        4 => (0..4usize, patience).prop_map(|(which, patience)| Step::Take(which, patience)),
+        4 => (0..4usize, 0..4usize, patience).prop_map(|(which, many, patience)| Step::Take(which, many, patience)),
         2 => (0..4usize).prop_map(Step::Release),
         3 => (0..4u64).prop_map(Step::Sleep),
     ];
@@ -82,11 +102,12 @@ fn program() -> impl Strategy<Value = Program> {
 /// Who holds what, and who waits for what: the reference.
 #[derive(Debug)]
 struct Graph {
-    capacities: Vec<usize>,
+    kinds: Vec<Kind>,
     /// By task and thing.
     held: Vec<Vec<usize>>,
-    /// By task: for what, how much of it, whether for ever, and since when.
-    waits: Vec<Option<(usize, usize, bool, Instant)>>,
+    /// By task: for what, how much of it, whether for ever, since when, and how many have joined a line before it has.
+    waits: Vec<Option<(usize, usize, bool, Instant, usize)>>,
+    joined: usize,
 }
 
 impl Graph {
@@ -95,9 +116,11 @@ impl Graph {
         let mut left: BTreeSet<usize> = (0..self.waits.len()).collect();
         loop {
             let goes_on = |task: &usize| match self.waits[*task] {
-                Some((thing, wanted, true, _)) => {
+                Some((thing, wanted, true, _, mine)) => {
                     let held: usize = left.iter().map(|task| self.held[*task][thing]).sum();
-                    self.capacities[thing] - held >= wanted
+                    let in_front = |other: &usize| matches!(self.waits[*other], Some((of, .., place)) if of == thing && place < mine);
+                    let kind = self.kinds[thing];
+                    kind.capacity() - held >= wanted && !(kind.in_line() && left.iter().any(in_front))
                 }
                 _ => true,
             };
@@ -111,25 +134,65 @@ impl Graph {
 
 enum Thing {
     Lock(Mutex<()>),
-    Semaphore(Semaphore, usize),
+    RwLock(RwLock<()>),
+    Semaphore(Semaphore),
     Limiter(CapacityLimiter),
 }
 
 #[allow(dead_code)]
 enum Held<'a> {
     Lock(MutexGuard<'a, ()>),
+    Read(ReadGuard<'a, ()>),
+    Write(WriteGuard<'a, ()>),
     Permits(Permits<'a>),
     Token(Token<'a>),
 }
 
 impl Thing {
-    async fn take(&self) -> Result<Held<'_>, Cancelled> {
+    async fn take(&self, wanted: usize) -> Result<Held<'_>, Cancelled> {
         Ok(match self {
             Thing::Lock(lock) => Held::Lock(lock.lock().await?),
-            Thing::Semaphore(semaphore, wanted) => Held::Permits(semaphore.acquire(*wanted).await?),
+            Thing::RwLock(lock) if wanted == 1 => Held::Read(lock.read().await?),
+            Thing::RwLock(lock) => Held::Write(lock.write().await?),
+            Thing::Semaphore(semaphore) => Held::Permits(semaphore.acquire(wanted).await?),
             Thing::Limiter(limiter) => Held::Token(limiter.acquire().await?),
         })
     }
+}
+
+impl Thing {
+    /// How many wait, where they do so in a line.
+    fn waiting(&self) -> usize {
+        let text = match self {
+            Thing::RwLock(lock) => format!("{lock:?}"),
+            Thing::Semaphore(semaphore) => format!("{semaphore:?}"),
+            Thing::Lock(_) | Thing::Limiter(_) => return 0,
+        };
+        let (_, rest) = text.split_once("waiting: ").unwrap();
+        rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap()].parse().unwrap()
+    }
+}
+
+/// Takes it, and notes its place in the line when it joins that. It may give up its turn before.
+async fn take<'a>(
+    number: usize,
+    which: usize,
+    wanted: usize,
+    things: &'a [Thing],
+    graph: &RefCell<Graph>,
+) -> Result<Held<'a>, Cancelled> {
+    let mut taken = std::pin::pin!(things[which].take(wanted));
+    std::future::poll_fn(|cx| {
+        let before = things[which].waiting();
+        let polled = taken.as_mut().poll(cx);
+        if things[which].waiting() > before {
+            let graph = &mut *graph.borrow_mut();
+            graph.joined += 1;
+            graph.waits[number].as_mut().expect("it waits").4 = graph.joined;
+        }
+        polled
+    })
+    .await
 }
 
 /// What the reference says of a run.
@@ -163,24 +226,27 @@ async fn task(
         first.get_or_insert_with(|| verdict(&graph.borrow()));
         cancelled
     };
-    let mut has: Vec<(usize, Held<'_>)> = Vec::new();
+    let mut has: Vec<(usize, usize, Held<'_>)> = Vec::new();
     for step in steps {
         match *step {
             Step::Sleep(length) => sleep(ms(length)).await.map_err(told)?,
             Step::Release(which) => {
                 if let Some(at) = has.len().checked_sub(1).map(|last| last - which.min(last)) {
-                    let (thing, held) = has.remove(at);
+                    let (thing, units, held) = has.remove(at);
                     drop(held);
-                    graph.borrow_mut().held[number][thing] -= kinds[thing].wanted();
+                    graph.borrow_mut().held[number][thing] -= units;
                 }
             }
-            Step::Take(which, patience) => {
+            Step::Take(which, many, patience) => {
                 let which = which % things.len();
                 let for_ever = matches!(patience, Patience::ForEver);
-                graph.borrow_mut().waits[number] = Some((which, kinds[which].wanted(), for_ever, now()));
+                let wanted = kinds[which].wanted(many);
+                graph.borrow_mut().waits[number] = Some((which, wanted, for_ever, now(), usize::MAX));
                 let taken = match patience {
-                    Patience::ForEver => things[which].take().await.map(Some),
-                    Patience::Deadline(length) => move_on_after(ms(length), things[which].take()).await,
+                    Patience::ForEver => take(number, which, wanted, things, graph).await.map(Some),
+                    Patience::Deadline(length) => {
+                        move_on_after(ms(length), take(number, which, wanted, things, graph)).await
+                    }
                     Patience::Cancel(length) => {
                         let scope = CancelScope::new();
                         let canceller = async {
@@ -189,7 +255,7 @@ async fn task(
                             Ok::<_, Cancelled>(())
                         };
                         // Both are in this task: what it waits for is either.
-                        let taken = scope.run(things[which].take());
+                        let taken = scope.run(take(number, which, wanted, things, graph));
                         match futures::future::select(std::pin::pin!(taken), std::pin::pin!(canceller)).await {
                             futures::future::Either::Left((taken, _)) => taken,
                             futures::future::Either::Right((ended, taken)) => ended.and(taken.await),
@@ -200,8 +266,8 @@ async fn task(
                 let mut graph = graph.borrow_mut();
                 graph.waits[number] = None;
                 if let Some(held) = taken {
-                    graph.held[number][which] += kinds[which].wanted();
-                    has.push((which, held));
+                    graph.held[number][which] += wanted;
+                    has.push((which, wanted, held));
                 }
             }
         }
@@ -212,18 +278,42 @@ async fn task(
     Ok(())
 }
 
-/// What became of a program, and what the reference says: at the moment of the report, or long after everything has settled.
-fn run((kinds, tasks, seed): &Program) -> (Option<Deadlock>, Verdict) {
+/// When something was logged, on the clock of the run.
+#[derive(Clone, Default)]
+struct Warned(std::sync::Arc<std::sync::Mutex<Vec<Instant>>>);
+
+impl tracing::Subscriber for Warned {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(now());
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// What became of a program, when there were warnings, and what the reference says: at the moment of the report, or long after everything has settled.
+fn run((kinds, tasks, seed): &Program) -> (Option<Deadlock>, Vec<Instant>, Verdict) {
+    let warned = Warned::default();
+    let _warned = tracing::subscriber::set_default(warned.clone());
     let graph = RefCell::new(Graph {
-        capacities: kinds.iter().map(|kind| kind.capacity()).collect(),
+        kinds: kinds.clone(),
         held: vec![vec![0; kinds.len()]; tasks.len()],
         waits: vec![None; tasks.len()],
+        joined: 0,
     });
     let things: Vec<Thing> = kinds
         .iter()
         .map(|kind| match *kind {
             Kind::Lock => Thing::Lock(Mutex::new(())),
-            Kind::Semaphore(capacity, wanted) => Thing::Semaphore(Semaphore::new(capacity), wanted),
+            Kind::RwLock => Thing::RwLock(RwLock::new(())),
+            Kind::Semaphore(capacity) => Thing::Semaphore(Semaphore::new(capacity)),
             Kind::Limiter(total) => Thing::Limiter(CapacityLimiter::new(total)),
         })
         .collect();
@@ -235,6 +325,9 @@ fn run((kinds, tasks, seed): &Program) -> (Option<Deadlock>, Verdict) {
         // Something always goes on.
         for _ in 0..200 {
             sleep(ms(1)).await?;
+        }
+        for _ in 0..70 {
+            sleep(ms(1_000)).await?;
         }
         *first.borrow_mut() = Some(verdict(&graph.borrow()));
         n.cancel();
@@ -256,7 +349,8 @@ fn run((kinds, tasks, seed): &Program) -> (Option<Deadlock>, Verdict) {
         main,
     );
     let verdict = first.borrow_mut().take().expect("everybody is cancelled in the end, or was ended by a report");
-    (ended.err(), verdict)
+    let warned = warned.0.lock().unwrap().clone();
+    (ended.err(), warned, verdict)
 }
 
 #[test]
@@ -265,16 +359,21 @@ fn n10_it_is_reported_if_and_only_if_some_wait_for_ever() {
     let config = Config { cases: 2_000, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&program(), |program| {
-            let (report, verdict) = run(&program);
+            let (report, warned, verdict) = run(&program);
             match report {
                 None => {
                     counts.borrow_mut().1 += 1;
                     prop_assert!(verdict.stuck.is_empty(), "not reported: {verdict:?}");
+                    prop_assert!(warned.is_empty(), "a warning of nothing: {warned:?}");
                 }
                 Some(report) => {
                     counts.borrow_mut().0 += 1;
                     prop_assert!(!verdict.stuck.is_empty(), "a false alarm: {report}");
-                    prop_assert_eq!(Some(verdict.at), verdict.closed, "late: {}", report);
+                    // More tasks may have come to wait for those since the first cycle was there.
+                    let first = report.tasks().iter().map(|task| task.waits()[0].since().unwrap()).min().unwrap();
+                    prop_assert!(first >= ms(60_000) && first < ms(61_000), "early, or late: {first:?}, {report}");
+                    prop_assert!(warned.contains(&(verdict.at - first)), "no warning at once: {warned:?}, {report}");
+                    prop_assert!(warned.iter().all(|at| Some(*at) <= verdict.closed), "{warned:?}, {verdict:?}");
                     prop_assert!(report.cycles().count() > 0, "{report}");
                     for task in report.cycles().flatten() {
                         let number: usize = task.name().unwrap()[1..].parse().unwrap();

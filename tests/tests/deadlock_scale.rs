@@ -49,3 +49,33 @@ fn n10_a_long_chain() {
         .unwrap();
     });
 }
+
+/// In virtual time it is looked before time goes on. Each instant has a wait of its own that begins, and a graph of thousands is there all the time: were
+/// all of it looked at each time, there would be 10⁸ steps.
+#[test]
+fn n10_ten_thousand_instants_cost_what_is_linear_in_them() {
+    const TASKS: usize = 10_000;
+    run_virtual(async || {
+        let (busy, free) = (Mutex::new(()), Semaphore::new(TASKS));
+        local_nursery(async |n| -> Ended {
+            let guard = busy.lock().await?;
+            let (busy, free) = (&busy, &free);
+            for at in 0..TASKS {
+                n.spawn(async move {
+                    let _one = free.acquire(1).await?;
+                    sleep(ms(1 + at as u64)).await?;
+                    busy.lock().await.map(drop)
+                });
+            }
+            sleep(ms(2 * TASKS as u64)).await?;
+            drop(guard);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let steps = trefoil_runtime::probe::search_steps();
+        assert!(steps > TASKS, "it was looked");
+        println!("{steps} steps for {TASKS} instants");
+        assert!(steps < 100 * TASKS, "{steps} steps for {TASKS} tasks");
+    });
+}

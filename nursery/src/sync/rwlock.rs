@@ -217,7 +217,7 @@ impl<T: ?Sized> Acquire<'_, T> {
         };
         let polled = waiter.poll(cx, wait, |state| {
             if state.peek(0).is_some() || !state.allows(access) {
-                let lock = state.holders.thing();
+                let lock = state.holders.thing_in_line();
                 state.waits_for(lock, access.units());
                 return Turn::Wait(0, Some(access));
             }

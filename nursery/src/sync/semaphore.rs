@@ -188,7 +188,7 @@ impl<'a> Future for Acquire<'a> {
         };
         let polled = waiter.poll(cx, wait, |state| {
             if state.peek(0).is_some() || state.permits < n {
-                let permits = state.holders.thing();
+                let permits = state.holders.thing_in_line();
                 state.waits_for(permits, n);
                 return Turn::Wait(0, Some(n));
             }
