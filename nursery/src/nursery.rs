@@ -193,21 +193,33 @@ impl<T, E: CancelAware> Outcome<Result<T, E>> for ToNursery<E> {
     }
 }
 
-/// The same for a child with a name.
-struct NamedToNursery<E> {
-    to: ToNursery<E>,
-    name: Arc<str>,
+/// What has a name, or can say one.
+pub(crate) trait Name: Sync {
+    fn name(&self) -> Arc<str>;
 }
 
-impl<T, E: CancelAware> Outcome<Result<T, E>> for NamedToNursery<E> {
+impl Name for Arc<str> {
+    fn name(&self) -> Arc<str> {
+        self.clone()
+    }
+}
+
+/// The same for a child with a name.
+struct NamedToNursery<E, N> {
+    to: ToNursery<E>,
+    name: N,
+}
+
+impl<T, E: CancelAware, N: Name> Outcome<Result<T, E>> for NamedToNursery<E, N> {
     type Value = T;
 
     fn finished(&self, output: Result<T, E>, place: &'static Location<'static>) -> Option<T> {
-        self.to.finish(output, Some(&self.name), place)
+        let name = output.is_err().then(|| self.name.name());
+        self.to.finish(output, name.as_ref(), place)
     }
 
     fn panicked(&self, payload: Payload, place: &'static Location<'static>) {
-        self.to.panic(payload, Some(&self.name), place);
+        self.to.panic(payload, Some(&self.name.name()), place);
     }
 
     fn cut(&self, place: &'static Location<'static>) {
@@ -216,7 +228,7 @@ impl<T, E: CancelAware> Outcome<Result<T, E>> for NamedToNursery<E> {
 
     unsafe fn name(this: *const Self) -> Option<Arc<str>> {
         // SAFETY: it is there: the caller's word. The name is never changed, and it is `Sync`.
-        Some(unsafe { &(*this).name }.clone())
+        Some(unsafe { &(*this).name }.name())
     }
 }
 
@@ -454,12 +466,38 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
         B: Future<Output = Result<T, E>> + 's,
     {
         let child: Pin<Box<dyn Future<Output = Result<T, E>> + 's>> = Box::pin(child);
+        self.spawn_here_called(name, child, place)
+    }
+
+    /// As [`spawn_any`](Self::spawn_any), for what says its name when it is asked.
+    pub(crate) fn spawn_any_called<B, T>(
+        self,
+        name: impl Name + 'static,
+        child: B,
+        place: &'static Location<'static>,
+    ) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + 's,
+    {
+        self.spawn_here_called(name, child, place)
+    }
+
+    /// As [`spawn_here`](Self::spawn_here).
+    fn spawn_here_called<B, T>(
+        self,
+        name: impl Name + 'static,
+        child: B,
+        place: &'static Location<'static>,
+    ) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>>,
+    {
         let to = NamedToNursery { to: ToNursery { state: self.state }, name };
         // SAFETY: [BRAND]: the queue is there.
         let ready = unsafe { (*self.state).ready };
         if runtime::locals_differ(ready) {
             // SAFETY: as in `spawn_here`.
-            return Join::new(unsafe { Ready::spawn(ready, runtime::Inheriting::new(child), to, place) });
+            return Join::new(unsafe { Ready::spawn(ready, runtime::Inheriting::new(Box::pin(child)), to, place) });
         }
         // SAFETY: as above.
         Join::new(unsafe { Ready::spawn(ready, child, to, place) })

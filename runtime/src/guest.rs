@@ -5,6 +5,8 @@
 
 use crate::cancelled::Cancelled;
 use crate::context;
+use crate::deadlock;
+use crate::holders::Thing;
 use crate::park::{Abort, On, Park, Wait};
 use crate::ready::RawJoin;
 use std::pin::Pin;
@@ -21,6 +23,18 @@ impl ChildKey {
     }
 }
 
+/// Who could end such a wait, where that is known (N10).
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Ender {
+    /// Nobody who is known.
+    #[default]
+    Unknown,
+    /// A child, when it ends.
+    Child(ChildKey),
+    /// Those that hold this, when they give back so many units.
+    Holders(Thing, u32),
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct GuestWait {
@@ -34,9 +48,9 @@ impl GuestWait {
         Self::default()
     }
 
-    /// To be called when the owner is polled and has to wait, for the end of that child where it is one. Ready in a cancelled scope: it does
-    /// not wait any more then. Outside of a run nothing is shown.
-    pub fn poll(&mut self, cx: &mut Context<'_>, wait: Wait, child: ChildKey) -> Poll<Cancelled> {
+    /// To be called when the owner is polled and has to wait, and has kept a clone of the waker for whoever ends the wait. Ready in a cancelled scope: it does not wait any more then. Outside of a run nothing is
+    /// shown.
+    pub fn poll(&mut self, cx: &mut Context<'_>, wait: Wait, by: Ender) -> Poll<Cancelled> {
         let place = wait.place;
         if let Some(park) = self.park.as_ref().filter(|park| park.is_active()) {
             if context::frame().tree.is_none() {
@@ -53,9 +67,19 @@ impl GuestWait {
             return Poll::Pending;
         }
         let park = self.park.get_or_insert_with(|| Box::pin(Park::new()));
+        let on = match by {
+            Ender::Unknown => On::UNKNOWN,
+            Ender::Child(child) => On::Child(child.0),
+            Ender::Holders(thing, units) => On::Thing(thing, units),
+        };
         // SAFETY: as above.
-        match unsafe { park.as_ref().begin_on(cx, Wait { abort: Abort::Lasting, ..wait }, On::Child(child.0)) } {
-            Ok(()) => Poll::Pending,
+        match unsafe { park.as_ref().begin_on(cx, Wait { abort: Abort::Lasting, ..wait }, on) } {
+            Ok(()) => {
+                if matches!(on, On::Thing(thing, _) if thing.is_closed()) {
+                    deadlock::suspect();
+                }
+                Poll::Pending
+            }
             Err(_) => context::poll_cancelled(place),
         }
     }

@@ -82,7 +82,7 @@ pub use deadlock::{BlockedTask, BlockedWait, Deadlock, Detection, WakeSources};
 pub use driver::{Driver, ThreadDriver, Unpark};
 pub use edge::{Edge, told_once};
 pub use group::ErrorGroup;
-pub use guest::{ChildKey, GuestWait};
+pub use guest::{ChildKey, Ender, GuestWait};
 pub use holders::{Holder, HolderKey, Holders, Holding, Role, TaskRef, Thing};
 pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
 pub use livelock::Limits;

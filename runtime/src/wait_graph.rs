@@ -115,7 +115,7 @@ impl Graph {
             lasting.insert(scope, for_ever);
             for (wait, on) in locked.waits_on(here) {
                 let at = graph.node(wait.task, here.place);
-                *wakers.entry(wait.task.addr()).or_default() += usize::from(wait.has_waker);
+                *wakers.entry(wait.task.addr()).or_default() += wait.wakers;
                 let on = match on {
                     On::Child(0) => Target::Unknown,
                     On::Child(header) => Target::Child(header),

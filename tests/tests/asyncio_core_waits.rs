@@ -4,9 +4,12 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
-use trefoil::asyncio::{Task, create_task, current_task, event_loop, sleep, task_group, timeout};
+use trefoil::asyncio::{
+    Lock, Semaphore, Task, TaskBuilder, create_task, current_task, event_loop, sleep, task_group, timeout,
+};
 use trefoil::{CancelScope, Cancelled, Event, channel, local_nursery, move_on_after, shield};
-use trefoil_tests::{ms, run_virtual};
+use trefoil_runtime::Options;
+use trefoil_tests::{deadlocks, ms, run_virtual};
 
 type Ended = Result<(), Cancelled>;
 
@@ -309,5 +312,59 @@ fn aio_r05_a_cancel_of_the_scope_around_the_loop_cancels_main_once() {
         )
         .await;
         assert_eq!(ended, Ok(None));
+    });
+}
+
+// ---- What the core says of asyncio's tasks -------------------------------------------------------------------------
+
+/// N10: two locks, in different order. The core knows who holds them, and calls tasks as asyncio does.
+#[test]
+fn n10_locks_of_asyncio_name_their_holders() {
+    let options = Options { virtual_time: true, cycles_end: true, ..Options::default() };
+    for report in deadlocks(options, async || {
+        event_loop(async {
+            let locks = Rc::new((Lock::new(), Semaphore::new(1)));
+            let (one, two) = (locks.clone(), locks.clone());
+            let first = create_task(async move {
+                let _left = one.0.acquire().await?;
+                sleep(ms(1)).await?;
+                one.1.acquire().await.map(drop)
+            });
+            let second = TaskBuilder::new().name("right first").create_task(async move {
+                let _right = two.1.acquire().await?;
+                sleep(ms(2)).await?;
+                two.0.acquire().await.map(drop)
+            });
+            while !first.done() {
+                sleep(ms(100)).await?;
+            }
+            second.await
+        })
+        .await
+        .is_err()
+    }) {
+        let text = report.to_string();
+        let [cycle] = &report.cycles().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let names: Vec<_> = cycle.iter().map(|task| task.name().unwrap()).collect();
+        assert!(names.contains(&"Task-2") && names.contains(&"right first"), "{text}");
+        let (first, second) = (text.find("task `Task-2` ("), text.find("held by task `right first` ("));
+        assert!(first.is_some() && second.is_some(), "{text}");
+        assert!(text.contains("holds a lock (") && text.contains("holds a permit ("), "{text}");
+    }
+}
+
+/// As in Python another task may release: where one has, or a guard was forgotten for that, it is nobody's fault that a task waits.
+#[test]
+fn n10_what_others_release_is_no_cycle() {
+    program(async || {
+        let lock = Rc::new(Lock::new());
+        let own = lock.clone();
+        let waits = create_task(async move {
+            own.acquire().await?.forget();
+            own.acquire().await.map(drop)
+        });
+        sleep(ms(100_000)).await?;
+        lock.release().unwrap();
+        waits.await
     });
 }

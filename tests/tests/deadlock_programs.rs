@@ -42,7 +42,7 @@ impl Kind {
         match self {
             Kind::Lock | Kind::Limiter(_) => 1,
             Kind::RwLock => {
-                if many % 2 == 0 {
+                if many.is_multiple_of(2) {
                     1
                 } else {
                     ALL
@@ -99,14 +99,17 @@ fn program() -> impl Strategy<Value = Program> {
     (vec(kind, 2..5), vec(vec(step, 1..7), 2..6), any::<u64>())
 }
 
+/// For what somebody waits, how much of it, whether for ever, since when, and as which of all that have joined a line.
+type Waits = (usize, usize, bool, Instant, usize);
+
 /// Who holds what, and who waits for what: the reference.
 #[derive(Debug)]
 struct Graph {
     kinds: Vec<Kind>,
     /// By task and thing.
     held: Vec<Vec<usize>>,
-    /// By task: for what, how much of it, whether for ever, since when, and how many have joined a line before it has.
-    waits: Vec<Option<(usize, usize, bool, Instant, usize)>>,
+    /// By task.
+    waits: Vec<Option<Waits>>,
     joined: usize,
 }
 

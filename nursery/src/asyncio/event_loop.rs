@@ -8,7 +8,7 @@ use super::task::Task;
 use super::threads::Threads;
 use super::timers::{Alarm, Call, Timers};
 use super::unhandled::ExceptionHandler;
-use crate::nursery::{Local, Nursery, Open};
+use crate::nursery::{Local, Name, Nursery, Open};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +16,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ChildKey, Payload};
 
@@ -101,11 +102,12 @@ impl Loop {
         }
     }
 
-    /// The same for a task, which has a name in the core if it was given one: what names it in waits for it.
+    /// The same for a task, which has its name in the core: what names it in waits for it.
     pub fn spawn_task(
         &self,
         child: impl Future<Output = ()> + 'static,
         name: Option<Rc<str>>,
+        number: u64,
         place: &'static Location<'static>,
     ) -> ChildKey {
         let Some(nursery) = self.nursery.get() else { return ChildKey::default() };
@@ -114,7 +116,7 @@ impl Loop {
             Ok(())
         };
         match name {
-            None => nursery.spawn_any(child, place).key(),
+            None => nursery.spawn_any_called(Numbered(number), child, place).key(),
             Some(name) => nursery.spawn_any_named(name.as_ref().into(), child, place).key(),
         }
     }
@@ -518,5 +520,14 @@ pub(crate) fn call_at(event_loop: &Rc<Loop>, when: u64, function: Box<dyn FnOnce
 pub(crate) fn cancel_call(event_loop: &Rc<Loop>, call: &Call) {
     if call.cancel() {
         event_loop.timers.cancelled();
+    }
+}
+
+/// A task without a name of its own. The text is made when somebody looks.
+pub(super) struct Numbered(pub u64);
+
+impl Name for Numbered {
+    fn name(&self) -> Arc<str> {
+        format!("Task-{}", self.0).into()
     }
 }

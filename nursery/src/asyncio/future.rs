@@ -12,7 +12,7 @@ use std::future::IntoFuture;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ChildKey, Reason};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Ender, Reason, Thing};
 
 /// What a cancel has to say.
 pub(crate) type Message = Option<Rc<str>>;
@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     Plain,
     /// The same; it is what somebody waits for who waits for this.
     For(Reason),
+    /// The same, for a unit of what others hold.
+    Held(Reason, Thing),
     /// A task's: it is asked.
     Task(Rc<Control>),
     /// That of a combinator, which asks others.
@@ -54,12 +56,13 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// What somebody waits for who waits for it: as the core shows it.
-    pub fn waits_for(&self) -> (Reason, ChildKey) {
+    pub fn waits_for(&self) -> (Reason, Ender) {
         match self {
-            Kind::Plain => (Reason::Custom("a future of asyncio"), ChildKey::default()),
-            Kind::For(reason) => (*reason, ChildKey::default()),
-            Kind::Task(task) => (Reason::Join, task.child()),
-            Kind::Asks(_) => (Reason::Custom("several tasks or futures of asyncio"), ChildKey::default()),
+            Kind::Plain => (Reason::Custom("a future of asyncio"), Ender::Unknown),
+            Kind::For(reason) => (*reason, Ender::Unknown),
+            Kind::Held(reason, thing) => (*reason, Ender::Holders(*thing, 1)),
+            Kind::Task(task) => (Reason::Join, Ender::Child(task.child())),
+            Kind::Asks(_) => (Reason::Custom("several tasks or futures of asyncio"), Ender::Unknown),
         }
     }
 }
@@ -154,6 +157,11 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     #[track_caller]
     pub(crate) fn pending(reason: Reason) -> Self {
         Self::new(Kind::For(reason), Location::caller())
+    }
+
+    /// The same for what others hold, where it is known who.
+    pub(crate) fn pending_for(reason: Reason, thing: Option<Thing>) -> Self {
+        Self::new(thing.map_or(Kind::For(reason), |thing| Kind::Held(reason, thing)), Location::caller())
     }
 
     /// Waits for it, and clones the result, at `place`.
@@ -457,7 +465,7 @@ impl<T: 'static, E: CancelAware + 'static> AnyFuture for Inner<T, E> {
             return false;
         }
         match &self.kind {
-            Kind::Plain | Kind::For(_) => Future { inner: self }.finish_cancelled(),
+            Kind::Plain | Kind::For(_) | Kind::Held(..) => Future { inner: self }.finish_cancelled(),
             Kind::Task(control) => control.cancel(message),
             Kind::Asks(ask) => ask(message),
         }

@@ -1,12 +1,12 @@
 //! [`Lock`].
 
 use super::waiters::{Waiter, Waiters};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
-use trefoil_runtime::{Cancelled, Reason};
+use trefoil_runtime::{Cancelled, Holder, Holders, Holding, Reason};
 
 /// Lets in one task at a time, in the order in which they came: `asyncio.Lock` (L1–L4).
 ///
@@ -42,10 +42,19 @@ use trefoil_runtime::{Cancelled, Reason};
 /// fn elsewhere(_: impl Send) {}
 /// elsewhere(trefoil_nursery::asyncio::Lock::new());
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lock {
     locked: Cell<bool>,
     waiters: Waiters,
+    /// For reports and the tree: nothing here depends on it.
+    holder: RefCell<Holders>,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        let holder = RefCell::new(Holders::new(Holding::Lock, 1));
+        Self { locked: Cell::new(false), waiters: Waiters::default(), holder }
+    }
 }
 
 impl Lock {
@@ -84,22 +93,37 @@ impl Lock {
     /// # Errors
     /// [`NotLocked`] if nobody holds it.
     pub fn release(&self) -> Result<(), NotLocked> {
+        // It may be another one than who holds it: from now on nothing follows from who that is (N10).
+        self.holder.borrow_mut().set_open();
+        self.give_up()
+    }
+
+    fn give_up(&self) -> Result<(), NotLocked> {
         if !self.locked.replace(false) {
             return Err(NotLocked(()));
         }
+        self.holder.borrow_mut().remove_only();
         self.waiters.wake_head();
         Ok(())
+    }
+
+    /// The task that runs holds it.
+    fn hold(&self, place: &'static Location<'static>) {
+        self.holder.borrow_mut().add(Holder::here(place, 1));
     }
 
     pub(super) async fn take(&self, place: &'static Location<'static>) -> Result<(), Cancelled> {
         if !self.locked.get() && !self.waiters.any_not_cancelled() {
             self.locked.set(true);
+            self.hold(place);
             return Ok(());
         }
         let at = place;
-        let mut place = Place { lock: self, waiter: self.waiters.join(Reason::Lock), woken: false };
+        let held = self.holder.borrow_mut().thing();
+        let mut place = Place { lock: self, waiter: self.waiters.join_for(Reason::Lock, held), woken: false };
         place.waiter.wait_at(at).await?;
         place.woken = true;
+        self.hold(at);
         Ok(())
     }
 }
@@ -135,6 +159,7 @@ pub struct LockGuard<'a> {
 impl<'a> LockGuard<'a> {
     /// Leaves the lock held, for somebody to [`release`](Lock::release).
     pub fn forget(self) {
+        self.lock.holder.borrow_mut().set_open();
         std::mem::forget(self);
     }
 
@@ -146,7 +171,7 @@ impl<'a> LockGuard<'a> {
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         // Somebody may have released it in our place.
-        let _ = self.lock.release();
+        let _ = self.lock.give_up();
     }
 }
 

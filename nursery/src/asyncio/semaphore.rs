@@ -1,12 +1,12 @@
 //! [`Semaphore`] and [`BoundedSemaphore`].
 
 use super::waiters::{Waiter, Waiters};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
-use trefoil_runtime::{Cancelled, Reason};
+use trefoil_runtime::{Cancelled, Holder, HolderKey, Holders, Holding, Reason};
 
 /// A number of permits, given out in the order in which tasks ask: `asyncio.Semaphore` (L10–L12).
 ///
@@ -37,12 +37,15 @@ pub struct Semaphore {
     /// Those that are free and promised to nobody.
     value: Cell<usize>,
     waiters: Waiters,
+    /// For reports and the tree: nothing here depends on it.
+    holders: RefCell<Holders>,
 }
 
 impl Semaphore {
     /// One with so many permits. Where Python refuses a negative number when it runs, there is none here.
     pub fn new(permits: usize) -> Self {
-        Self { value: Cell::new(permits), waiters: Waiters::default() }
+        let holders = RefCell::new(Holders::new(Holding::Permits, permits));
+        Self { value: Cell::new(permits), waiters: Waiters::default(), holders }
     }
 
     /// Whether a task that asks would have to wait: there is no permit, or others ask before it (L10).
@@ -61,27 +64,44 @@ impl Semaphore {
     pub fn acquire(&self) -> impl Future<Output = Result<Permit<'_>, Cancelled>> {
         let place = Location::caller();
         async move {
-            self.take(place).await?;
-            Ok(Permit { semaphore: self })
+            let key = self.take(place).await?;
+            Ok(Permit { semaphore: self, key })
         }
     }
 
     /// Adds a permit, taken before or not (L12), which goes to the first of those who wait.
     pub fn release(&self) {
+        // From now on nobody can say how many there will be, and who has them (N10).
+        self.holders.borrow_mut().set_open();
+        self.add_one();
+    }
+
+    fn add_one(&self) {
         self.value.set(self.value.get() + 1);
         self.wake_next();
     }
 
-    async fn take(&self, place: &'static Location<'static>) -> Result<(), Cancelled> {
+    async fn take(&self, place: &'static Location<'static>) -> Result<HolderKey, Cancelled> {
         if !self.locked() {
             self.value.set(self.value.get() - 1);
-            return Ok(());
+            return Ok(self.hold(place));
         }
         let at = place;
-        let mut place = Place { semaphore: self, waiter: self.waiters.join(Reason::Permits), woken: false };
+        let held = self.holders.borrow_mut().thing();
+        let mut place = Place { semaphore: self, waiter: self.waiters.join_for(Reason::Permits, held), woken: false };
         place.waiter.wait_at(at).await?;
         place.woken = true;
-        Ok(())
+        Ok(self.hold(at))
+    }
+
+    /// The task that runs has a permit.
+    fn hold(&self, place: &'static Location<'static>) -> HolderKey {
+        self.holders.borrow_mut().add(Holder::here(place, 1))
+    }
+
+    /// Who had it does not have it any more, but for what is forgotten.
+    fn give_back(&self, key: HolderKey) {
+        self.holders.borrow_mut().remove(key);
     }
 
     /// Gives a permit, of which there is one, to the first who waits for one; whether there was somebody.
@@ -119,18 +139,22 @@ impl Drop for Place<'_> {
 #[derive(Debug)]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
+    key: HolderKey,
 }
 
 impl Permit<'_> {
     /// Does not give the permit back: somebody may [`release`](Semaphore::release) it.
     pub fn forget(self) {
+        self.semaphore.give_back(self.key);
+        self.semaphore.holders.borrow_mut().set_open();
         std::mem::forget(self);
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.semaphore.release();
+        self.semaphore.give_back(self.key);
+        self.semaphore.add_one();
     }
 }
 
@@ -180,8 +204,8 @@ impl BoundedSemaphore {
     pub fn acquire(&self) -> impl Future<Output = Result<BoundedPermit<'_>, Cancelled>> {
         let place = Location::caller();
         async move {
-            self.semaphore.take(place).await?;
-            Ok(BoundedPermit { semaphore: self })
+            let key = self.semaphore.take(place).await?;
+            Ok(BoundedPermit { semaphore: self, key })
         }
     }
 
@@ -203,19 +227,27 @@ impl BoundedSemaphore {
 #[derive(Debug)]
 pub struct BoundedPermit<'a> {
     semaphore: &'a BoundedSemaphore,
+    key: HolderKey,
 }
 
 impl BoundedPermit<'_> {
     /// Does not give the permit back: somebody may [`release`](BoundedSemaphore::release) it.
     pub fn forget(self) {
+        let semaphore = &self.semaphore.semaphore;
+        semaphore.give_back(self.key);
+        semaphore.holders.borrow_mut().set_open();
         std::mem::forget(self);
     }
 }
 
 impl Drop for BoundedPermit<'_> {
     fn drop(&mut self) {
+        let BoundedSemaphore { semaphore, bound } = self.semaphore;
+        semaphore.give_back(self.key);
         // Somebody may have released it in our place.
-        let _ = self.semaphore.release();
+        if semaphore.value.get() < *bound {
+            semaphore.add_one();
+        }
     }
 }
 

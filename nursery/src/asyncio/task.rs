@@ -102,7 +102,7 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
         event_loop.register(&task.control);
         task.control.queue();
         let step = Step { body: Edge::new(place, body), task: task.clone(), begun: false };
-        task.control.set_child(event_loop.spawn_task(step, task.control.given_name(), place));
+        task.control.set_child(event_loop.spawn_task(step, task.control.given_name(), task.control.number(), place));
         task
     }
 
@@ -126,7 +126,12 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
             Ok(Poll::Pending) => {
                 task.control.queue();
                 let step = Step { body: Edge::new(place, body), task: task.clone(), begun: true };
-                task.control.set_child(event_loop.spawn_task(step, task.control.given_name(), place));
+                task.control.set_child(event_loop.spawn_task(
+                    step,
+                    task.control.given_name(),
+                    task.control.number(),
+                    place,
+                ));
             }
             Ok(Poll::Ready(outcome)) => {
                 discard(&task, body);

@@ -3,7 +3,7 @@
 use super::Future;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use trefoil_runtime::Reason;
+use trefoil_runtime::{Reason, Thing};
 
 /// One who waits: `(&waiter).await`. It stays done once it is woken or cancelled.
 pub(super) type Waiter = Future<()>;
@@ -22,7 +22,12 @@ pub(super) struct Waiters {
 impl Waiters {
     /// A new one, at the end.
     pub fn join(&self, reason: Reason) -> Waiter {
-        let waiter = Waiter::pending(reason);
+        self.join_for(reason, None)
+    }
+
+    /// The same for what others hold, where it is known who.
+    pub fn join_for(&self, reason: Reason, thing: Option<Thing>) -> Waiter {
+        let waiter = Waiter::pending_for(reason, thing);
         self.line.borrow_mut().push_back(waiter.clone());
         waiter
     }

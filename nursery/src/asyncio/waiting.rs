@@ -53,8 +53,8 @@ impl<T: 'static, E: CancelAware + 'static> Waiting<T, E> {
     /// be somebody else's, and the scope is not what asyncio cancels.
     fn show(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
         let Some(parked) = &mut self.parked else { return Poll::Pending };
-        let (reason, child) = self.future.kind().waits_for();
-        match parked.shown.poll(cx, Wait::new(reason).at(self.place), child) {
+        let (reason, by) = self.future.kind().waits_for();
+        match parked.shown.poll(cx, Wait::new(reason).at(self.place), by) {
             // What asyncio's own cancel has ended meanwhile is told by that.
             Poll::Ready(cancelled) if !self.future.done() => {
                 self.end();

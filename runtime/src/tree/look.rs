@@ -3,7 +3,7 @@
 use super::Locked;
 use crate::cause::{Cause, Source};
 use crate::heap::NOWHERE;
-use crate::park::{On, Park};
+use crate::park::{Abort, On, Park};
 use crate::ready::{self, Header, Ready};
 use crate::reason::Reason;
 use crate::scope::{SHIELD, Scope};
@@ -21,8 +21,8 @@ pub(crate) struct Waiting {
     pub since: u64,
     /// It has no end of its own.
     pub for_ever: bool,
-    /// It holds a waker of the task.
-    pub has_waker: bool,
+    /// How many wakers of the task it accounts for. Whose a guest's wait is has one, too.
+    pub wakers: usize,
 }
 
 impl Locked<'_> {
@@ -142,7 +142,11 @@ impl Locked<'_> {
                 place: park.place(),
                 since: (*links).since,
                 for_ever: park.index.get() == NOWHERE,
-                has_waker: park.wakes_its_task(),
+                wakers: match (park.wakes_its_task(), (*links).abort()) {
+                    (false, _) => 0,
+                    (true, Abort::Lasting) => 2,
+                    (true, _) => 1,
+                },
             }
         })
     }
