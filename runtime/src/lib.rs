@@ -28,7 +28,6 @@ mod context;
 mod deadlock;
 mod driver;
 mod edge;
-mod free_list;
 mod group;
 mod guest;
 mod heap;

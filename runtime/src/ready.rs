@@ -352,11 +352,11 @@ impl Ready {
         S: Outcome<F::Output>,
     {
         let frame = context::frame();
-        let cell = TaskCell::allocate(
-            Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, frame.tree, place),
+        let cell = Box::into_raw(Box::new(TaskCell {
+            header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, frame.tree, place),
             outcome,
-            future,
-        );
+            stage: UnsafeCell::new(Stage::Running(future)),
+        }));
         let task: *const Header = cell.cast();
         // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so; [CURRENT] of the context module.
         unsafe {

@@ -1,13 +1,12 @@
 //! A task with its future, and then with its value.
 
 use super::task::{Header, VTable};
-use crate::free_list;
 use crate::payload::Payload;
 use crate::sync::UnsafeCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -55,15 +54,6 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         panicked: Self::panicked,
         free: Self::free,
     };
-
-    /// To be ended by [`free`](Self::free).
-    #[inline(always)]
-    pub(super) fn allocate(header: Header, outcome: S, future: F) -> *mut Self {
-        let cell = free_list::allocate::<Self>().as_ptr();
-        // SAFETY: it is memory for that, and nobody else's.
-        unsafe { cell.write(Self { header, outcome, stage: UnsafeCell::new(Stage::Running(future)) }) };
-        cell
-    }
 
     unsafe fn poll(task: *const Header, cx: &mut Context<'_>) -> bool {
         // SAFETY: [OWNER]. The pointer stays raw but for the future itself, which is pinned in the cell.
@@ -154,10 +144,6 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
 
     unsafe fn free(task: *const Header) {
         // SAFETY: it was allocated as this type; the future is gone.
-        unsafe {
-            let this = task.cast::<Self>().cast_mut();
-            ptr::drop_in_place(this);
-            free_list::release(NonNull::new_unchecked(this));
-        }
+        drop(unsafe { Box::from_raw(task.cast::<Self>().cast_mut()) });
     }
 }
