@@ -21,6 +21,8 @@
 
 mod barrier;
 mod biased;
+mod blind;
+mod blocks;
 mod cancelled;
 mod cause;
 mod clock;

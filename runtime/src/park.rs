@@ -23,6 +23,7 @@
 //! - **\[LOCKED\]** `links` is touched under the lock of the tree that `tree` names. A linked park is unlinked before it is dropped,
 //!   and it cannot move since it is pinned: so the pointers in a scope's list are valid under the lock.
 
+use crate::blind::BLIND;
 use crate::cancelled::Cancelled;
 use crate::context;
 use crate::heap::NOWHERE;
@@ -316,14 +317,22 @@ impl Park {
         }
         self.tree.set(Some(tree));
         // SAFETY: [OWNER]; it is in no list.
-        self.on.with_mut(|known| unsafe { *known = on });
+        self.on.with_mut(|known| unsafe {
+            if !BLIND {
+                *known = on;
+            }
+        });
         self.links.with_mut(|links| {
             // SAFETY: [LOCKED].
             let links = unsafe { &mut *links };
-            links.manner = Manner::new(wait.reason, wait.abort);
-            links.since = locked.now();
+            links.manner = Manner::new(if BLIND { Reason::Forever } else { wait.reason }, wait.abort);
+            if !BLIND {
+                links.since = locked.now();
+            }
         });
-        self.place.set(wait.place);
+        if !BLIND {
+            self.place.set(wait.place);
+        }
         let other = if ready::is_of(cx.waker(), frame.task) { 0 } else { OTHER };
         self.state.store(WAITING | other, Ordering::Release);
         locked.link_park(&self, frame.scope, frame.task, wait.until);

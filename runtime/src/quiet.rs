@@ -8,6 +8,7 @@
 //!
 //! The time counts from the moment at which nothing could run; whatever is woken meanwhile begins it anew.
 
+use crate::blind::BLIND;
 use crate::cancelled::Cancelled;
 use crate::clock::NEVER;
 use crate::context;
@@ -61,6 +62,9 @@ impl Quiet {
         let time_passes = !virtual_time || self.autojump.get() != Duration::MAX;
         if alarm != NEVER && time_passes {
             return virtual_time.then_some((Next::Jump, self.autojump.get()));
+        }
+        if BLIND {
+            return None;
         }
         match self.deadlock {
             Detection::After(after) if in_flight() == 0 => Some((Next::Deadlock, after)),

@@ -56,6 +56,8 @@ pub use owner::ReadyBox;
 pub(crate) use task::Header;
 pub(crate) use wake::{is_of, is_ours, waker_of};
 
+use crate::blind::BLIND;
+use crate::blocks;
 use crate::context;
 use crate::inbox::{Inbox, Pushed};
 use crate::instrument::{self, Watch};
@@ -227,7 +229,18 @@ impl Ready {
         true
     }
 
+    /// Whether instruments look from now on.
     unsafe fn set_watched(&self, watch: Option<&Watch>) {
+        // SAFETY: [OWNER].
+        let before = self.owner.with(|owner| unsafe { (*owner).special });
+        if watch.is_some() || before & WATCHED != 0 {
+            // SAFETY: [OWNER].
+            unsafe { self.change_watched(watch) }
+        }
+    }
+
+    #[cold]
+    unsafe fn change_watched(&self, watch: Option<&Watch>) {
         // SAFETY: [OWNER].
         self.owner.with_mut(|owner| unsafe {
             let others = (*owner).special & !WATCHED;
@@ -271,14 +284,17 @@ impl Ready {
 
     /// Takes in what other threads (and other queues) have pushed.
     unsafe fn drain_inbox(&self) {
-        // SAFETY: [OWNER].
-        unsafe { self.adopt(self.inbox.take()) }
+        let task = self.inbox.take();
+        if !task.is_null() {
+            // SAFETY: [OWNER].
+            unsafe { self.adopt(task) }
+        }
     }
 
     unsafe fn adopt(&self, mut task: *const Header) {
         // SAFETY: [OWNER]; the list from the inbox is ours.
         unsafe {
-            let watched = !task.is_null() && self.owner.with(|owner| (*owner).special) & WATCHED != 0;
+            let watched = self.owner.with(|owner| (*owner).special) & WATCHED != 0;
             while !task.is_null() {
                 if watched {
                     record::arrives(task);
@@ -308,7 +324,17 @@ impl Ready {
         }
     }
 
+    #[cold]
     unsafe fn add_child(&self, child: *const Header) {
+        // SAFETY: [OWNER], [REF].
+        unsafe {
+            self.link_child(child);
+            self.tell_if_watched(child, Watch::spawned);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn link_child(&self, child: *const Header) {
         // SAFETY: [OWNER].
         self.owner.with_mut(|owner| unsafe {
             let owner = &mut *owner;
@@ -322,14 +348,12 @@ impl Ready {
             owner.last_child = child;
             self.live.store(self.live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         });
-        // SAFETY: [OWNER], [REF].
-        unsafe { self.tell_if_watched(child, Watch::spawned) };
     }
 
     unsafe fn tell_if_watched(&self, task: *const Header, event: fn(&Watch, &Header)) {
         // SAFETY: [OWNER], [REF].
         unsafe {
-            if self.owner.with(|owner| (*owner).special) & WATCHED != 0 {
+            if !BLIND && self.owner.with(|owner| (*owner).special) & WATCHED != 0 {
                 instrument::tell(&*task, event);
             }
         }
@@ -352,11 +376,12 @@ impl Ready {
         S: Outcome<F::Output>,
     {
         let frame = context::frame();
-        let cell = Box::into_raw(Box::new(TaskCell {
+        let cell = blocks::put(TaskCell {
             header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, frame.tree, place),
             outcome,
             stage: UnsafeCell::new(Stage::Running(future)),
-        }));
+        })
+        .as_ptr();
         let task: *const Header = cell.cast();
         // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so; [CURRENT] of the context module.
         unsafe {
@@ -364,7 +389,13 @@ impl Ready {
                 spawner.spawns();
             }
             if ptr::eq(frame.ready, ready) {
-                if (*ready).owner.with(|owner| (*owner).special) & CLOSED == 0 {
+                let special = (*ready).owner.with(|owner| (*owner).special);
+                if special == 0 {
+                    (*ready).link_child(task);
+                    (*ready).enqueue(task);
+                    return RawJoin::new(task);
+                }
+                if special & CLOSED == 0 {
                     (*ready).add_child(task);
                     (*ready).push_local(task);
                     return RawJoin::new(task);

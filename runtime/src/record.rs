@@ -5,6 +5,7 @@
 //! calls no code of others, and so may be called under the locks of the primitives. All of it is on the thread of the run, but for the notes
 //! of those who wake from others (`woken_by`).
 
+use crate::blind::BLIND;
 use crate::cause::{Cause, ScopeInfo};
 use crate::clock::NEVER;
 use crate::context;
@@ -274,16 +275,50 @@ impl Drop for Polling {
     }
 }
 
-/// The recording of the run on this thread, if there is one. One branch if there is none.
-#[inline]
+/// Whether it is worth asking for a [`ring`]: one look at a word that is 0, as long as nobody in the process records.
+#[inline(always)]
+fn perhaps() -> bool {
+    !BLIND && woken_by::anybody_records()
+}
+
+/// The recording of the run on this thread, if there is one.
+#[cold]
 fn ring() -> Option<Rc<Ring>> {
     // SAFETY: [CURRENT] of the context module.
     let worker: &Worker = unsafe { context::frame().worker.as_ref() }?;
     worker.watch.get().and_then(Watch::ring)
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn wait_begins(park: &Park, wait: &Wait) {
+    if perhaps() {
+        note_wait(park, wait);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn wait_ends(park: &Park, how: impl FnOnce() -> Ended) {
+    if perhaps() {
+        note_end_of_wait(park, how);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn scope_entered(scope: &Scope, info: impl FnOnce() -> ScopeInfo) {
+    if perhaps() {
+        note_scope(scope, info);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn scope_left(scope: &Scope) {
+    if perhaps() {
+        note_end_of_scope(scope);
+    }
+}
+
+#[cold]
+fn note_wait(park: &Park, wait: &Wait) {
     if let Some(ring) = ring() {
         let state = &mut *ring.state.borrow_mut();
         let Some(task) = state.polled().cloned() else { return };
@@ -295,8 +330,8 @@ pub(crate) fn wait_begins(park: &Park, wait: &Wait) {
     }
 }
 
-#[inline]
-pub(crate) fn wait_ends(park: &Park, how: impl FnOnce() -> Ended) {
+#[cold]
+fn note_end_of_wait(park: &Park, how: impl FnOnce() -> Ended) {
     if let Some(ring) = ring() {
         let state = &mut *ring.state.borrow_mut();
         if let Some((wait, task)) = state.waits.remove(&std::ptr::from_ref(park).addr()) {
@@ -305,8 +340,8 @@ pub(crate) fn wait_ends(park: &Park, how: impl FnOnce() -> Ended) {
     }
 }
 
-#[inline]
-pub(crate) fn scope_entered(scope: &Scope, info: impl FnOnce() -> ScopeInfo) {
+#[cold]
+fn note_scope(scope: &Scope, info: impl FnOnce() -> ScopeInfo) {
     if let Some(ring) = ring() {
         let state = &mut *ring.state.borrow_mut();
         let Some(task) = state.polled().cloned() else { return };
@@ -317,8 +352,8 @@ pub(crate) fn scope_entered(scope: &Scope, info: impl FnOnce() -> ScopeInfo) {
     }
 }
 
-#[inline]
-pub(crate) fn scope_left(scope: &Scope) {
+#[cold]
+fn note_end_of_scope(scope: &Scope) {
     if let Some(ring) = ring() {
         let cause = if scope.is_cancel_called() { scope.cause().map(Box::new) } else { None };
         let state = &mut *ring.state.borrow_mut();
@@ -331,7 +366,7 @@ pub(crate) fn scope_left(scope: &Scope) {
 /// A task is woken, or spawned, elsewhere than in the `run` of its queue, which hears of it later.
 #[inline]
 pub(crate) fn wakes(task: &Header) {
-    if woken_by::anybody_records() {
+    if perhaps() {
         leave_note(task);
     }
 }

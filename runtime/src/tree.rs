@@ -21,6 +21,7 @@ mod links;
 mod look;
 
 use crate::biased::{BiasedGuard, BiasedLock};
+use crate::blind::BLIND;
 use crate::clock::{Clock, NEVER};
 use crate::context;
 use crate::heap::Heap;
@@ -78,7 +79,9 @@ impl Current {
 
     #[inline(always)]
     pub fn set(&self, task: *const Header) {
-        self.task.store(task.cast_mut(), std::sync::atomic::Ordering::Relaxed);
+        if !BLIND {
+            self.task.store(task.cast_mut(), std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     pub fn get(&self) -> *const Header {

@@ -12,6 +12,7 @@
 //! - **\[MADE\]** `node` of a waiter is there while `made` is set: from a poll that has to wait to the end of that wait, or to the waiter's.
 
 use crate::biased::{BiasedGuard, BiasedLock};
+use crate::blind::BLIND;
 use crate::cancelled::Cancelled;
 use crate::context;
 use crate::deadlock;
@@ -159,8 +160,10 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
     /// To be called by what looks and finds that the operation has to wait: for so many units of this. So a report can say who has them
     /// (N10).
     pub fn waits_for(&mut self, thing: Option<Thing>, units: usize) {
-        self.inner.on = thing;
-        self.inner.units = u32::try_from(units).unwrap_or(u32::MAX);
+        if !BLIND {
+            self.inner.on = thing;
+            self.inner.units = u32::try_from(units).unwrap_or(u32::MAX);
+        }
     }
 
     /// Serves the oldest waiter of a list: it gets `give` and wakes up, and what it had brought is returned. `Err(give)` if nobody
@@ -403,8 +406,8 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             Turn::Ready(result) => Poll::Ready(Ok(Handed::Ready(result))),
             Turn::Wait(list, bring) => {
                 let on = match guard.inner.on.take() {
-                    Some(thing) => On::Thing(thing, guard.inner.units),
-                    None => On::UNKNOWN,
+                    Some(thing) if !BLIND => On::Thing(thing, guard.inner.units),
+                    _ => On::UNKNOWN,
                 };
                 // `look` is code of others, and can put the guard of another queue in the place of this one.
                 assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");

@@ -1,12 +1,13 @@
 //! A task with its future, and then with its value.
 
 use super::task::{Header, VTable};
+use crate::blocks;
 use crate::payload::Payload;
 use crate::sync::UnsafeCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -143,7 +144,7 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
     }
 
     unsafe fn free(task: *const Header) {
-        // SAFETY: it was allocated as this type; the future is gone.
-        drop(unsafe { Box::from_raw(task.cast::<Self>().cast_mut()) });
+        // SAFETY: it was put on the heap as this type; the future is gone.
+        unsafe { blocks::drop_put(NonNull::new_unchecked(task.cast::<Self>().cast_mut())) };
     }
 }

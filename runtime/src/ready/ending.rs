@@ -10,15 +10,20 @@ use crate::sync::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+/// Another task may get the address of one that has ended; it does not hold what this one held.
+#[cold]
+pub(super) unsafe fn bury_holder(task: *const Header) {
+    // SAFETY: [REF].
+    if unsafe { &*task }.marks.get() & HOLDER != 0 {
+        holders::bury(task.addr());
+    }
+}
+
 /// Waits and scopes that outlive their task, moved elsewhere, must not point to it. They are in the tree of `scope`, that of its queue,
 /// and most of them below it; once that was left, everything below it has been let go.
 pub(super) unsafe fn forget_task(scope: Option<&Scope>, task: *const Header) {
     // SAFETY: [REF].
     let task = unsafe { &*task };
-    if task.marks.get() & HOLDER != 0 {
-        // Another task may get its address; it does not hold what this one held.
-        holders::bury(ptr::from_ref(task).addr());
-    }
     if task.waits() != 0 {
         // The tree that the scope is in, not that of the run around us: a nursery may be dropped anywhere.
         if let Some(scope) = scope
@@ -37,6 +42,11 @@ impl Ready {
         // SAFETY: [OWNER]; [REF]: the owner's, until the end.
         unsafe {
             forget_task(scope, child);
+            // One look at what it was told, and at what it holds: most have neither.
+            let marked = (*child).marks.get() != 0;
+            if marked {
+                bury_holder(child);
+            }
             self.owner.with_mut(|owner| {
                 let owner = &mut *owner;
                 let (prev, next) = ((*child).prev.get(), (*child).next());
@@ -51,7 +61,9 @@ impl Ready {
                 } else {
                     (*next).prev.set(prev);
                 }
-                owner.told |= (*child).strikes() > 0;
+                if marked {
+                    owner.told |= (*child).strikes() > 0;
+                }
                 self.live.store(self.live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
             });
             self.tell_if_watched(child, Watch::exited);

@@ -1,9 +1,10 @@
 //! The owner of a queue: polls what can run, and ends what is left.
 
-use super::ending::forget_task;
+use super::ending::{bury_holder, forget_task};
 use super::task::{DONE, Header, REF, VTable};
 use super::wake::{borrowed_waker, is_of, release, wake};
 use super::{Above, CLOSED, Owner, Ready, SLICE, WATCHED};
+use crate::blind::BLIND;
 use crate::context::{self, Entered, Frame};
 use crate::inbox::Inbox;
 use crate::instrument::{self, Watch};
@@ -166,7 +167,7 @@ impl ReadyBox {
         let worker = unsafe { frame.worker.as_ref() };
         let schedule = worker.and_then(|worker| worker.schedule.as_ref());
         let current = frame.tree.map_or(&NOBODY_LOOKS, |tree| &tree.current);
-        let watch = worker.and_then(|worker| worker.watch.get()).filter(|watch| watch.is_active());
+        let watch = worker.and_then(|worker| worker.watch.get()).filter(|watch| !BLIND && watch.is_active());
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
             (*this).set_watched(watch);
@@ -307,6 +308,7 @@ impl ReadyBox {
                 (*this).finish(scope, child);
             }
             // The queue may go now, and the body's header with it.
+            bury_holder(self.body());
             forget_task(scope, self.body());
         }
     }

@@ -2,6 +2,7 @@
 
 use super::wake::wake;
 use super::{Above, Ready};
+use crate::blind::BLIND;
 use crate::context;
 use crate::inbox::Linked;
 use crate::park::Park;
@@ -161,7 +162,7 @@ impl Header {
             told: AtomicBool::new(false),
             queued: Flag::default(),
             marks: Cell::new(0),
-            born: tree.map_or(0, |tree| age_units(tree.turn_time())),
+            born: if BLIND { 0 } else { tree.map_or(0, |tree| age_units(tree.turn_time())) },
             polls: Count::default(),
             place,
         }
@@ -207,7 +208,7 @@ impl Header {
     /// It spawns a child. \[OWNER\]
     #[inline]
     pub(super) fn spawns(&self) {
-        if self.marks.get() & HOLDER != 0 {
+        if !BLIND && self.marks.get() & HOLDER != 0 {
             self.count_spawned();
         }
     }
@@ -284,7 +285,9 @@ impl Header {
 
     /// A poll begins, which will see what it was told. \[OWNER\]
     pub(super) fn begin_poll(&self) {
-        self.polls.add_one();
+        if !BLIND {
+            self.polls.add_one();
+        }
         if self.told.load(Ordering::Relaxed) {
             self.told.swap(false, Ordering::AcqRel);
         }

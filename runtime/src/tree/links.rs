@@ -1,6 +1,7 @@
 //! Linking waits and scopes into the tree, moving them about in it, and taking them out.
 
 use super::{Locked, Timer};
+use crate::blind::BLIND;
 use crate::heap::NOWHERE;
 use crate::park::Park;
 use crate::ready::Header;
@@ -18,7 +19,9 @@ fn take<T>(pointer: &AtomicPtr<T>) -> *mut T {
 
 impl Locked<'_> {
     pub(crate) fn link_park(&mut self, park: &Park, scope: *const Scope, task: *const Header, until: u64) {
-        self.state.activity += 1;
+        if !BLIND {
+            self.state.activity += 1;
+        }
         park.scope.store(scope.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]; `scope` and `task` are current.
         unsafe {
@@ -81,7 +84,9 @@ impl Locked<'_> {
 
     /// Puts a scope under another (or makes it the root), and gives it the state that follows (R2, R6, R22).
     pub(crate) fn link_scope(&mut self, scope: &Scope, parent: *const Scope, task: *const Header) {
-        self.state.activity += 1;
+        if !BLIND {
+            self.state.activity += 1;
+        }
         scope.parent.store(parent.cast_mut(), Ordering::Relaxed);
         scope.task.store(task.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]; `parent` and `task` are current.

@@ -1,0 +1,210 @@
+//! The memory of children that have ended, for those that come: a list for each size, in the hands of the loop.
+//!
+//! To ask the allocator for each child, and to give it back, is half of what a child costs that does nothing. A loop keeps [`KEPT`] bytes at most, and
+//! gives them back with the end of its run. A block is one of the allocator's, always, of a layout that its size alone decides. So it does not matter
+//! which loop takes it, or none: what ends outside of a run, or where the lists are full, or is large, or asks for more than the usual
+//! alignment, goes back to the allocator.
+//!
+//! Invariants, which the `SAFETY` comments name:
+//! - **\[BLOCK\]** A block of a list was made by the allocator with the layout of that list, nobody else uses it, and its first word is the next one.
+//! - The lists are touched by the thread of the loop alone: they are in the worker, which is not `Sync`.
+
+use crate::context;
+use std::alloc::{self, Layout};
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+
+/// How many bytes a loop keeps: of some thousand small children. Under Miri none, so that it sees a use of what is freed.
+const KEPT: usize = if cfg!(miri) { 0 } else { 256 << 10 };
+
+/// The sizes are 8 and 16 times the number of the list: with its own word before it, that is what glibc's allocator rounds to.
+const LISTS: usize = 64;
+const STEP: usize = 16;
+const ALIGN: usize = 16;
+
+/// How a block for a `T` is made: its layout, and its list if it has one.
+struct Kind(Layout, Option<usize>);
+
+const fn kind<T>() -> Kind {
+    let layout = Layout::new::<T>();
+    let list = (layout.size() + STEP - 9) / STEP;
+    if layout.align() > ALIGN || layout.size() <= 8 || list >= LISTS {
+        return Kind(layout, None);
+    }
+    match Layout::from_size_align(list * STEP + 8, ALIGN) {
+        Ok(layout) => Kind(layout, Some(list)),
+        Err(_) => unreachable!(),
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    lists: [Cell<*mut u8>; LISTS],
+    /// How many bytes may be kept beside those that are.
+    room: Cell<usize>,
+}
+
+impl Blocks {
+    /// Empty ones.
+    pub fn new() -> Self {
+        Self::with_room(KEPT)
+    }
+
+    fn with_room(room: usize) -> Self {
+        Self { lists: [const { Cell::new(ptr::null_mut()) }; LISTS], room: Cell::new(room) }
+    }
+
+    #[inline(always)]
+    fn take(&self, list: usize, layout: Layout) -> Option<NonNull<u8>> {
+        let block = NonNull::new(self.lists[list].get())?;
+        // SAFETY: [BLOCK].
+        self.lists[list].set(unsafe { block.cast::<*mut u8>().read() });
+        self.room.set(self.room.get() + layout.size());
+        Some(block)
+    }
+
+    /// Whether it is kept.
+    ///
+    /// # Safety
+    /// The block is of this layout, which is that of the list, and nobody else uses it.
+    #[inline(always)]
+    unsafe fn keep(&self, list: usize, layout: Layout, block: NonNull<u8>) -> bool {
+        let Some(room) = self.room.get().checked_sub(layout.size()) else { return false };
+        self.room.set(room);
+        // SAFETY: it is ours: the caller's word; and large enough, and aligned, for a pointer.
+        unsafe { block.cast::<*mut u8>().write(self.lists[list].get()) };
+        self.lists[list].set(block.as_ptr());
+        true
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        for (number, list) in self.lists.iter().enumerate() {
+            let Ok(layout) = Layout::from_size_align(number * STEP + 8, ALIGN) else { continue };
+            while let Some(block) = NonNull::new(list.get()) {
+                // SAFETY: [BLOCK].
+                unsafe {
+                    list.set(block.cast::<*mut u8>().read());
+                    alloc::dealloc(block.as_ptr(), layout);
+                }
+            }
+        }
+    }
+}
+
+/// The blocks of the loop that this thread is inside of.
+#[inline(always)]
+fn here<'a>() -> Option<&'a Blocks> {
+    // SAFETY: [CURRENT] of the context module, until the caller returns.
+    unsafe { context::frame().worker.as_ref() }.map(|worker| &worker.blocks)
+}
+
+/// Puts a value on the heap.
+#[inline(always)]
+pub(crate) fn put<T>(value: T) -> NonNull<T> {
+    let Kind(layout, list) = const { kind::<T>() };
+    let kept = list.and_then(|list| here()?.take(list, layout));
+    // SAFETY: the layout has a size: that of a list, or of more than 8 bytes, or of a `T` that is checked here.
+    let block = kept.unwrap_or_else(|| unsafe {
+        const { assert!(size_of::<T>() > 0) };
+        NonNull::new(alloc::alloc(layout)).unwrap_or_else(|| alloc::handle_alloc_error(layout))
+    });
+    let block = block.cast::<T>();
+    // SAFETY: it is of a layout for a `T` at least, and ours.
+    unsafe { block.write(value) };
+    block
+}
+
+/// Drops a value that was [put](put) on the heap, and its memory.
+///
+/// # Safety
+/// It was put there as a `T`, and nobody else uses it.
+#[inline(always)]
+pub(crate) unsafe fn drop_put<T>(value: NonNull<T>) {
+    struct Memory<T>(NonNull<T>);
+    impl<T> Drop for Memory<T> {
+        #[inline(always)]
+        fn drop(&mut self) {
+            let (Kind(layout, list), block) = (const { kind::<T>() }, self.0.cast::<u8>());
+            // SAFETY: `put` has made it with this layout, or taken it from this list ([BLOCK]); the value is gone.
+            unsafe {
+                if !list.is_some_and(|list| here().is_some_and(|blocks| blocks.keep(list, layout, block))) {
+                    alloc::dealloc(block.as_ptr(), layout);
+                }
+            }
+        }
+    }
+    // Also where its destructor panics.
+    let memory = Memory(value);
+    // SAFETY: the caller's word.
+    unsafe { memory.0.drop_in_place() };
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+
+    fn block(layout: Layout) -> NonNull<u8> {
+        // SAFETY: the layout has a size.
+        NonNull::new(unsafe { alloc::alloc(layout) }).unwrap()
+    }
+
+    #[test]
+    fn a_block_is_of_the_size_that_the_allocator_has_anyway() {
+        let of = |kind: Kind| (kind.0.size(), kind.1);
+        assert_eq!(of(kind::<[u64; 2]>()), (24, Some(1)));
+        assert_eq!(of(kind::<[u64; 3]>()), (24, Some(1)));
+        assert_eq!(of(kind::<[u64; 14]>()), (120, Some(7)));
+        assert_eq!(of(kind::<[u64; 15]>()), (120, Some(7)));
+        assert_eq!(of(kind::<[u64; 16]>()), (136, Some(8)));
+        assert_eq!(of(kind::<[u64; 127]>()), (1016, Some(63)));
+        assert_eq!(of(kind::<[u64; 128]>()), (1024, None));
+        assert_eq!(of(kind::<u64>()), (8, None));
+        #[repr(align(32))]
+        struct Wide(#[allow(dead_code)] u8);
+        assert_eq!(of(kind::<Wide>()), (32, None));
+    }
+
+    #[test]
+    fn what_is_kept_is_taken_again_and_is_no_more_than_the_room() {
+        let Kind(layout, Some(list)) = kind::<[u64; 15]>() else { panic!("it has a list") };
+        let blocks = Blocks::with_room(2 * layout.size());
+        assert!(blocks.take(list, layout).is_none());
+        let [a, b, c] = [block(layout), block(layout), block(layout)];
+        // SAFETY: of this layout, and each is kept or freed here.
+        unsafe {
+            assert!(blocks.keep(list, layout, a) && blocks.keep(list, layout, b));
+            assert!(!blocks.keep(list, layout, c), "there is no room");
+            assert_eq!(blocks.take(list, layout), Some(b));
+            assert!(blocks.keep(list, layout, c), "there is again");
+            alloc::dealloc(b.as_ptr(), layout);
+        }
+        assert!(blocks.take(list - 1, layout).is_none(), "that is another size");
+        assert_eq!(blocks.take(list, layout), Some(c));
+        // SAFETY: as above.
+        unsafe { alloc::dealloc(c.as_ptr(), layout) };
+        // The end of the lists frees the last one: Miri looks.
+    }
+
+    #[test]
+    fn outside_of_a_run_the_memory_is_the_allocators() {
+        struct Counts<'a>(&'a Cell<u32>, [u64; 4]);
+        impl Drop for Counts<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() + 1);
+            }
+        }
+        let dropped = Cell::new(0);
+        for _ in 0..3 {
+            let put = put(Counts(&dropped, [1, 2, 3, 4]));
+            // SAFETY: it was put there just now.
+            unsafe {
+                assert_eq!(put.as_ref().1, [1, 2, 3, 4]);
+                drop_put(put);
+            }
+        }
+        assert_eq!(dropped.get(), 3);
+    }
+}
