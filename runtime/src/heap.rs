@@ -3,6 +3,9 @@
 //! Exact order: by deadline, then by `order` (scopes before sleepers, then by creation: R46, N2). Moving a deadline *later*
 //! is left to the owner: it stores the new deadline beside the entry, and the heap puts the entry right when it surfaces.
 //!
+//! An entry that is removed stays as a dead one, until it surfaces or more than half of them are dead: then all those are swept out at once. So who
+//! cancels 100,000 sleepers, one after the other, does not put the heap right 100,000 times (670 instructions for each, two thirds of a cancel).
+//!
 //! Where an entry is stands in a table of the heap's own, four bytes each, and not with its owner: with 100,000 deadlines, moving one up or down would touch
 //! an owner in cold memory for each level (a fifth of the time that they take in all).
 
@@ -31,10 +34,18 @@ pub struct Entry<P> {
 struct Node {
     at: u64,
     order: u64,
+    /// [`NOWHERE`]: it is dead.
     key: u32,
 }
 
+/// So many dead ones are left alone.
+const FEW: usize = 32;
+
 impl Node {
+    fn is_dead(&self) -> bool {
+        self.key == NOWHERE
+    }
+
     fn rank(&self) -> (u64, u64) {
         (self.at, self.order)
     }
@@ -49,6 +60,8 @@ pub struct Heap<P> {
     /// By key.
     owners: Vec<P>,
     free: u32,
+    /// How many nodes are dead.
+    dead: usize,
 }
 
 impl<P: Position> Default for Heap<P> {
@@ -60,17 +73,18 @@ impl<P: Position> Default for Heap<P> {
 impl<P: Position> Heap<P> {
     /// An empty heap.
     pub const fn new() -> Self {
-        Self { nodes: Vec::new(), places: Vec::new(), owners: Vec::new(), free: NOWHERE }
+        Self { nodes: Vec::new(), places: Vec::new(), owners: Vec::new(), free: NOWHERE, dead: 0 }
     }
 
     /// How many entries there are.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.nodes.len() - self.dead
     }
 
     /// The earliest entry, and its key.
-    pub fn first(&self) -> Option<(u32, Entry<P>)> {
+    pub fn first(&mut self) -> Option<(u32, Entry<P>)> {
+        self.clear_first();
         let &Node { at, order, key } = self.nodes.first()?;
         Some((key, Entry { at, order, owner: self.owners[key as usize] }))
     }
@@ -95,13 +109,43 @@ impl<P: Position> Heap<P> {
     /// Removes an entry; its owner is told [`NOWHERE`].
     pub fn remove(&mut self, key: u32) {
         let index = self.places[key as usize] as usize;
-        let last = self.nodes.pop();
         self.places[key as usize] = self.free;
         self.free = key;
         self.owners[key as usize].keyed(NOWHERE);
-        // Where that is not the last one: it comes into the gap.
-        if let (true, Some(node)) = (index < self.nodes.len(), last) {
-            self.settle(index, node);
+        self.nodes[index].key = NOWHERE;
+        self.dead += 1;
+        // What was added last is often removed first, as a deadline around an operation is.
+        while self.nodes.last().is_some_and(Node::is_dead) {
+            self.nodes.pop();
+            self.dead -= 1;
+        }
+        if self.dead > FEW && self.dead > self.nodes.len() / 2 {
+            self.sweep();
+        }
+    }
+
+    /// Takes out the first one while it is dead.
+    fn clear_first(&mut self) {
+        while self.nodes.first().is_some_and(Node::is_dead) {
+            self.dead -= 1;
+            if let Some(node) = self.nodes.pop()
+                && !self.nodes.is_empty()
+            {
+                self.down(0, node);
+            }
+        }
+    }
+
+    /// Takes out all that are dead, and puts the others in order.
+    #[cold]
+    fn sweep(&mut self) {
+        self.nodes.retain(|node| !node.is_dead());
+        self.dead = 0;
+        for (index, node) in self.nodes.iter().enumerate() {
+            self.places[node.key as usize] = index as u32;
+        }
+        for index in (0..self.nodes.len().div_ceil(4)).rev() {
+            self.down(index, self.nodes[index]);
         }
     }
 
@@ -136,7 +180,9 @@ impl<P: Position> Heap<P> {
 
     fn put(&mut self, index: usize, node: Node) {
         self.nodes[index] = node;
-        self.places[node.key as usize] = index as u32;
+        if !node.is_dead() {
+            self.places[node.key as usize] = index as u32;
+        }
     }
 
     /// A node comes to `index`, or above it: by value, since one that was just written would be waited for.
