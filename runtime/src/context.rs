@@ -17,6 +17,7 @@ use crate::worker::{self, Worker};
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll};
 
 /// How many operations that need not wait a task may do in one poll before it gives up the turn (N11).
@@ -37,6 +38,8 @@ pub(crate) struct Frame {
     pub ready: *const Ready,
 }
 
+/// Where nothing is polled.
+#[cfg(trefoil_loom)]
 pub(crate) const OUTSIDE: Frame = Frame {
     tree: None,
     worker: ptr::null(),
@@ -46,11 +49,86 @@ pub(crate) const OUTSIDE: Frame = Frame {
     ready: ptr::null(),
 };
 
+/// A pointer of the frame, which is written and read by itself. An atomic, of the one thread that sees it, so that the compiler does not join
+/// neighbours: a task, or a scope, is set and the whole frame copied soon after, and a copy by two pointers at once waits for the store of the
+/// one (4 ns each, ten times in a round trip over a channel).
+struct Word<T>(AtomicPtr<T>);
+
+impl<T> Word<T> {
+    const fn null() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    #[inline(always)]
+    fn get(&self) -> *const T {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn set(&self, to: *const T) {
+        self.0.store(to.cast_mut(), Ordering::Relaxed);
+    }
+}
+
 struct Slots {
-    frame: Cell<Frame>,
+    tree: Word<Tree>,
+    worker: Word<Worker>,
+    scope: Word<Scope>,
+    unopened: Word<Unopened>,
+    task: Word<Header>,
+    ready: Word<Ready>,
     budget: Cell<u32>,
     alone: Cell<bool>,
     locals: Cell<Locals>,
+}
+
+impl Slots {
+    const fn new() -> Self {
+        Self {
+            tree: Word::null(),
+            worker: Word::null(),
+            scope: Word::null(),
+            unopened: Word::null(),
+            task: Word::null(),
+            ready: Word::null(),
+            budget: Cell::new(BUDGET),
+            alone: Cell::new(false),
+            locals: Cell::new(NO_LOCALS),
+        }
+    }
+
+    #[inline(always)]
+    fn tree(&self) -> Option<&'static Tree> {
+        // SAFETY: trees live for ever (in a model, longer than it is current).
+        unsafe { self.tree.get().as_ref() }
+    }
+
+    #[inline(always)]
+    fn frame(&self) -> Frame {
+        Frame {
+            tree: self.tree(),
+            worker: self.worker.get(),
+            scope: self.scope.get(),
+            unopened: self.unopened.get(),
+            task: self.task.get(),
+            ready: self.ready.get(),
+        }
+    }
+
+    #[inline(always)]
+    fn set(&self, frame: Frame) {
+        self.tree.set(frame.tree.map_or(ptr::null(), ptr::from_ref));
+        self.worker.set(frame.worker);
+        self.set_scope(frame.scope, frame.unopened);
+        self.task.set(frame.task);
+        self.ready.set(frame.ready);
+    }
+
+    #[inline(always)]
+    fn set_scope(&self, scope: *const Scope, unopened: *const Unopened) {
+        self.scope.set(scope);
+        self.unopened.set(unopened);
+    }
 }
 
 /// The task-locals in force.
@@ -65,22 +143,46 @@ const NO_LOCALS: Locals = Locals { list: ptr::null(), ready: ptr::null() };
 
 #[cfg(not(trefoil_loom))]
 thread_local! {
-    static SLOTS: Slots =
-        const { Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET), alone: Cell::new(false), locals: Cell::new(NO_LOCALS) } };
+    static SLOTS: Slots = const { Slots::new() };
 }
 #[cfg(trefoil_loom)]
 loom::thread_local! {
-    static SLOTS: Slots =
-        Slots { frame: Cell::new(OUTSIDE), budget: Cell::new(BUDGET), alone: Cell::new(false), locals: Cell::new(NO_LOCALS) };
+    static SLOTS: Slots = Slots::new();
 }
 
-/// The current frame. [`OUTSIDE`] also while the thread is being torn down.
+#[inline(always)]
+fn look<R>(at: impl FnOnce(&Slots) -> R) -> R {
+    SLOTS.with(at)
+}
+
+/// The current frame.
 #[inline]
 pub(crate) fn frame() -> Frame {
-    #[cfg(not(trefoil_loom))]
-    return SLOTS.try_with(|s| s.frame.get()).unwrap_or(OUTSIDE);
-    #[cfg(trefoil_loom)]
-    return SLOTS.with(|s| s.frame.get());
+    look(Slots::frame)
+}
+
+/// The tree of the run.
+#[inline]
+pub(crate) fn tree() -> Option<&'static Tree> {
+    look(Slots::tree)
+}
+
+/// The task that is being polled.
+#[inline]
+pub(crate) fn task() -> *const Header {
+    look(|s| s.task.get())
+}
+
+/// The queue that is being run.
+#[inline]
+pub(crate) fn ready() -> *const Ready {
+    look(|s| s.ready.get())
+}
+
+/// The worker of the run.
+#[inline]
+pub(crate) fn worker() -> *const Worker {
+    look(|s| s.worker.get())
 }
 
 /// The current frame, with every scope around the code being polled linked: for what waits, or opens a scope, or asks about it.
@@ -107,14 +209,14 @@ fn open(mut frame: Frame) -> Frame {
     // SAFETY: [CURRENT].
     frame.scope = unsafe { &*frame.unopened }.open();
     frame.unopened = ptr::null();
-    SLOTS.with(|s| s.frame.set(frame));
+    look(|s| s.set_scope(frame.scope, frame.unopened));
     frame
 }
 
 /// Opening them would run code of others: the waker of a foreign executor is cloned.
 #[inline]
 pub(crate) fn opens_foreign() -> bool {
-    let unopened = frame().unopened;
+    let unopened = look(|s| s.unopened.get());
     // SAFETY: [CURRENT].
     !unopened.is_null() && unsafe { &*unopened }.is_foreign()
 }
@@ -137,13 +239,11 @@ pub(crate) struct Entered {
 impl Entered {
     #[inline]
     pub fn new(frame: Frame) -> Self {
-        Self { before: SLOTS.with(|s| s.frame.replace(frame)) }
-    }
-
-    /// Replaces the scope alone.
-    #[inline]
-    pub fn scope(scope: *const Scope) -> Self {
-        Self::new(Frame { scope, unopened: ptr::null(), ..frame() })
+        look(|s| {
+            let before = s.frame();
+            s.set(frame);
+            Self { before }
+        })
     }
 }
 
@@ -151,14 +251,47 @@ impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
         let mut before = self.before;
-        if !before.unopened.is_null()
-            // SAFETY: [CURRENT]: it was when this began, and who polls it is still at it.
-            && let Some(scope) = unsafe { &*before.unopened }.opened()
-        {
-            // Opened meanwhile, by something further in.
-            (before.scope, before.unopened) = (scope, ptr::null());
-        }
-        SLOTS.with(|s| s.frame.set(before));
+        (before.scope, before.unopened) = opened_meanwhile(before.scope, before.unopened);
+        look(|s| s.set(before));
+    }
+}
+
+/// Replaces the scope alone.
+pub(crate) struct InScope {
+    before: (*const Scope, *const Unopened),
+}
+
+impl InScope {
+    #[inline]
+    pub fn new(scope: *const Scope) -> Self {
+        Self::with(scope, ptr::null())
+    }
+
+    #[inline]
+    pub fn with(scope: *const Scope, unopened: *const Unopened) -> Self {
+        look(|s| {
+            let before = (s.scope.get(), s.unopened.get());
+            s.set_scope(scope, unopened);
+            Self { before }
+        })
+    }
+}
+
+impl Drop for InScope {
+    #[inline]
+    fn drop(&mut self) {
+        let (scope, unopened) = opened_meanwhile(self.before.0, self.before.1);
+        look(|s| s.set_scope(scope, unopened));
+    }
+}
+
+/// The scope to go back to: it may have been opened, by something further in.
+#[inline(always)]
+fn opened_meanwhile(scope: *const Scope, unopened: *const Unopened) -> (*const Scope, *const Unopened) {
+    // SAFETY: [CURRENT]: it was when the guard began, and who polls it is still at it.
+    match unsafe { unopened.as_ref() }.and_then(Unopened::opened) {
+        Some(scope) => (scope, ptr::null()),
+        None => (scope, unopened),
     }
 }
 
@@ -183,7 +316,7 @@ pub fn locals_differ(ready: *const Ready) -> bool {
     let Locals { list, ready: set_in } = SLOTS.with(|s| s.locals.get());
     // Without task-locals of its own, as on a thread without a run, the spawner adds nothing to those of the nursery. With some, they are
     // those of the nursery if they were set before its children are polled, just now, by us.
-    !list.is_null() && (ptr::eq(set_in, ready) || !ptr::eq(frame().ready, ready))
+    !list.is_null() && (ptr::eq(set_in, ready) || !ptr::eq(self::ready(), ready))
 }
 
 /// Puts a list of task-locals in force until the guard is dropped.
@@ -195,7 +328,7 @@ impl InForce {
     /// # Safety
     /// The list, if it is not null, is from an `Arc`, and stays as long as this.
     pub unsafe fn new(list: *const Node) -> Self {
-        let locals = Locals { list, ready: frame().ready };
+        let locals = Locals { list, ready: ready() };
         Self { before: SLOTS.with(|s| s.locals.replace(locals)) }
     }
 }
@@ -211,7 +344,7 @@ impl Drop for InForce {
 #[inline]
 pub(crate) fn set_task(task: *const Header, budget: u32, alone: bool) {
     SLOTS.with(|s| {
-        s.frame.set(Frame { task, ..s.frame.get() });
+        s.task.set(task);
         s.budget.set(budget);
         s.alone.set(alone);
     });
@@ -290,7 +423,7 @@ pub(crate) fn is_soft_cancelled() -> bool {
 #[inline]
 #[track_caller]
 fn scope<'a>(who: &str) -> &'a Scope {
-    let scope = frame().scope;
+    let scope = look(|s| s.scope.get());
     if scope.is_null() {
         outside(who);
     }
@@ -333,7 +466,7 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
 
 /// How many cancelled operations the current task has done.
 pub(crate) fn strikes() -> u16 {
-    let task = frame().task;
+    let task = task();
     // SAFETY: [CURRENT].
     if task.is_null() { 0 } else { unsafe { &*task }.strikes() }
 }
@@ -341,7 +474,7 @@ pub(crate) fn strikes() -> u16 {
 /// A scope was left, and its cancellation has ended with it: what was delivered inside does not count against the code after it. `before`
 /// is how many there were at its entry.
 pub(crate) fn forgive(before: u16) {
-    let task = frame().task;
+    let task = task();
     if !task.is_null() {
         // SAFETY: [CURRENT].
         let task = unsafe { &*task };

@@ -4,7 +4,7 @@
 //! this library never has one. Who wants to cancel it takes that scope and calls [`Scope::cancel_once`].
 
 use crate::cause::Kind;
-use crate::context::{self, Entered};
+use crate::context::{self, Entered, InScope};
 use crate::scope::Scope;
 use crate::scoped::{Entry, Held, Plan, poll_first};
 use crate::worker;
@@ -65,12 +65,12 @@ impl<F> Edge<F> {
         match &mut this.entry {
             Some(entry) => {
                 entry.enter(cx);
-                let _entered = Entered::scope(entry.scope());
+                let _entered = InScope::new(entry.scope());
                 body.poll(cx)
             }
             entry @ None => {
                 let plan = Plan { kind: Kind::Scope, place: this.place, after: Duration::MAX, shared: true };
-                poll_first(body, cx, plan, entry)
+                poll_first(body, cx, &plan, entry)
             }
         }
     }
@@ -94,7 +94,7 @@ impl<F> Edge<F> {
     /// After a poll that was pending, in its task: whether the body was not woken meanwhile, and waits for nothing that the library knows
     /// of. Nobody can tell it that it was cancelled (N13).
     pub fn is_stuck(&self) -> bool {
-        let task = context::frame().task;
+        let task = context::task();
         // SAFETY: [CURRENT] of the context module.
         let Some(task) = (unsafe { task.as_ref() }) else { return false };
         if task.is_scheduled() || task.is_told() {

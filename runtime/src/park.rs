@@ -496,7 +496,7 @@ impl Park {
     fn refresh(&self, cx: &mut Context<'_>) -> u32 {
         // Before the waker is taken hold of: the clone of a foreign executor may do anything, and panic.
         let new = cx.waker().clone();
-        let other = if ready::is_of(&new, context::frame().task) { 0 } else { OTHER };
+        let other = if ready::is_of(&new, context::task()) { 0 } else { OTHER };
         let before = loop {
             let state = self.state.load(Ordering::Acquire);
             if state & OVER != 0 {

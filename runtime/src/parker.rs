@@ -78,7 +78,7 @@ impl Parker {
     /// Wakes the worker, if it sleeps; otherwise sees to it that it does not go to sleep. Any thread.
     pub fn unpark(&self) {
         if self.state.swap(NOTIFIED, Ordering::AcqRel) == PARKED {
-            if context::frame().tree.is_some_and(|tree| std::ptr::eq(&raw const tree.parker, self)) {
+            if context::tree().is_some_and(|tree| std::ptr::eq(&raw const tree.parker, self)) {
                 // The driver dispatches: it is not asleep, and the loop looks at what can run when it returns. To ring would be a
                 // system call, and an event that ends the next sleep.
                 return;

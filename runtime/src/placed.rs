@@ -2,7 +2,7 @@
 //! beneath its caller, and moves to the nursery, with everything below it, when it says that it is ready (R68, R71).
 
 use crate::cause::{Kind, Source};
-use crate::context::{self, Entered};
+use crate::context::{self, Entered, InScope};
 use crate::scope::{Scope, WAKER_SET};
 use crate::scoped::{Key, NOBODY, is_stuck, key, other_waker};
 use crate::wakers::Wakers;
@@ -132,7 +132,7 @@ impl<F: Future> Future for PlacedBody<F> {
         }
         // SAFETY: as above.
         let mut body = unsafe { Pin::new_unchecked(&mut this.body) };
-        let _entered = Entered::scope(scope);
+        let _entered = InScope::new(scope);
         match body.as_mut().as_pin_mut().expect("polled after it was ready").poll(cx) {
             Poll::Ready(output) => {
                 body.set(None);

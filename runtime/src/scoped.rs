@@ -4,13 +4,14 @@
 use crate::cancelled::CancelAware;
 use crate::cause::Kind;
 use crate::clock::{self, Moment, NEVER};
-use crate::context::{self, Entered, Frame};
+use crate::context::{self, Entered, Frame, InScope};
 use crate::ready::{self, Header};
 use crate::record;
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
 use crate::tree::Tree;
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
@@ -45,7 +46,7 @@ pub(crate) fn is_stuck(scope: &Scope, cx: &mut Context<'_>) -> bool {
         return false;
     }
     // SAFETY: [CURRENT] of the context module.
-    let task = unsafe { context::frame().task.as_ref() };
+    let task = unsafe { context::task().as_ref() };
     if task.is_some_and(|task| task.is_scheduled() || task.is_told()) {
         cx.waker().wake_by_ref();
         return false;
@@ -271,7 +272,8 @@ impl Plan {
 ///
 /// It lies on the stack of the poll, and the context points to it meanwhile.
 pub(crate) struct Unopened {
-    plan: Plan,
+    /// Of who polls it, for the length of the poll. Not a copy, which would wait for the fields that were just written.
+    plan: *const Plan,
     /// The frame around it.
     around: Frame,
     tree: &'static Tree,
@@ -282,20 +284,26 @@ pub(crate) struct Unopened {
     strikes: u16,
     /// The one that is opened after this one.
     inner: Cell<*const Unopened>,
-    entry: OnceCell<Entry<Held>>,
+    /// Taken out by [`First`].
+    entry: ManuallyDrop<OnceCell<Entry<Held>>>,
 }
 
 impl Unopened {
-    fn new(plan: Plan, waker: &Waker) -> Self {
+    fn new(plan: &Plan, waker: &Waker) -> Self {
         let (around, strikes) = (context::frame(), context::strikes());
         let Some(tree) = around.tree else { context::outside("a scope") };
         let (inner, entered) = (Cell::new(ptr::null()), tree.clock.moment());
-        Self { plan, around, tree, entered, waker, strikes, inner, entry: OnceCell::new() }
+        Self { plan, around, tree, entered, waker, strikes, inner, entry: ManuallyDrop::new(OnceCell::new()) }
+    }
+
+    fn plan(&self) -> &Plan {
+        // SAFETY: of who polls it; this is on the stack of that poll.
+        unsafe { &*self.plan }
     }
 
     /// It is an [`Edge`](crate::Edge)'s, and what is around it is linked.
     pub(crate) fn is_edge_alone(&self) -> bool {
-        self.plan.shared && self.around.unopened.is_null()
+        self.plan().shared && self.around.unopened.is_null()
     }
 
     /// The scope, if it was opened.
@@ -345,7 +353,7 @@ impl Unopened {
         }
         frame.unopened = ptr::null();
         let (then, now) = tree.clock.time_of(self.entered, tree.turn_time());
-        let scope = self.plan.hold(then);
+        let scope = self.plan().hold(then);
         // SAFETY: [HELD]: it goes into an entry, which unlinks it; the scope is in a box or an `Arc`.
         unsafe { link(&scope, frame, other, Some(now)) };
         let entry = Entry { scope, linked: true, marked: false, strikes: self.strikes, now: None, waker: key(waker) };
@@ -376,7 +384,10 @@ struct First<'a> {
 
 impl Drop for First<'_> {
     fn drop(&mut self) {
-        *self.entry = self.unopened.entry.take();
+        // Most have none, and moving nothing takes as long as moving one.
+        if self.unopened.opened().is_some() {
+            *self.entry = self.unopened.entry.take();
+        }
     }
 }
 
@@ -389,12 +400,12 @@ fn log_cut(scope: &Location<'_>) {
 pub(crate) fn poll_first<F: Future>(
     future: Pin<&mut F>,
     cx: &mut Context<'_>,
-    plan: Plan,
+    plan: &Plan,
     entry: &mut Option<Entry<Held>>,
 ) -> Poll<F::Output> {
     let first = First { unopened: Unopened::new(plan, cx.waker()), entry };
     let polled = {
-        let _entered = Entered::new(Frame { unopened: &first.unopened, ..first.unopened.around });
+        let _entered = InScope::with(first.unopened.around.scope, &first.unopened);
         future.poll(cx)
     };
     if polled.is_pending() && !plan.shared {
@@ -514,10 +525,10 @@ impl<F> Scoped<F> {
                     this.plan.start_now(entry);
                 }
                 entry.enter(cx);
-                let _entered = Entered::scope(entry.scope());
+                let _entered = InScope::new(entry.scope());
                 future.poll(cx)
             }
-            entry @ None => poll_first(future, cx, this.plan, entry),
+            entry @ None => poll_first(future, cx, &this.plan, entry),
         };
         match polled {
             Poll::Ready(output) => {

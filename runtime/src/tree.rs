@@ -179,7 +179,7 @@ impl Tree {
 
     /// Takes the lock. What is woken under it is woken when it is released. It favours the thread of the run.
     pub fn lock(&'static self) -> Locked<'static> {
-        let is_its_own = || context::frame().tree.is_some_and(|tree| ptr::eq(tree, self));
+        let is_its_own = || context::tree().is_some_and(|tree| ptr::eq(tree, self));
         Locked { tree: self, state: self.state.lock(is_its_own), wakers: Wakers::default() }
     }
 

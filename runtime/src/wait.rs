@@ -182,7 +182,7 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
     /// # Errors
     /// Gives back what nobody took.
     // Inlined, so that what is given and returned goes by registers: see `Inner::on`.
-    #[inline]
+    #[inline(always)]
     pub fn hand_if(
         &mut self,
         list: usize,

@@ -741,7 +741,7 @@ pub fn driver_address() -> *const () {
 /// Calls `f` with the worker of the run on this thread, if there is one.
 pub(crate) fn with<R>(f: impl FnOnce(&Worker) -> R) -> Option<R> {
     // SAFETY: [CURRENT] of the context module.
-    unsafe { context::frame().worker.as_ref() }.map(f)
+    unsafe { context::worker().as_ref() }.map(f)
 }
 
 /// The name of the driver of the run on this thread, and how much it has in flight.
@@ -753,10 +753,10 @@ pub(crate) fn driver_state() -> (&'static str, usize) {
 
 /// Whether this thread is inside of a run.
 pub fn in_run() -> bool {
-    context::frame().tree.is_some()
+    context::tree().is_some()
 }
 
 /// The time on the clock of the run; outside of a run, on the machine's.
 pub fn now() -> u64 {
-    context::frame().tree.map_or_else(|| clock::nanos(std::time::Instant::now()), |tree| tree.clock.now())
+    context::tree().map_or_else(|| clock::nanos(std::time::Instant::now()), |tree| tree.clock.now())
 }

@@ -297,8 +297,7 @@ impl Header {
     /// poll: nobody else can change it ([ALONE]).
     #[inline]
     pub(super) fn is_alone_with_caller(&self) -> Option<usize> {
-        let frame = context::frame();
-        if !ptr::eq(frame.ready, self.queue) || ptr::eq(frame.task, self) {
+        if !ptr::eq(context::ready(), self.queue) || ptr::eq(context::task(), self) {
             return None;
         }
         // Acquire: what those did that gave up theirs.
