@@ -8,13 +8,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// See the module.
+/// See the module. Small, since every connection has one; most have no queue while they are idle.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
-    bytes: Vec<u8>,
-    /// How many of `bytes` were read.
-    read: usize,
-    accepted: VecDeque<OwnedFd>,
+    queue: Option<Box<Queue>>,
     end: Option<End>,
     /// An operation is under way that brings more: asking the kernel directly would put bytes out of order.
     streaming: bool,
@@ -23,6 +20,14 @@ pub(crate) struct Inbound {
     /// To be polled for, and then asked for directly: messages are large, better received into the reader's own buffer than here; or the kernel
     /// does not bring more of this by itself.
     polled: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// How many of `bytes` were read.
+    read: usize,
+    accepted: VecDeque<OwnedFd>,
 }
 
 /// How large a buffer may be to be kept while it is empty.
@@ -51,26 +56,22 @@ pub(crate) enum Next<T> {
 impl Inbound {
     /// Gives bytes back, to be read before all others.
     pub fn unread(&mut self, bytes: &[u8]) {
-        match self.read.checked_sub(bytes.len()) {
-            Some(at) => {
-                self.bytes[at..self.read].copy_from_slice(bytes);
-                self.read = at;
-            }
-            None => {
-                self.bytes.splice(..self.read, bytes.iter().copied());
-                self.read = 0;
-            }
-        }
+        self.queue.get_or_insert_default().unread(bytes);
     }
 
     /// How many bytes and connections wait.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.read + self.accepted.len()
+        self.queue.as_ref().map_or(0, |queue| queue.bytes.len() - queue.read + queue.accepted.len())
     }
 
     /// Whether an operation is under way that brings more.
     pub fn is_streaming(&self) -> bool {
         self.streaming
+    }
+
+    /// Whether there is something to read: bytes, or what comes after them.
+    pub fn readable(&self) -> Next<io::Result<()>> {
+        if self.len() > 0 || self.end.is_some() { Next::Item(Ok(())) } else { self.nothing() }
     }
 
     /// Whether nothing is here, and something on its way.
@@ -80,15 +81,17 @@ impl Inbound {
 
     /// Hands out at most `room` bytes, in one piece. `Item(0)` is the end, if there is room.
     pub fn read(&mut self, room: usize, put: impl FnOnce(&[u8])) -> Next<io::Result<usize>> {
-        let rest = &self.bytes[self.read..];
-        let n = rest.len().min(room);
-        if n > 0 {
-            put(&rest[..n]);
-            self.read += n;
-            if self.read == self.bytes.len() {
-                self.forget_read();
+        if let Some(queue) = &mut self.queue {
+            let rest = &queue.bytes[queue.read..];
+            let n = rest.len().min(room);
+            if n > 0 {
+                put(&rest[..n]);
+                queue.read += n;
+                if queue.read == queue.bytes.len() {
+                    self.forget_read();
+                }
+                return Next::Item(Ok(n));
             }
-            return Next::Item(Ok(n));
         }
         match self.next_end() {
             Some(Ok(())) => Next::Item(Ok(0)),
@@ -99,7 +102,7 @@ impl Inbound {
 
     /// The next connection.
     pub fn accept(&mut self) -> Next<io::Result<OwnedFd>> {
-        if let Some(fd) = self.accepted.pop_front() {
+        if let Some(fd) = self.queue.as_mut().and_then(|queue| queue.accepted.pop_front()) {
             return Next::Item(Ok(fd));
         }
         match self.next_end() {
@@ -120,11 +123,13 @@ impl Inbound {
 
     /// An idle source keeps no more memory than a small message takes.
     fn forget_read(&mut self) {
-        if self.bytes.capacity() > KEEP {
-            self.bytes = Vec::new();
+        match &mut self.queue {
+            Some(queue) if queue.bytes.capacity() <= KEEP || !queue.accepted.is_empty() => {
+                queue.bytes.clear();
+                queue.read = 0;
+            }
+            large => *large = None,
         }
-        self.bytes.clear();
-        self.read = 0;
     }
 
     fn nothing<T>(&self) -> Next<T> {
@@ -132,21 +137,40 @@ impl Inbound {
     }
 }
 
+impl Queue {
+    fn unread(&mut self, bytes: &[u8]) {
+        match self.read.checked_sub(bytes.len()) {
+            Some(at) => {
+                self.bytes[at..self.read].copy_from_slice(bytes);
+                self.read = at;
+            }
+            None => {
+                self.bytes.splice(..self.read, bytes.iter().copied());
+                self.read = 0;
+            }
+        }
+    }
+}
+
 /// The io_uring driver's side.
 impl Inbound {
     /// Bytes arrived.
     pub fn received(&mut self, bytes: &[u8]) {
-        // Whoever reads a little at a time does not make it grow for ever.
-        if self.read > self.bytes.len() / 2 {
-            self.bytes.drain(..self.read);
-            self.read = 0;
+        if bytes.is_empty() {
+            return;
         }
-        self.bytes.extend_from_slice(bytes);
+        let queue = self.queue.get_or_insert_default();
+        // Whoever reads a little at a time does not make it grow for ever.
+        if queue.read > queue.bytes.len() / 2 {
+            queue.bytes.drain(..queue.read);
+            queue.read = 0;
+        }
+        queue.bytes.extend_from_slice(bytes);
     }
 
     /// A connection arrived.
     pub fn connected(&mut self, fd: OwnedFd) {
-        self.accepted.push_back(fd);
+        self.queue.get_or_insert_default().accepted.push_back(fd);
     }
 
     /// An operation that brings more begins, or is over.

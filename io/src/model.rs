@@ -158,7 +158,7 @@ impl Reporter {
     pub fn queued(&self) -> Option<u8> {
         let mut byte = 0;
         let mut state = self.shared.lock();
-        match state.inbound.as_mut()?.read(1, |bytes| byte = bytes[0]) {
+        match state.inbound.read(1, |bytes| byte = bytes[0]) {
             Next::Item(Ok(1)) => Some(byte),
             _ => None,
         }

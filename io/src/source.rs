@@ -28,7 +28,7 @@
 //!   direction, by `&mut` of a stream or half, or by a [`Claim`].
 //! - **\[FOUND\]** Others find a park through the bit in `waiting`, under the lock, and complete it there. The owner ends it when the bit is
 //!   unset, which it sees to under the lock.
-//! - **\[PINNED\]** The parks are inside of an `Arc`, and are never moved out of it.
+//! - **\[PINNED\]** The park to read is inside of an `Arc`, and never moved out of it; the one to write is in a pinned box of its own.
 //! - **Lock order**: the driver's table, then a source, then the tree. No user code (a waker) runs or is dropped under any of them.
 
 use crate::inbound::{Inbound, Next};
@@ -37,9 +37,10 @@ use crate::readiness::{INBOUND, READ, Readiness, Seen, WRITE};
 use crate::wake::WakeList;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::{Completed, Park, Reason};
 
@@ -116,8 +117,7 @@ pub(crate) struct State {
     pub waiting: u32,
     /// The directions held by a [`Claim`].
     claimed: u32,
-    /// Boxed: few sources ever have one, and an idle connection should cost little.
-    pub inbound: Option<Box<Inbound>>,
+    pub inbound: Inbound,
 }
 
 impl State {
@@ -126,8 +126,8 @@ impl State {
         if let Some(registration) = &mut self.registration {
             registration.armed &= !direction.flag();
         }
-        if let (Direction::Read, Some(inbound)) = (direction, &mut self.inbound) {
-            inbound.set_streaming(false);
+        if direction == Direction::Read {
+            self.inbound.set_streaming(false);
         }
     }
 }
@@ -144,7 +144,10 @@ pub(crate) struct Shared {
     pub readiness: Readiness,
     state: Mutex<State>,
     read: Park,
-    write: Park,
+    /// Most connections never wait to write, and idle ones should cost little.
+    write: OnceLock<Pin<Box<Park>>>,
+    /// Here, since a future that a stream was moved into has room for two of it.
+    peer: Option<SocketAddr>,
 }
 
 impl fmt::Debug for Shared {
@@ -161,8 +164,8 @@ impl Shared {
         if let Some(fd) = &self.fd {
             debug.field("fd", &fd.as_raw_fd());
         }
-        for (name, park) in directions.iter().zip([&self.read, &self.write]) {
-            debug.field(name, &park.is_active());
+        for (name, direction) in directions.iter().zip([Direction::Read, Direction::Write]) {
+            debug.field(name, &self.is_waiting(direction));
         }
     }
 
@@ -174,14 +177,22 @@ impl Shared {
         self.state.lock()
     }
 
-    fn park(&self, direction: Direction) -> Pin<&Park> {
-        // SAFETY: [PINNED].
-        unsafe {
-            Pin::new_unchecked(match direction {
-                Direction::Read => &self.read,
-                Direction::Write => &self.write,
-            })
+    /// `None`: nobody has ever waited.
+    fn park(&self, direction: Direction) -> Option<Pin<&Park>> {
+        match direction {
+            // SAFETY: [PINNED].
+            Direction::Read => Some(unsafe { Pin::new_unchecked(&self.read) }),
+            Direction::Write => self.write.get().map(|park| park.as_ref()),
         }
+    }
+
+    /// The same for who is about to wait, or does.
+    fn park_to_wait(&self, direction: Direction) -> Pin<&Park> {
+        self.park(direction).unwrap_or_else(|| self.write.get_or_init(|| Box::pin(Park::new())).as_ref())
+    }
+
+    fn is_waiting(&self, direction: Direction) -> bool {
+        self.park(direction).is_some_and(|park| park.is_active())
     }
 
     /// The driver's side: something happened that the `flags` name. Completes who waits for it, to be woken when all locks are
@@ -202,14 +213,14 @@ impl Shared {
     /// The same, with something for the reader: `deliver` puts it in the queue.
     #[cfg(any(test, trefoil_loom))]
     pub fn deliver(&self, deliver: impl FnOnce(&mut Inbound), wake: &mut WakeList) -> usize {
-        self.report(READ | INBOUND, |state| deliver(state.inbound.get_or_insert_default()), wake)
+        self.report(READ | INBOUND, |state| deliver(&mut state.inbound), wake)
     }
 
     /// What an order of io_uring does: from here on the kernel brings what there is to read.
     #[cfg(test)]
     pub fn expect_delivery(&self) {
         let mut state = self.lock();
-        state.inbound.get_or_insert_default().set_streaming(true);
+        state.inbound.set_streaming(true);
         self.readiness.set(INBOUND);
     }
 
@@ -236,7 +247,8 @@ impl Shared {
         state.waiting &= !found;
         for direction in [Direction::Read, Direction::Write] {
             if found & direction.flag() != 0
-                && let Completed::Won(Some(waker)) = self.park(direction).complete()
+                && let Some(park) = self.park(direction)
+                && let Completed::Won(Some(waker)) = park.complete()
             {
                 wake.push(waker);
             }
@@ -293,15 +305,25 @@ impl Source {
 
     /// For a descriptor that does not block.
     pub fn new(fd: OwnedFd) -> Self {
+        Self::connected(fd, None)
+    }
+
+    /// For a connection that does not block, with its peer where that is known.
+    pub fn connected(fd: OwnedFd, peer: Option<SocketAddr>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 fd: Some(fd),
                 readiness: Readiness::new(),
                 state: Mutex::new(State::default()),
                 read: Park::new(),
-                write: Park::new(),
+                write: OnceLock::new(),
+                peer,
             }),
         }
+    }
+
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.shared.peer
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -343,7 +365,7 @@ impl Source {
     /// What would be lost without this source.
     fn holds(&self) -> Option<String> {
         let state = self.shared.lock();
-        let inbound = state.inbound.as_ref()?;
+        let inbound = &state.inbound;
         if inbound.len() > 0 {
             let ahead = inbound.len();
             return Some(format!(
@@ -362,18 +384,18 @@ impl Source {
 
     /// Whether a wait of this direction was begun and not yet ended, perhaps by somebody who is gone.
     pub fn is_waiting(&self, direction: Direction) -> bool {
-        self.shared.park(direction).is_active()
+        self.shared.is_waiting(direction)
     }
 
     /// The wait of this direction. \[OWNER\] goes for it.
     pub fn park(&self, direction: Direction) -> Pin<&Park> {
-        self.shared.park(direction)
+        self.shared.park_to_wait(direction)
     }
 
     /// Puts bytes back, before all others.
     pub fn unread(&self, bytes: &[u8]) {
         let mut state = self.shared.lock();
-        state.inbound.get_or_insert_default().unread(bytes);
+        state.inbound.unread(bytes);
         self.shared.readiness.set(READ | INBOUND);
     }
 
@@ -411,7 +433,7 @@ impl Source {
     ) -> io::Result<Begun> {
         let shared = &self.shared;
         let flag = want.direction().flag();
-        let park = shared.park(want.direction());
+        let park = shared.park_to_wait(want.direction());
         let wait = trefoil_runtime::Wait::new(want.reason(shared.fd().as_raw_fd())).at(place);
         // SAFETY: the caller's promise.
         if unsafe { park.begin(cx, wait) }.is_err() {
@@ -469,8 +491,10 @@ impl Source {
     /// \[OWNER\] of the direction.
     pub unsafe fn end(&self, direction: Direction) {
         self.shared.hide(direction);
-        // SAFETY: the caller's promise; [FOUND].
-        unsafe { self.shared.park(direction).end() };
+        if let Some(park) = self.shared.park(direction) {
+            // SAFETY: the caller's promise; [FOUND].
+            unsafe { park.end() };
+        }
     }
 
     /// Sees to it that an outcome that was taken is not looked for again.
@@ -555,10 +579,10 @@ impl<'a> Ready<'a> {
             return None;
         }
         let mut state = self.shared.lock();
-        match state.inbound.as_mut().map_or(Next::AskKernel, |inbound| take(inbound)) {
+        match take(&mut state.inbound) {
             Next::Item(result) => {
                 // More will be heard of: the next attempt need not look.
-                if state.inbound.as_ref().is_some_and(|inbound| inbound.is_waiting()) {
+                if state.inbound.is_waiting() {
                     self.shared.readiness.clear(self.seen, READ);
                 }
                 Some(result)

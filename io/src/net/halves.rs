@@ -87,6 +87,26 @@ macro_rules! reads {
                 self.reading().read(buf, Location::caller())
             }
 
+            /// Waits until a read would not wait, as [`TcpStream::readable`] does.
+            ///
+            /// # Errors
+            /// As for [`TcpStream::readable`].
+            ///
+            /// # Cancellation
+            /// Nothing was read.
+            #[track_caller]
+            pub fn readable(&mut self) -> impl Future<Output = io::Result<()>> + Send + '_ {
+                self.reading().readable(Location::caller())
+            }
+
+            /// Reads what there is at this moment, as [`TcpStream::try_read`] does.
+            ///
+            /// # Errors
+            /// As for [`TcpStream::try_read`].
+            pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                self.reading().try_read(buf)
+            }
+
             /// Reads into several buffers, as [`TcpStream::read_vectored`] does.
             ///
             /// # Errors
@@ -151,6 +171,18 @@ macro_rules! writes {
             #[track_caller]
             pub fn write<'a>(&'a mut self, buf: &'a [u8]) -> impl Future<Output = io::Result<usize>> + Send + 'a {
                 self.writing().write(buf, Location::caller())
+            }
+
+            /// Waits until a write would not wait, as [`TcpStream::writable`] does.
+            ///
+            /// # Errors
+            /// As for [`TcpStream::writable`].
+            ///
+            /// # Cancellation
+            /// Nothing was written.
+            #[track_caller]
+            pub fn writable(&mut self) -> impl Future<Output = io::Result<()>> + Send + '_ {
+                self.writing().writable(Location::caller())
             }
 
             /// Writes what there is room for at this moment, without waiting: how many bytes.

@@ -125,7 +125,7 @@ impl TcpListener {
             drop(operation);
             drop(claim);
             let (fd, peer) = accepted.map_err(failed)?;
-            Ok((TcpStream::from_source(Source::new(fd), Some(peer)), peer))
+            Ok((TcpStream::from_source(Source::connected(fd, Some(peer))), peer))
         }
     }
 

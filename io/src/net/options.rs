@@ -159,7 +159,7 @@ impl Connect {
             ready!(poll_gate(cx, self.place))?;
             let fd = socket::tcp(addr)?;
             options.apply(fd.as_fd())?;
-            let source = Source::new(fd);
+            let source = Source::connected(fd, Some(addr));
             let connected = socket::connect(source.fd(), addr)?;
             self.stage = Stage::Connecting(source, addr);
             if connected {
@@ -188,7 +188,7 @@ impl Future for Connect {
         // R41: what was begun is closed, unless it is connected.
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         Poll::Ready(match (result, stage) {
-            (Ok(()), Stage::Connecting(source, _)) => Ok(TcpStream::from_source(source, Some(addr))),
+            (Ok(()), Stage::Connecting(source, _)) => Ok(TcpStream::from_source(source)),
             (Ok(()), _) => unreachable!("connected without a socket"),
             (Err(error), _) => Err(during("connect to", addr, error)),
         })

@@ -5,6 +5,7 @@
 use crate::inbound::Next;
 use crate::readiness::SHORT_READ_LIES;
 use crate::source::{Direction, Ready};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags,
@@ -118,6 +119,28 @@ pub(crate) fn recv_vectored(ready: Ready<'_>, bufs: &mut [IoSliceMut<'_>]) -> io
     }
     let n = recvmsg(ready.fd(), bufs, &mut RecvAncillaryBuffer::default(), RecvFlags::DONTWAIT)?.bytes;
     Ok(read_some(ready, n, room))
+}
+
+/// Whether a read would not wait: `WouldBlock` if it would.
+pub(crate) fn readable(ready: Ready<'_>) -> io::Result<()> {
+    match ready.inbound(|inbound| inbound.readable()) {
+        Some(result) => result,
+        None => is_ready(ready.fd(), PollFlags::IN | PollFlags::RDHUP),
+    }
+}
+
+/// Whether a write would not wait: `WouldBlock` if it would.
+pub(crate) fn writable(ready: Ready<'_>) -> io::Result<()> {
+    is_ready(ready.fd(), PollFlags::OUT)
+}
+
+/// Asks the kernel, and takes nothing away: an error of the socket is still there for the next operation.
+fn is_ready(fd: BorrowedFd<'_>, events: PollFlags) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut [PollFd::from_borrowed_fd(fd, events)], Some(&now))? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
 }
 
 /// What a write of `n` bytes out of `len` says: a short one that there is no more room, and that the kernel will tell when there is.

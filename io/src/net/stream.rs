@@ -39,7 +39,6 @@ use std::task::{Context, Poll};
 /// ```
 pub struct TcpStream {
     source: Source,
-    peer: Option<SocketAddr>,
 }
 
 impl fmt::Debug for TcpStream {
@@ -55,16 +54,12 @@ impl fmt::Debug for TcpStream {
 }
 
 impl TcpStream {
-    pub(crate) fn from_source(source: Source, peer: Option<SocketAddr>) -> Self {
-        Self { source, peer }
+    pub(crate) fn from_source(source: Source) -> Self {
+        Self { source }
     }
 
     pub(crate) fn source(&self) -> &Source {
         &self.source
-    }
-
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.peer
     }
 
     fn reading(&mut self) -> Reading<'_> {
@@ -128,6 +123,57 @@ impl TcpStream {
     #[track_caller]
     pub fn read<'a>(&'a mut self, buf: &'a mut [u8]) -> impl Future<Output = io::Result<usize>> + Send + 'a {
         self.reading().read(buf, Location::caller())
+    }
+
+    /// Waits until a read would not wait: bytes are there, the end, or an error. Then [`try_read`](Self::try_read) has it.
+    ///
+    /// So a connection that is idle needs no buffer: of 10,000 that wait, few have something to read at the same time.
+    ///
+    /// # Examples
+    /// ```
+    /// # use trefoil_io::net::{TcpListener, TcpStream};
+    /// # trefoil_io::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let mut client = TcpStream::connect(listener.local_addr()?).await?;
+    /// # let (mut stream, _) = listener.accept().await?;
+    /// client.write_all(b"hello").await?;
+    /// stream.readable().await?;
+    /// let mut buf = [0; 4096]; // not there while it waits
+    /// let n = stream.try_read(&mut buf)?;
+    /// assert_eq!(&buf[..n], b"hello");
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the driver. An error of the connection is left for the next read.
+    ///
+    /// # Cancellation
+    /// Nothing was read: nothing is, in any case.
+    #[track_caller]
+    pub fn readable(&mut self) -> impl Future<Output = io::Result<()>> + Send + '_ {
+        self.reading().readable(Location::caller())
+    }
+
+    /// Reads what there is at this moment, without waiting: how many bytes. 0 is the end, if the buffer has room.
+    ///
+    /// # Examples
+    /// ```
+    /// # use trefoil_io::net::{TcpListener, TcpStream};
+    /// # trefoil_io::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
+    /// # let (mut stream, _) = listener.accept().await?;
+    /// let nothing = stream.try_read(&mut [0; 64]).unwrap_err();
+    /// assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is nothing; otherwise as for [`read`](Self::read).
+    pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reading().try_read(buf)
     }
 
     /// Reads into several buffers, one after the other; otherwise as [`read`](Self::read).
@@ -242,6 +288,53 @@ impl TcpStream {
     #[track_caller]
     pub fn write<'a>(&'a mut self, buf: &'a [u8]) -> impl Future<Output = io::Result<usize>> + Send + 'a {
         self.writing().write(buf, Location::caller())
+    }
+
+    /// Waits until a write would not wait: there is room, or an error. Then [`try_write`](Self::try_write) takes something, or says what is
+    /// wrong.
+    ///
+    /// So what is written can be made when there is room for it, from what is newest then. The kernel says so when a good part of its buffer is free, and not
+    /// for each byte.
+    ///
+    /// # Examples
+    /// ```
+    /// # use trefoil_io::net::{TcpListener, TcpStream};
+    /// # trefoil_io::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let mut stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// stream.writable().await?;
+    /// assert_eq!(stream.try_write(b"hello")?, 5);
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the driver. An error of the connection is left for the next write.
+    ///
+    /// # Cancellation
+    /// Nothing was written: nothing is, in any case.
+    #[track_caller]
+    pub fn writable(&mut self) -> impl Future<Output = io::Result<()>> + Send + '_ {
+        self.writing().writable(Location::caller())
+    }
+
+    /// Writes what there is room for at this moment, without waiting: how many bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// # use trefoil_io::net::{TcpListener, TcpStream};
+    /// # trefoil_io::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let mut stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert_eq!(stream.try_write(b"hello")?, 5);
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room; otherwise as for [`write`](Self::write).
+    pub fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.writing().try_write(buf)
     }
 
     /// Writes of several buffers, one after the other; otherwise as [`write`](Self::write).
@@ -385,7 +478,7 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` for a stream that was made from a socket that was not connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match self.peer {
+        match self.source.peer() {
             Some(addr) => Ok(addr),
             None => socket::peer_addr(self.as_fd()),
         }
@@ -472,7 +565,7 @@ impl TcpStream {
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let peer = stream.peer_addr().ok();
-        Ok(Self::from_source(Source::new(stream.into()), peer))
+        Ok(Self::from_source(Source::connected(stream.into(), peer)))
     }
 
     /// Takes the socket out of the runtime. It stays non-blocking.
@@ -481,8 +574,7 @@ impl TcpStream {
     /// If the driver has received bytes or an error ahead, or a [`read_exact`](Self::read_exact) was cancelled: they would be lost. Or if it
     /// receives on another thread. The stream comes back in the error.
     pub fn into_std(self) -> Result<std::net::TcpStream, IntoStdError<Self>> {
-        let Self { source, peer } = self;
-        into_std::into_std(source, move |source| Self { source, peer })
+        into_std::into_std(self.source, Self::from_source)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{TcpStream, socket};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::during;
 use crate::operation::Operation;
-use crate::source::{Source, Want};
+use crate::source::{Direction, Source, Want};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -22,7 +22,7 @@ struct Peer<'a>(&'a TcpStream);
 
 impl fmt::Display for Peer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.peer() {
+        match self.0.source().peer() {
             Some(addr) => write!(f, "{addr}"),
             None => write!(f, "fd {}", self.0.source().fd().as_raw_fd()),
         }
@@ -47,6 +47,24 @@ impl<'a> Reading<'a> {
 
     fn failed(&self, error: io::Error) -> io::Error {
         during("read from", Peer(self.0), error)
+    }
+
+    pub fn readable(self, place: Place) -> impl Future<Output = io::Result<()>> + Send + 'a {
+        let mut operation = self.operation(place);
+        poll_fn(move |cx| operation.poll(cx, socket::readable).map_err(|error| self.failed(error)))
+    }
+
+    pub fn try_read(self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match self.0.source().attempt(Direction::Read, &mut |ready| socket::recv(ready, buf)) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Some(result) => return result.map_err(|error| self.failed(error)),
+                None => return Err(self.failed(io::ErrorKind::WouldBlock.into())),
+            }
+        }
     }
 
     pub fn read(self, buf: &'a mut [u8], place: Place) -> impl Future<Output = io::Result<usize>> + Send + 'a {
@@ -195,6 +213,11 @@ impl<'a> Writing<'a> {
 
     pub fn try_write(self, buf: &[u8]) -> io::Result<usize> {
         socket::send_now(self.0.source().fd(), buf).map_err(|error| self.failed(error))
+    }
+
+    pub fn writable(self, place: Place) -> impl Future<Output = io::Result<()>> + Send + 'a {
+        let mut operation = self.operation(place);
+        poll_fn(move |cx| operation.poll(cx, socket::writable).map_err(|error| self.failed(error)))
     }
 
     pub fn write(self, buf: &'a [u8], place: Place) -> impl Future<Output = io::Result<usize>> + Send + 'a {

@@ -564,7 +564,7 @@ fn readiness(direction: Direction, cqe: &Cqe) -> u32 {
 
 /// Queues what a receive has brought, into a buffer that is now full or not. Whether that is enough.
 fn received(state: &mut State, cqe: &Cqe, bytes: &[u8], full: bool) -> bool {
-    let inbound = state.inbound.get_or_insert_default();
+    let inbound = &mut state.inbound;
     match cqe.result() {
         Ok(0) => inbound.ended(End::Eof),
         Ok(_) => inbound.received(bytes),
@@ -585,7 +585,7 @@ fn received(state: &mut State, cqe: &Cqe, bytes: &[u8], full: bool) -> bool {
 
 /// Queues a connection. Whether that is one too many.
 fn accepted(state: &mut State, cqe: &Cqe) -> bool {
-    let inbound = state.inbound.get_or_insert_default();
+    let inbound = &mut state.inbound;
     if cqe.result().is_ok() {
         // SAFETY: the completion owns it, and was just popped.
         inbound.connected(unsafe { OwnedFd::from_raw_fd(cqe.res()) });

@@ -167,16 +167,15 @@ impl Home {
             return None;
         }
         registration.armed |= direction.flag();
-        let polled = state.inbound.as_ref().is_some_and(|inbound| inbound.is_polled());
         let kind = match want {
-            Want::Bytes if home.receives && !polled => Kind::Receive,
-            Want::Connection if home.accepts && !polled => Kind::Accept,
+            Want::Bytes if home.receives && !state.inbound.is_polled() => Kind::Receive,
+            Want::Connection if home.accepts && !state.inbound.is_polled() => Kind::Accept,
             _ => Kind::Poll(direction),
         };
         let order = Order { home: home.clone(), request: Request::Arm(registration.key, kind) };
         if kind.streams() {
             // From here on nobody asks the kernel directly, until the last completion: bytes would come out of order.
-            let inbound = state.inbound.get_or_insert_default();
+            let inbound = &mut state.inbound;
             inbound.set_streaming(true);
             if kind == Kind::Accept {
                 inbound.set_connections();
@@ -188,7 +187,7 @@ impl Home {
 
     /// What has to be done when who waited to read has lost interest: no connection is taken that nobody waits for.
     pub fn abandon(state: &State) -> Option<Order> {
-        if !state.inbound.as_ref()?.is_accepting() {
+        if !state.inbound.is_accepting() {
             return None;
         }
         let registration = state.registration.as_ref()?;

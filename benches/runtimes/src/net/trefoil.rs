@@ -1,10 +1,8 @@
 //! This library, as its documentation shows it.
 
-use futures_lite::AsyncRead;
-use std::future::{Future, poll_fn};
+use futures::future::FutureExt;
+use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
-use std::task::{Poll, ready};
 use trefoil::net::{TcpListener, TcpStream};
 use trefoil::{Builder, DriverKind, nursery};
 
@@ -51,18 +49,18 @@ where
     let served = nursery(async |n| -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
-            drop(n.spawn(echo(copy(stream))));
+            drop(n.spawn(copy(stream).map(unless_gone)));
         }
     });
     served.await.map_err(io::Error::other)
 }
 
-async fn echo(copy: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    match copy.await {
-        // One that is gone does not concern the others.
-        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
-        ended => ended,
-    }
+/// A connection that is gone does not concern the others.
+fn unless_gone(ended: io::Result<()>) -> io::Result<()> {
+    ended.or_else(|error| match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
 }
 
 async fn copy_back(mut stream: TcpStream, size: usize) -> io::Result<()> {
@@ -77,14 +75,18 @@ async fn copy_back(mut stream: TcpStream, size: usize) -> io::Result<()> {
 
 async fn copy_back_without_buffer(mut stream: TcpStream) -> io::Result<()> {
     loop {
-        let message = poll_fn(|cx| {
-            let mut buffer = [0; 4096];
-            let read = ready!(Pin::new(&mut stream).poll_read(cx, &mut buffer))?;
-            Poll::Ready(Ok::<_, io::Error>(buffer[..read].to_vec()))
-        });
-        match message.await? {
-            message if message.is_empty() => return Ok(()),
-            message => stream.write_all(&message).await?,
+        stream.readable().await?;
+        match read_now(&mut stream) {
+            Ok(message) if message.is_empty() => return Ok(()),
+            Ok(message) => stream.write_all(&message).await?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
+}
+
+fn read_now(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; 4096];
+    let read = stream.try_read(&mut buffer)?;
+    Ok(buffer[..read].to_vec())
 }
