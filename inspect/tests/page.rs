@@ -20,8 +20,13 @@ fn trace() -> Trace {
         let lock = &Mutex::new(());
         let (sender, receiver) = channel::<u8>(1);
         let receiver = &receiver;
-        let feeder = std::thread::Builder::new().name("feeder".into());
-        let feeder = feeder.spawn(move || (0..5).for_each(|n| sender.send_blocking(n).unwrap())).unwrap();
+        // It begins when the one that it feeds waits, for certain.
+        let (go, went) = std::sync::mpsc::channel();
+        let feed = move || {
+            went.recv().unwrap();
+            (0..5).for_each(|n| sender.send_blocking(n).unwrap());
+        };
+        let feeder = std::thread::Builder::new().name("feeder".into()).spawn(feed).unwrap();
         nursery(async |n| -> Result<(), Cancelled> {
             for name in ["Ada", "Bo"] {
                 n.spawn_named(name, async move {
@@ -29,8 +34,10 @@ fn trace() -> Trace {
                     sleep(Duration::from_millis(1)).await
                 });
             }
-            n.spawn_named("late", async {
-                move_on_after(Duration::from_millis(1), sleep_forever()).named("one call").await.map(drop)
+            n.spawn_named("late", async move {
+                move_on_after(Duration::from_millis(1), sleep_forever()).named("one call").await?;
+                go.send(()).unwrap();
+                Ok(())
             });
             n.spawn_named(HOSTILE, async {
                 while receiver.recv().await?.is_some() {}
@@ -162,6 +169,56 @@ fn the_program_shows_what_there_is_and_follows_the_keys() {
     assert!(said[6].contains("1 of 5") || said[6].contains("2 of 5"), "who waited for the lock: {}", said[6]);
     assert!(said[7].contains("no task matches the filter"), "{}", said[7]);
     assert!(said[8].contains("5 tasks") && !said[8].contains("of 5"), "{}", said[8]);
+}
+
+/// The life of one task, state by state, as it was; and from there to who woke it, and back.
+#[test]
+fn a_task_is_followed_from_state_to_state() {
+    let walk = r#"
+        browser.choose("search", "input", "bo (");
+        browser.key("ArrowDown");
+        for (let i = 0; i < 20; i++) browser.key("ArrowLeft");
+        const said = [];
+        for (let i = 0; i < 20 && said.at(-1) !== browser.said("details"); i++) {
+            said.push(browser.said("details"));
+            browser.key("ArrowRight");
+        }
+        JSON.stringify(said)
+    "#;
+    let there_and_back = r#"
+        for (let i = 0; i < 3; i++) browser.key("ArrowLeft");
+        const at = browser.said("details");
+        browser.key("b");
+        const there = browser.said("details");
+        browser.key("n");
+        JSON.stringify([at, there, browser.said("details")])
+    "#;
+    let said = run(&trace().to_html(), &[walk, there_and_back]);
+    let states: Vec<String> = serde_json::from_str(&said[0]).unwrap();
+    let expected = [
+        "ready: it was woken",
+        "polled: ",
+        "waits for a lock at page.rs:",
+        "ready: it was woken",
+        "a lock at page.rs:",
+        "waits for sleep at page.rs:",
+        "ready: it was woken",
+        "sleep at page.rs:",
+    ];
+    assert_eq!(states.len(), expected.len(), "{states:#?}");
+    for (state, expected) in states.iter().zip(expected) {
+        assert!(state.contains("Bo (page.rs:") && state.contains(expected), "{expected}: {state}");
+    }
+    assert!(states[4].contains("woken by Ada (page.rs:") && states[4].contains(": done after "), "{}", states[4]);
+    assert!(states[5].contains("; due after "), "{}", states[5]);
+    assert!(states[7].contains("woken by deadlines, "), "{}", states[7]);
+    let [at, there, back] = serde_json::from_str::<[String; 3]>(&said[1]).unwrap();
+    assert_eq!(at, states[4]);
+    assert!(
+        there.contains("Ada (page.rs:") && there.contains("polled: ") && there.contains("sleep at page.rs:"),
+        "{there}"
+    );
+    assert_eq!(back, at);
 }
 
 /// From whom a poll came can be asked of every poll, there and back; whatever keys are pressed and wherever the pointer goes, nothing is drawn

@@ -415,7 +415,7 @@ pub(crate) fn closes(queue: *const Ready) {
 }
 
 /// What the loop wakes until this is dropped, it wakes for that.
-#[cold]
+#[inline]
 pub(crate) fn in_loop(what: Loop) -> impl Drop {
     struct Doing(Option<Rc<Ring>>);
     impl Drop for Doing {
@@ -425,7 +425,7 @@ pub(crate) fn in_loop(what: Loop) -> impl Drop {
             }
         }
     }
-    let ring = ring();
+    let ring = if woken_by::anybody_records() { ring() } else { None };
     if let Some(ring) = &ring {
         ring.state.borrow_mut().loops = Some(what);
     }
