@@ -29,7 +29,7 @@ use crate::tree::Tree;
 use crate::worker;
 use std::cell::Cell;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 
 /// How many calls are run in one turn: what comes faster waits for tasks, deadlines and I/O to have theirs.
@@ -44,6 +44,8 @@ struct Call {
     link: AtomicPtr<Call>,
     /// Takes back what keeps the call alive, and runs the closure. \[LOOP\]
     run: unsafe fn(*const Call),
+    /// Where it was asked for.
+    place: &'static Location<'static>,
 }
 
 // SAFETY: `link` is the field that only the list that holds the call uses.
@@ -54,8 +56,8 @@ unsafe impl Linked for Call {
 }
 
 impl Call {
-    fn new(run: unsafe fn(*const Call)) -> Self {
-        Self { link: AtomicPtr::new(ptr::null_mut()), run }
+    fn new(run: unsafe fn(*const Call), place: &'static Location<'static>) -> Self {
+        Self { link: AtomicPtr::new(ptr::null_mut()), run, place }
     }
 }
 
@@ -167,12 +169,16 @@ impl Calls {
             return false;
         }
         // SAFETY: [NODE]: it is out of the inbox, and ours.
-        let (next, run) = unsafe { ((*call).link.load(Ordering::Relaxed), (*call).run) };
+        let (next, run, place) = unsafe { ((*call).link.load(Ordering::Relaxed), (*call).run, (*call).place) };
         self.taken.set(next);
+        let current = &self.queue.tree.current;
+        // So that it is named if it holds up the loop.
+        current.set_call(Some(place));
         // SAFETY: [NODE], and [LOOP].
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { run(call) })) {
             panicked(payload);
         }
+        current.set_call(None);
         true
     }
 }
@@ -239,7 +245,7 @@ impl RunHandle {
     /// run, and then tasks and I/O have their turn; one that calls itself again is run again in a later turn.
     ///
     /// The closure runs outside of every task, in the outermost scope: it may set an event, send with `try_send`,
-    /// cancel, or spawn by a handle of a nursery. It must not block. If it panics, the run is cancelled, its main future is awaited, and
+    /// cancel, or spawn by a handle of a nursery. It must not block: one that does is named, as a task is, with the place of this call. If it panics, the run is cancelled, its main future is awaited, and
     /// the panic comes out of the run; later calls are run all the same.
     ///
     /// # Errors
@@ -261,8 +267,9 @@ impl RunHandle {
     /// assert!(thread.join().unwrap());
     /// # Ok::<(), trefoil_runtime::Cancelled>(()) }).unwrap();
     /// ```
+    #[track_caller]
     pub fn run_soon<F: FnOnce() + Send + 'static>(&self, f: F) -> Result<(), RunFinished<F>> {
-        let once = Box::into_raw(Box::new(Once { call: Call::new(Once::<F>::run), f }));
+        let once = Box::into_raw(Box::new(Once { call: Call::new(Once::<F>::run, Location::caller()), f }));
         // SAFETY: [NODE]: the box goes with it.
         if unsafe { self.queue.push(once.cast_const().cast()) } {
             return Ok(());
@@ -291,8 +298,9 @@ impl RunHandle {
     /// assert_eq!(looks.load(Ordering::Relaxed), 1);
     /// # Ok::<(), trefoil_runtime::Cancelled>(()) }).unwrap();
     /// ```
+    #[track_caller]
     pub fn coalesced<F: FnMut() + Send + 'static>(&self, f: F) -> Coalesced<F> {
-        let (call, pending) = (Call::new(Signal::<F>::run), AtomicBool::new(false));
+        let (call, pending) = (Call::new(Signal::<F>::run, Location::caller()), AtomicBool::new(false));
         Coalesced { signal: Arc::new(Signal { call, pending, f: UnsafeCell::new(f) }), handle: self.clone() }
     }
 }

@@ -31,6 +31,7 @@ use crate::scope::Scope;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::wakers::Wakers;
 use deadlines::Timer;
+use std::panic::Location;
 use std::ptr;
 
 pub(crate) struct State {
@@ -69,12 +70,39 @@ pub(crate) struct Current {
     task: std::sync::atomic::AtomicPtr<Header>,
     /// In which turn, modulo 2^32: no task is polled twice in one.
     turn: std::sync::atomic::AtomicU32,
+    /// In no task: where the call was asked for that it makes for a run handle, or null; and which one it is, modulo 2^32.
+    call: std::sync::atomic::AtomicPtr<Location<'static>>,
+    calls: std::sync::atomic::AtomicU32,
 }
 
 impl Current {
     pub const fn new() -> Self {
-        let task = std::sync::atomic::AtomicPtr::new(ptr::null_mut());
-        Self { task, turn: std::sync::atomic::AtomicU32::new(0) }
+        let (task, call) =
+            (std::sync::atomic::AtomicPtr::new(ptr::null_mut()), std::sync::atomic::AtomicPtr::new(ptr::null_mut()));
+        let (turn, calls) = (std::sync::atomic::AtomicU32::new(0), std::sync::atomic::AtomicU32::new(0));
+        Self { task, turn, call, calls }
+    }
+
+    /// A call that was asked for here begins, or `None` has ended. By the loop alone.
+    pub fn set_call(&self, place: Option<&'static Location<'static>>) {
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        self.calls.store(self.calls.load(relaxed).wrapping_add(1), relaxed);
+        let place = place.map_or(ptr::null(), ptr::from_ref);
+        self.call.store(place.cast_mut(), std::sync::atomic::Ordering::Release);
+    }
+
+    /// Where the call was asked for that it makes just now.
+    pub fn call(&self) -> Option<&'static Location<'static>> {
+        // SAFETY: only what was `&'static` is stored there.
+        unsafe { self.call.load(std::sync::atomic::Ordering::Acquire).as_ref() }
+    }
+
+    /// What it is busy with, to be compared only: the address of a task; for a call an odd number, which no task has; or 0.
+    pub fn busy_with(&self) -> usize {
+        match self.get().addr() {
+            0 if self.call().is_some() => ((self.calls.load(std::sync::atomic::Ordering::Relaxed) as usize) << 1) | 1,
+            task => task,
+        }
     }
 
     #[inline(always)]

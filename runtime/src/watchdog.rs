@@ -1,4 +1,4 @@
-//! The watchdog: one thread of the process that names a task which holds up its loop.
+//! The watchdog: one thread of the process that names a task, or a call of a run handle, which holds up its loop.
 //!
 //! A loop notes which task it polls, one store per poll, and counts its turns. The watchdog looks at both a few times within the limit: a task
 //! that it finds again and again in the same turn has not yielded meanwhile. It finds out who that is in the task tree, as whoever
@@ -16,7 +16,7 @@
 //! Reports are made by the watchdog's thread, under no lock.
 
 use crate::cause::{Kind, Named};
-use crate::snapshot::{self, length};
+use crate::snapshot::{self, length, short};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, atomic::fence};
 use crate::tree::Tree;
 use std::sync::Arc;
@@ -118,9 +118,20 @@ enum Report {
     Over(String, Duration),
 }
 
+/// How a call is named, in front of where it was asked for.
+const CALL: &str = "a call of a run handle, asked for at ";
+
 impl Report {
     fn make(self) {
         match self {
+            Report::Blocked(call, held) if call.starts_with(CALL) => tracing::warn!(
+                call,
+                "a call has held up its loop for {}: it blocks its thread, or computes for too long",
+                length(held)
+            ),
+            Report::Over(call, held) if call.starts_with(CALL) => {
+                tracing::warn!(call, "a call that held up its loop has returned, after {}", length(held))
+            }
             Report::Blocked(task, held) => tracing::warn!(
                 task,
                 "a task has held up its loop for {} without yielding: it blocks its thread, or computes for too long",
@@ -140,7 +151,7 @@ impl Watched {
 
     /// Looks what the loop does.
     fn look(&self, now: Instant) -> Option<Report> {
-        let (task, turn) = (self.tree.current.get().addr(), self.tree.current.turn());
+        let (task, turn) = (self.tree.current.busy_with(), self.tree.current.turn());
         let mut seen = self.seen.lock();
         match &mut *seen {
             Some(before) if task != 0 && (before.task, before.turn) == (task, turn) => {
@@ -167,8 +178,12 @@ impl Watched {
         }
     }
 
-    /// The task with this address, if it is still there and being polled.
+    /// The task with this address, or the call with this number, if it is still there and the loop is at it.
     fn who(&self, task: usize) -> Option<String> {
+        if task & 1 != 0 {
+            let place = self.tree.current.call()?;
+            return (self.tree.current.busy_with() == task).then(|| format!("{CALL}{}", short(place)));
+        }
         let who = snapshot::find(self.tree, task)?;
         (self.tree.current.get().addr() == task).then(|| {
             let named = Named(who.name.as_deref(), who.place);
@@ -202,12 +217,10 @@ impl Watched {
     fn take_error(&self) -> Option<String> {
         self.told.store(false, Ordering::Relaxed);
         let seen = self.seen.lock().take()?;
-        Some(format!(
-            "a task held up its loop for {}, where {} are allowed: {}",
-            length(seen.since.elapsed()),
-            length(self.limit),
-            seen.who?
-        ))
+        let who = seen.who?;
+        let what = if who.starts_with(CALL) { "call" } else { "task" };
+        let (held, limit) = (length(seen.since.elapsed()), length(self.limit));
+        Some(format!("a {what} held up its loop for {held}, where {limit} are allowed: {who}"))
     }
 }
 

@@ -210,6 +210,13 @@ fn end_deadlocked<F: Future>(mut run: Run<'_, F>, deadlock: Deadlock) -> Deadloc
     match run.outcome.take() {
         Some(Err(payload)) => first = Some(payload),
         Some(Ok(output)) => {
+            if size_of::<F::Output>() > 0 {
+                // It has cleaned up, and may have something to say of that. The report goes first: there is room for one.
+                let what = std::any::type_name::<F::Output>();
+                tracing::warn!(
+                    "main returned after its run was ended as a deadlock: its output, of type {what}, is dropped"
+                );
+            }
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
                 first = Some(payload);
             }

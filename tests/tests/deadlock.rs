@@ -213,6 +213,17 @@ fn n10_a_run_that_is_ended_cleans_up_first() {
     assert_eq!(cleaned.into_inner(), runs.len());
 }
 
+/// What main returns then has no room beside the report. That it is dropped is said.
+#[test]
+fn n10_what_main_returns_after_that_is_not_dropped_in_silence() {
+    let log = Log::default();
+    let _log = tracing::subscriber::set_default(log.clone());
+    let runs = deadlocks(quiet(), async || sleep_forever().await.map_err(|_| "half a file is left"));
+    let said: Vec<_> = log.0.lock().unwrap().drain(..).filter(|text| text.contains("main returned")).collect();
+    assert_eq!(said.len(), runs.len(), "{said:?}");
+    assert!(said[0].contains("its output, of type core::result::Result<(), &str>, is dropped"), "{said:?}");
+}
+
 /// What cannot be told is dropped (N13); what is shielded for ever, too; and a clean-up that panics hides no report.
 #[test]
 fn n10_clean_up_that_cannot_go_on_is_cut_short() {

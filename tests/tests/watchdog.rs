@@ -182,3 +182,30 @@ fn it_can_be_off() {
     });
     assert_eq!(heard("unseen"), [""; 0]);
 }
+
+/// R88: a call from another thread that blocks is named by the place where it was asked for.
+#[test]
+fn a_call_of_a_run_handle_that_blocks_is_named() {
+    heard("");
+    on_each_driver("call", |builder, _| {
+        let place = format!("asked for at watchdog.rs:{}", line!() + 7);
+        let count = heard(&place).len();
+        builder.run(async {
+            let (handle, wanted) = (trefoil::run_handle(), place.clone());
+            let blocks = move || block_until_heard(&wanted, count + 1);
+            // Short ones, which are together as long, are not blamed.
+            let short = || thread::sleep(LIMIT / 10);
+            handle.run_soon(blocks).unwrap();
+            for _ in 0..20 {
+                handle.run_soon(short).unwrap();
+            }
+            checkpoint().await.unwrap();
+            checkpoint().await.unwrap();
+        });
+        block_until_heard(&place, count + 2);
+        let said = heard(&place);
+        assert!(said[count].contains("a call has held up its loop for "), "{said:?}");
+        assert!(said[count + 1].contains("a call that held up its loop has returned, after "), "{said:?}");
+        assert_eq!(heard("a call has").len(), heard(&place).len() / 2, "{:?}", heard("a call"));
+    });
+}
