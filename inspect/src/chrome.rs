@@ -136,8 +136,8 @@ impl<'a> Trace<'a> {
             Of::Cause(task, scope) => mark(task, scope.end, scope.cause.map_or("cancelled", text)),
             Of::Wakes(id) => {
                 let wake = &self.spans.wakes[id];
-                let name = format!("wakes {}", self.spans.tasks[wake.to].label);
-                json!({"ph": "B", "name": name, "cat": "wake", "pid": RUN, "tid": self.thread(wake.from), "ts": micros(wake.at)})
+                let args = json!({"task": named(&self.spans.tasks[wake.to])});
+                json!({"ph": "B", "name": "wakes", "cat": "wake", "pid": RUN, "tid": self.thread(wake.from), "ts": micros(wake.at), "args": args})
             }
             Of::Woke(id) => end(self.thread(self.spans.wakes[id].from), self.spans.wakes[id].at),
             Of::ArrowBegins(id) => self.arrow("s", id, self.thread(self.spans.wakes[id].from), self.spans.wakes[id].at),
@@ -164,6 +164,9 @@ impl<'a> Trace<'a> {
         if let Some(wake) = state.wake.map(|wake| &self.spans.wakes[wake]) {
             args.insert("woken by".into(), self.whence(wake.from).into());
             args.insert("ready for".into(), length(state.begin.saturating_sub(wake.at)).into());
+        }
+        if let (Doing::Waits, Some(due)) = (state.doing, state.due) {
+            args.insert("due after".into(), length(due.saturating_sub(state.begin)).into());
         }
         if state.cancelled {
             args.insert("cancelled".into(), true.into());

@@ -28,7 +28,11 @@ fn task(task: &Task) -> Value {
         let doing = doing + if state.cancelled { 4 } else { 0 };
         let (gap, long) = (state.begin.saturating_sub(at), state.end.saturating_sub(state.begin));
         at = state.begin + long;
-        states.extend([doing, gap, long, state.text.into(), state.wake.map_or(0, |wake| wake as u64 + 1)]);
+        // What is not there is 0, and the others are one more than they are.
+        let wake = state.wake.map_or(0, |wake| wake as u64 + 1);
+        let due =
+            state.due.filter(|_| state.doing == Doing::Waits).map_or(0, |due| due.saturating_sub(state.begin) + 1);
+        states.extend([doing, gap, long, state.text.into(), wake, due]);
     }
     for scope in &task.scopes {
         let cause = scope.cause.map_or(0, |cause| u64::from(cause) + 1);

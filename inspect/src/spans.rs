@@ -68,6 +68,8 @@ pub struct State {
     pub order: (u64, u64),
     /// What it waits for; for a poll, what had been waited for and ended in it.
     pub text: Text,
+    /// When what it waits for ends by itself, if that is a deadline.
+    pub due: Option<Time>,
     /// A wait ended since it was cancelled: in this poll, or after this wait.
     pub cancelled: bool,
     /// For a poll, which of [`Spans::wakes`] it is due to.
@@ -155,11 +157,18 @@ pub fn length(nanos: u64) -> String {
     }
 }
 
+/// A wait that goes on.
+struct Waiting {
+    number: u64,
+    text: String,
+    began: Time,
+    due: Option<Time>,
+}
+
 /// What is known of a task while its events are gone through.
 #[derive(Default)]
 struct Now {
-    /// What it waits for: number, text, when that began, when it is due.
-    waits: Vec<(u64, String, Time)>,
+    waits: Vec<Waiting>,
     /// Who woke it, if it was not polled since.
     woken: Option<(Option<From>, Time, u64)>,
     /// What ended in the poll that goes on.
@@ -273,11 +282,15 @@ impl Reader {
                 } else if now.waits.is_empty() {
                     (Doing::Waits, self.waits_for_children(index))
                 } else {
-                    let texts: Vec<_> = now.waits.iter().map(|(_, text, _)| text.as_str()).collect();
+                    let texts: Vec<_> = now.waits.iter().map(|wait| wait.text.as_str()).collect();
                     (Doing::Waits, some_of(&texts, " or "))
                 };
                 let text = self.spans.texts.of(text);
+                let due = now.waits.iter().filter_map(|wait| wait.due).min();
                 self.enter(index, doing, text, at, order);
+                if let Some(state) = self.spans.tasks[index].states.last_mut() {
+                    state.due = due;
+                }
             }
             What::Exited => {
                 self.leave(index, at, order);
@@ -289,11 +302,9 @@ impl Reader {
                 }
             }
             What::WaitBegins { wait, reason, place: whence, until } => {
-                let mut text = format!("{reason} at {}", place(whence));
-                if let Some(until) = until {
-                    text += &format!(", {}", length(until.saturating_sub(event.at)));
-                }
-                self.now[index].waits.push((wait, text, at));
+                let due = until.map(|until| self.at(until));
+                let text = format!("{reason} at {}", place(whence));
+                self.now[index].waits.push(Waiting { number: wait, text, began: at, due });
             }
             What::WaitEnds { wait, how } => self.wait_ends(index, wait, how, at),
             What::ScopeEntered { scope, info, deadline } => {
@@ -345,8 +356,8 @@ impl Reader {
     fn wait_ends(&mut self, index: usize, wait: u64, how: Ended, at: Time) {
         let poll = self.poll(index);
         let now = &mut self.now[index];
-        let Some(found) = now.waits.iter().position(|(number, ..)| *number == wait) else { return };
-        let (_, text, began) = now.waits.remove(found);
+        let Some(found) = now.waits.iter().position(|one| one.number == wait) else { return };
+        let Waiting { text, began, .. } = now.waits.remove(found);
         now.ended.push(format!("{text}: {how} after {}", length(at.saturating_sub(began))));
         let Some(poll) = poll else { return };
         let texts: Vec<_> = now.ended.iter().map(String::as_str).collect();
@@ -370,6 +381,7 @@ impl Reader {
             end: at,
             order: (order, OPEN),
             text,
+            due: None,
             cancelled: false,
             wake: None,
         });

@@ -96,8 +96,8 @@ fn the_data_are_rows_of_numbers_that_fit_together() {
     for task in tasks {
         let (states, scopes) = (list(&task["s"]), list(&task["c"]));
         let mut at = 0;
-        assert!(states.len().is_multiple_of(5) && scopes.len().is_multiple_of(6) && !states.is_empty());
-        for state in states.chunks(5) {
+        assert!(states.len().is_multiple_of(6) && scopes.len().is_multiple_of(6) && !states.is_empty());
+        for state in states.chunks(6) {
             assert!([0, 1, 2, 4, 6].contains(&state[0]) && state[1] >= 0 && state[2] >= 0, "{state:?}");
             at += state[1] + state[2];
             assert!(state[3] < texts && state[4] <= wakes.len() as i64 / 4);
@@ -111,9 +111,9 @@ fn the_data_are_rows_of_numbers_that_fit_together() {
     for wake in wakes.chunks(4) {
         assert!((-sources..tasks.len() as i64).contains(&wake[0]) && wake[1] <= length);
         let states = list(&tasks[wake[2] as usize]["s"]);
-        assert_eq!(states[wake[3] as usize * 5] & 3, 0, "a wake leads to a poll");
-        let begin: i64 = states.chunks(5).take(wake[3] as usize).map(|state| state[1] + state[2]).sum();
-        let begin = begin + states[wake[3] as usize * 5 + 1];
+        assert_eq!(states[wake[3] as usize * 6] & 3, 0, "a wake leads to a poll");
+        let begin: i64 = states.chunks(6).take(wake[3] as usize).map(|state| state[1] + state[2]).sum();
+        let begin = begin + states[wake[3] as usize * 6 + 1];
         assert!(wake[1] <= begin && before <= begin, "in the order of the polls, which the program searches by");
         before = begin;
     }

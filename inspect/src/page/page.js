@@ -20,14 +20,14 @@ function above(values, value, from = 0) {
 
 function read(data) {
   const tasks = data.tasks.map((task) => {
-    const count = task.s.length / 5;
+    const count = task.s.length / 6;
     const states = {
       count, kind: new Uint8Array(count), cut: new Uint8Array(count), begin: new Float64Array(count), end: new Float64Array(count),
-      text: new Uint32Array(count), wake: new Int32Array(count),
+      text: new Uint32Array(count), wake: new Int32Array(count), due: new Float64Array(count),
     };
     let at = 0, polls = 0, lanes = 0;
     const times = [0, 0, 0];
-    for (let i = 0, j = 0; i < count; i++, j += 5) {
+    for (let i = 0, j = 0; i < count; i++, j += 6) {
       const kind = task.s[j] & 3;
       at += task.s[j + 1];
       states.kind[i] = kind;
@@ -37,6 +37,7 @@ function read(data) {
       states.end[i] = at;
       states.text[i] = task.s[j + 3];
       states.wake[i] = task.s[j + 4] - 1;
+      states.due[i] = task.s[j + 5] - 1;
       times[kind] += task.s[j + 2];
       if (kind === POLLED) polls++;
     }
@@ -475,10 +476,10 @@ function told(what) {
     lines.push(["why", `${task.polls.toLocaleString("en")} polls, ${length(task.times[POLLED])} in all; ready for ${length(task.times[READY])}` + (task.by === null ? "" : `; spawned by ${whence(task.by)}`)]);
     return lines;
   }
-  const { kind, cut, begin, end, text, wake } = task.states, i = what.state;
+  const { kind, cut, begin, end, text, wake, due } = task.states, i = what.state;
   const says = model.texts[text[i]], lasts = `${length(end[i] - begin[i])}, from ${length(begin[i])} on`;
   if (kind[i] === WAITS) {
-    lines.push(["", `waits for ${says}`], ["why", lasts]);
+    lines.push(["", `waits for ${says}`], ["why", lasts + (due[i] >= 0 ? `; due after ${length(due[i])}` : "")]);
     if (cut[i]) lines.push(["cut", "until it was cancelled"]);
   } else if (kind[i] === READY) {
     lines.push(["", "ready: it was woken, and waits for its turn"], ["why", lasts]);
