@@ -15,7 +15,7 @@ use crate::ready::{Header, Ready};
 use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::sync::Ordering;
-use crate::woken_by::{self, Recorder, WokenBy};
+use crate::woken_by::{self, NOTES, Recorder, WokenBy};
 use crate::worker::{self, Worker};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -378,8 +378,11 @@ fn leave_note(task: &Header) {
         && let state = &mut *ring.state.borrow_mut()
         && state.queues.contains(&queue)
     {
-        let by = state.by();
-        state.woken.insert(address, by);
+        // Those whose queue is closed before they arrive are left.
+        if state.woken.len() < NOTES || state.woken.contains_key(&address) {
+            let by = state.by();
+            state.woken.insert(address, by);
+        }
     } else {
         // Of another run, which may be recorded too.
         woken_by::leave_note(queue, address);

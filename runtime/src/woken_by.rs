@@ -12,6 +12,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 
 /// Who woke a task, or spawned it.
+///
+/// # Examples
+/// ```
+/// # trefoil_runtime::doc_run(async {
+/// use trefoil_runtime::{What, WokenBy, checkpoint, record};
+/// let recording = record(1_000);
+/// checkpoint().await?; // the task wakes itself, so that others have their turn
+/// checkpoint().await?;
+/// let record = recording.take();
+/// let itself = |task: u64, by: &WokenBy| by.task() == Some(task);
+/// assert!(record.events.iter().any(|event| match &event.what {
+///     What::Woken { by } => itself(event.task.id(), by),
+///     _ => false,
+/// }));
+/// # Ok::<(), trefoil_runtime::Cancelled>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WokenBy {
@@ -32,7 +48,14 @@ pub enum WokenBy {
 }
 
 impl WokenBy {
-    /// The task, if it was one.
+    /// The number of the task, if it was one.
+    ///
+    /// # Examples
+    /// ```
+    /// use trefoil_runtime::WokenBy;
+    /// assert_eq!(WokenBy::Task(7).task(), Some(7));
+    /// assert_eq!(WokenBy::Deadline.task(), None);
+    /// ```
     pub fn task(&self) -> Option<u64> {
         match self {
             WokenBy::Task(task) => Some(*task),
@@ -59,7 +82,7 @@ impl fmt::Display for WokenBy {
 }
 
 /// How many notes there may be at once, so that those which nobody takes are not many.
-const NOTES: usize = 65_536;
+pub(crate) const NOTES: usize = 65_536;
 
 /// What threads leave for the recordings of others. By address, all of it: to be compared only.
 struct Notes {

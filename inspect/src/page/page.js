@@ -199,7 +199,7 @@ function bar(x0, x1, y, tall, colour) {
 }
 
 function drawStates(task, y) {
-  const { kind, cut, begin, end, text, count } = task.states;
+  const { kind, cut, begin, end, text, due, count } = task.states;
   let i = above(end, from);
   // One that is empty ends where it begins.
   while (i > 0 && end[i - 1] >= from) i--;
@@ -216,6 +216,9 @@ function drawStates(task, y) {
         paint.fillStyle = wait ? colours.text : kind[i] === POLLED ? colours.ontext : colours.onready;
         paint.fillText(said, x0 + 4, y + 13);
       }
+      // It was due here.
+      const at = x(begin[i] + due[i]);
+      if (wait && due[i] >= 0 && at > x0 && at < x1 - 2) bar(at - 0.75, at + 0.75, y, STATE, colours.cut);
       if (wait && cut[i] && x(end[i]) <= width) bar(x1 - 2, x1, y, STATE, colours.cut);
       i++;
       continue;
@@ -404,7 +407,7 @@ function draw() {
   paint.fillRect(0, 0, width, AXIS);
   paint.fillStyle = colours.dim;
   paint.textAlign = "center";
-  for (const at of ticks) if (x(at) > left - 1) paint.fillText(length(at), Math.max(Math.min(x(at), width - 24), left + 20), 15);
+  for (const at of ticks) if (x(at) > left - 1) paint.fillText(length(at), Math.max(Math.min(x(at), width - 24), left + 18), 15);
   paint.fillStyle = colours.edge;
   paint.fillRect(0, AXIS - 1, width, 1);
   paint.fillRect(left - 4, 0, 1, Math.min(total - y0, height));
@@ -480,6 +483,9 @@ function told(what) {
   const says = model.texts[text[i]], lasts = `${length(end[i] - begin[i])}, from ${length(begin[i])} on`;
   if (kind[i] === WAITS) {
     lines.push(["", `waits for ${says}`], ["why", lasts + (due[i] >= 0 ? `; due after ${length(due[i])}` : "")]);
+    const late = end[i] - begin[i] - due[i];
+    // What a machine does by itself is not worth a word.
+    if (due[i] >= 0 && late > 1e6) lines.push(["cut", `${length(late)} late: the loop was at something else, or asleep`]);
     if (cut[i]) lines.push(["cut", "until it was cancelled"]);
   } else if (kind[i] === READY) {
     lines.push(["", "ready: it was woken, and waits for its turn"], ["why", lasts]);
