@@ -147,6 +147,7 @@ impl Clock {
     }
 
     /// The time so many ticks after the last look; `None` where that is not near.
+    #[inline]
     fn reckon(&self, ticks: u64) -> Option<u64> {
         let [then, at, rate] = [0, 1, 2].map(|of| self.look[of].load(Ordering::Relaxed));
         let since = ticks.wrapping_sub(then);
@@ -160,6 +161,17 @@ impl Clock {
             Moment::At(_) => false,
             Moment::Ticks(then) => ticks().is_some_and(|now| now.wrapping_sub(then) < FEW_TICKS),
         }
+    }
+
+    /// When a moment was: as [`time_of`](Self::time_of), without a look at the counter where that is known from the last look at the clock.
+    #[inline]
+    pub fn time_then(&self, moment: Moment, least: u64) -> u64 {
+        if let Moment::Ticks(then) = moment
+            && let Some(then) = self.reckon(then)
+        {
+            return then.max(least);
+        }
+        self.time_of(moment, least).0
     }
 
     /// When a moment was, and what time it is. Not before `least`, whatever became of the counter meanwhile (a machine that was moved, a

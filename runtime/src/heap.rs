@@ -34,8 +34,8 @@ pub struct Entry<P> {
 struct Node {
     at: u64,
     order: u64,
-    /// [`NOWHERE`]: it is dead.
-    key: u32,
+    /// [`NOWHERE`]: it is dead. A whole word, since one with a gap would be waited for when it is copied just after it was made.
+    key: u64,
 }
 
 /// So many dead ones are left alone.
@@ -43,7 +43,7 @@ const FEW: usize = 32;
 
 impl Node {
     fn is_dead(&self) -> bool {
-        self.key == NOWHERE
+        self.key == u64::from(NOWHERE)
     }
 
     fn rank(&self) -> (u64, u64) {
@@ -86,7 +86,7 @@ impl<P: Position> Heap<P> {
     pub fn first(&mut self) -> Option<(u32, Entry<P>)> {
         self.clear_first();
         let &Node { at, order, key } = self.nodes.first()?;
-        Some((key, Entry { at, order, owner: self.owners[key as usize] }))
+        Some((key as u32, Entry { at, order, owner: self.owners[key as usize] }))
     }
 
     /// The deadline of an entry.
@@ -100,7 +100,7 @@ impl<P: Position> Heap<P> {
     /// With more than `u32::MAX - 1` entries.
     pub fn insert(&mut self, entry: Entry<P>) {
         let key = self.take_key(entry.owner);
-        let (index, node) = (self.nodes.len(), Node { at: entry.at, order: entry.order, key });
+        let (index, node) = (self.nodes.len(), Node { at: entry.at, order: entry.order, key: key.into() });
         self.nodes.push(node);
         entry.owner.keyed(key);
         self.up(index, node);
@@ -112,7 +112,7 @@ impl<P: Position> Heap<P> {
         self.places[key as usize] = self.free;
         self.free = key;
         self.owners[key as usize].keyed(NOWHERE);
-        self.nodes[index].key = NOWHERE;
+        self.nodes[index].key = NOWHERE.into();
         self.dead += 1;
         // What was added last is often removed first, as a deadline around an operation is.
         while self.nodes.last().is_some_and(Node::is_dead) {

@@ -9,9 +9,8 @@ use crate::ready::{self, Header};
 use crate::record;
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
 use crate::tree::Tree;
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::future::Future;
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
@@ -284,16 +283,16 @@ pub(crate) struct Unopened {
     strikes: u16,
     /// The one that is opened after this one.
     inner: Cell<*const Unopened>,
-    /// Taken out by [`First`].
-    entry: ManuallyDrop<OnceCell<Entry<Held>>>,
+    /// Where it comes when it is opened: a field of who polls it, for the length of the poll.
+    entry: *mut Option<Entry<Held>>,
 }
 
 impl Unopened {
-    fn new(plan: &Plan, waker: &Waker) -> Self {
+    fn new(plan: &Plan, waker: &Waker, entry: &mut Option<Entry<Held>>) -> Self {
         let (around, strikes) = (context::frame(), context::strikes());
         let Some(tree) = around.tree else { context::outside("a scope") };
         let (inner, entered) = (Cell::new(ptr::null()), tree.clock.moment());
-        Self { plan, around, tree, entered, waker, strikes, inner, entry: ManuallyDrop::new(OnceCell::new()) }
+        Self { plan, around, tree, entered, waker, strikes, inner, entry }
     }
 
     fn plan(&self) -> &Plan {
@@ -308,7 +307,8 @@ impl Unopened {
 
     /// The scope, if it was opened.
     pub(crate) fn opened(&self) -> Option<*const Scope> {
-        self.entry.get().map(|entry| ptr::from_ref(entry.scope()))
+        // SAFETY: it is there for the length of the poll, and nobody else touches it meanwhile.
+        unsafe { (*self.entry).as_ref() }.map(|entry| ptr::from_ref(entry.scope()))
     }
 
     /// Links it, and before it those between it and the innermost scope that is linked.
@@ -352,13 +352,15 @@ impl Unopened {
             frame.scope = scope;
         }
         frame.unopened = ptr::null();
-        let (then, now) = tree.clock.time_of(self.entered, tree.turn_time());
+        // It counts from the begin of this poll. If it is due by now, that is noticed when the loop looks next (R45).
+        let then = tree.clock.time_then(self.entered, tree.turn_time());
         let scope = self.plan().hold(then);
         // SAFETY: [HELD]: it goes into an entry, which unlinks it; the scope is in a box or an `Arc`.
-        unsafe { link(&scope, frame, other, Some(now)) };
+        unsafe { link(&scope, frame, other, Some(then)) };
         let entry = Entry { scope, linked: true, marked: false, strikes: self.strikes, now: None, waker: key(waker) };
-        // Nothing of others has run since it was looked at.
-        let _ = self.entry.set(entry);
+        // Nothing of others has run since it was looked at: it is empty.
+        // SAFETY: as in `opened`.
+        unsafe { self.entry.write(Some(entry)) };
     }
 
     /// Whether opening it would clone a waker that is not ours.
@@ -376,21 +378,6 @@ impl Unopened {
     }
 }
 
-/// A scope whose body is polled for the first time: sees to it that what was opened is kept, also on the way out of a panic.
-struct First<'a> {
-    unopened: Unopened,
-    entry: &'a mut Option<Entry<Held>>,
-}
-
-impl Drop for First<'_> {
-    fn drop(&mut self) {
-        // Most have none, and moving nothing takes as long as moving one.
-        if self.unopened.opened().is_some() {
-            *self.entry = self.unopened.entry.take();
-        }
-    }
-}
-
 #[cold]
 fn log_cut(scope: &Location<'_>) {
     tracing::debug!(%scope, "a cancelled scope pended on nothing known, and its body was dropped (N13)");
@@ -403,13 +390,13 @@ pub(crate) fn poll_first<F: Future>(
     plan: &Plan,
     entry: &mut Option<Entry<Held>>,
 ) -> Poll<F::Output> {
-    let first = First { unopened: Unopened::new(plan, cx.waker()), entry };
+    let unopened = Unopened::new(plan, cx.waker(), entry);
     let polled = {
-        let _entered = InScope::with(first.unopened.around.scope, &first.unopened);
+        let _entered = InScope::with(unopened.around.scope, &unopened);
         future.poll(cx)
     };
     if polled.is_pending() && !plan.shared {
-        first.unopened.open();
+        unopened.open();
     }
     polled
 }
