@@ -27,7 +27,7 @@ use crate::clock;
 use crate::context;
 use crate::holders::{Called, Holder, Holding, TaskRef};
 use crate::ready::look_on;
-use crate::reason::Reason;
+use crate::reason::{Does, Reason};
 use crate::scope::Scope;
 use crate::snapshot::{self, ScopeView, length, short};
 use crate::tree::Tree;
@@ -114,6 +114,9 @@ pub struct BlockedTask {
 /// The names of holders that wait themselves, in the order of the holders.
 pub(crate) type Names = Arc<[Option<Arc<str>>]>;
 
+/// A child that is joined, and its name.
+pub(crate) type Child = (TaskRef, Option<Arc<str>>);
+
 /// Who stands in front in a line.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
@@ -133,6 +136,7 @@ pub struct BlockedWait {
     holders: Arc<[Holder]>,
     names: Names,
     front: Option<Front>,
+    child: Option<Child>,
 }
 
 impl Deadlock {
@@ -199,7 +203,12 @@ impl BlockedWait {
         names: Names,
         front: Option<Front>,
     ) -> Self {
-        Self { reason, place, since, held, holders, names, front }
+        Self { reason, place, since, held, holders, names, front, child: None }
+    }
+
+    /// It waits for the end of this one.
+    pub(crate) fn of_child(self, child: Option<Child>) -> Self {
+        Self { child, ..self }
     }
 
     /// What for.
@@ -207,9 +216,14 @@ impl BlockedWait {
         self.reason
     }
 
-    /// Where in the program.
+    /// Where in the program; of a child that is joined, where it was spawned.
     pub fn place(&self) -> &'static Location<'static> {
         self.place
+    }
+
+    /// The child that is joined, if it is that and waits itself.
+    pub fn child(&self) -> Option<TaskRef> {
+        self.child.as_ref().map(|(child, _)| *child)
     }
 
     /// For how long it had been, where that is known.
@@ -234,7 +248,16 @@ impl BlockedWait {
     }
 
     fn text(&self, with_time: bool) -> String {
-        let mut text = format!("waits for {} at {}", self.reason, short(self.place));
+        let mut text = match &self.child {
+            // A handle that is awaited knows where its child was spawned, and not where it is awaited.
+            Some((child, name)) if child.place == self.place => {
+                format!("waits for {} to end", Called(*child, name.as_deref()))
+            }
+            Some((child, name)) => {
+                format!("waits for {} to end at {}", Called(*child, name.as_deref()), short(self.place))
+            }
+            None => format!("{} at {}", Does(self.reason), short(self.place)),
+        };
         if let Some(since) = self.since.filter(|_| with_time) {
             text += &format!(" since {}", length(since));
         }

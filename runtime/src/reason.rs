@@ -48,7 +48,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Sleep => f.write_str("sleep"),
             Reason::Forever => f.write_str("sleep for ever"),
-            Reason::Join => f.write_str("join a child"),
+            Reason::Join => f.write_str("a child to end"),
             Reason::Event => f.write_str("an event"),
             Reason::Send => f.write_str("room in a channel"),
             Reason::Receive => f.write_str("an item of a channel"),
@@ -63,6 +63,23 @@ impl fmt::Display for Reason {
             Reason::Barrier => f.write_str("others at a barrier"),
             Reason::Start => f.write_str("a child to be ready"),
             Reason::Custom(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What a task does that waits for that, as a person reads it: "sleeps", "waits for a lock".
+pub(crate) struct Does(pub Reason);
+
+impl fmt::Display for Does {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Reason::Sleep => f.write_str("sleeps"),
+            Reason::Forever => f.write_str("sleeps for ever"),
+            Reason::Accept(fd) => write!(f, "waits to accept on fd {fd}"),
+            Reason::Connect(fd) => write!(f, "waits to connect fd {fd}"),
+            Reason::Read(fd) => write!(f, "waits to read from fd {fd}"),
+            Reason::Write(fd) => write!(f, "waits to write to fd {fd}"),
+            other => write!(f, "waits for {other}"),
         }
     }
 }

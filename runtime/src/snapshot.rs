@@ -8,7 +8,7 @@ use crate::clock;
 use crate::holders::Holding;
 use crate::holdings::{self, Note};
 use crate::ready::{Header, LookingOn, look_on};
-use crate::reason::Reason;
+use crate::reason::{Does, Reason};
 use crate::scope::{CANCEL_CALLED, SHIELD, SOFT, Scope};
 use crate::tree::{Locked, Tree};
 use std::collections::HashMap;
@@ -287,7 +287,10 @@ impl View<'_> {
         }
         for wait in locked.waits(scope) {
             let since = Duration::from_nanos(now.saturating_sub(wait.since));
-            tasks.of(scope, wait.task).waits.push(WaitView { reason: wait.reason, place: wait.place, since });
+            let task = tasks.of(scope, wait.task);
+            // Its age is not known so exactly.
+            task.age = task.age.max(since);
+            task.waits.push(WaitView { reason: wait.reason, place: wait.place, since });
         }
         for child in locked.children(scope) {
             // SAFETY: [LOCKED] of the tree.
@@ -581,7 +584,7 @@ impl Line<'_> {
             Line::Body(TaskState::Waiting) => writeln!(out, "{first}waits"),
             Line::Body(state) => writeln!(out, "{first}{state}"),
             Line::Wait(wait) => {
-                writeln!(out, "{first}waits for {} at {} since {}", wait.reason, short(wait.place), length(wait.since))
+                writeln!(out, "{first}{} at {} since {}", Does(wait.reason), short(wait.place), length(wait.since))
             }
             Line::Holds(holds) => writeln!(out, "{first}holds {}", listed(holds)),
             Line::Scope(scope) => scope.write(out, first, rest),
@@ -600,8 +603,8 @@ impl Line<'_> {
                 match (waits, &task.scopes[..]) {
                     ([wait], []) => writeln!(
                         out,
-                        "{first}{many}task {who} waits for {} at {}{} since {}{holds} {}",
-                        wait.reason,
+                        "{first}{many}task {who} {} at {}{} since {}{holds} {}",
+                        Does(wait.reason),
                         short(wait.place),
                         if fold { ", longest" } else { "" },
                         length(wait.since),

@@ -8,7 +8,7 @@
 
 use crate::cause::Kind;
 use crate::clock::NEVER;
-use crate::deadlock::{BlockedTask, BlockedWait, Front, Names};
+use crate::deadlock::{BlockedTask, BlockedWait, Child, Front, Names};
 use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
 use crate::park::On;
 use crate::ready::Header;
@@ -431,6 +431,12 @@ impl Graph {
             })
             .collect();
         let names: Vec<Names> = self.things.iter().map(|thing| thing.holders.iter().map(name).collect()).collect();
+        let called = |at: usize| (self.nodes[at].task, self.nodes[at].name.clone());
+        let children: HashMap<usize, Child> = (self.nodes.iter())
+            .flat_map(|node| &node.waits)
+            .filter_map(|wait| if let Target::Child(header) = wait.on { Some(header) } else { None })
+            .filter_map(|header| Some((header, called(*self.by_header.get(&header)?))))
+            .collect();
         let things = self.things;
         for (at, node) in self.nodes.into_iter().enumerate().filter(|(at, _)| shown(*at)) {
             places.insert(at, tasks.len());
@@ -439,6 +445,7 @@ impl Graph {
                 .into_iter()
                 .enumerate()
                 .map(|(number, wait)| {
+                    let child = if let Target::Child(header) = wait.on { children.get(&header).cloned() } else { None };
                     let (held, holders, names) = match wait.on {
                         Target::Thing(thing, ..) => {
                             (Some(things[thing].held), things[thing].holders.clone(), names[thing].clone())
@@ -447,6 +454,7 @@ impl Graph {
                     };
                     let front = fronts.get(&(at, number)).cloned();
                     BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders, names, front)
+                        .of_child(child)
                 })
                 .collect();
             waits.extend(node.nurseries.into_iter().filter(|nursery| nursery.queue != 0).map(|nursery| {

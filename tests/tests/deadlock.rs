@@ -125,6 +125,11 @@ fn n10_tasks_that_await_each_other() {
         assert_eq!(cycle(&report), [base + 5, base + 6], "{report}");
         let children: Vec<_> = report.tasks().iter().filter(|task| task.task().role() == Role::Child).collect();
         assert!(children.iter().all(|task| matches!(task.waits(), [wait] if wait.reason() == Reason::Join)));
+        let [one, two] = children[..] else { panic!("{report}") };
+        assert_eq!((one.waits()[0].child(), two.waits()[0].child()), (Some(two.task()), Some(one.task())));
+        let text = report.to_string();
+        let waits = format!("- task deadlock.rs:{} waits for task deadlock.rs:{} to end since ", base + 5, base + 6);
+        assert!(text.contains(&waits), "{text}");
     }
 }
 

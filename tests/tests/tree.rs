@@ -140,14 +140,14 @@ fn the_text_says_of_each_task_what_it_does() {
             seen.take(),
             "\
 └─ nursery `main` (@1), 5 children
-   ├─ waits for sleep for ever at @18 since 0 µs
+   ├─ sleeps for ever at @18 since 0 µs
    ├─ task `waits` (@2) is ready [1.5 s old, 1 poll]
    ├─ task @3 waits for something foreign [1.5 s old, 1 poll]
    ├─ task `asks` (@4) is running [1.5 s old, 2 polls]
    ├─ task @12 [1.5 s old, 1 poll]
    │  └─ scope `minute` (@13), deadline in 58.5 s
    │     └─ scope @13
-   │        └─ waits for sleep for ever at @13 since 1.5 s
+   │        └─ sleeps for ever at @13 since 1.5 s
    └─ task @7 is ready [0 µs old, 0 polls]"
         );
     });
@@ -174,7 +174,7 @@ fn the_tree_counts_the_polls_of_each_task() {
             assert_eq!(polls, [1, 2, 3, 4, 5]);
             assert_eq!(nursery.tasks.iter().find(|task| task.body).map(|task| task.polls), Some(2));
             let text = text(&tree, line);
-            assert!(text.contains("5 × task @3 waits") && text.ends_with(" old, 1 to 5 polls]"), "{text}");
+            assert!(text.contains("5 × task @3 sleeps for ever") && text.ends_with(" old, 1 to 5 polls]"), "{text}");
             n.cancel();
             Ok(())
         })
@@ -235,7 +235,7 @@ fn the_tree_shows_what_each_task_holds() {
    ├─ task `asks` (@6) [1.5 s old, 1 poll]
    │  └─ scope @9, deadline in 7.5 s
    │     └─ waits for a lock at @9 since 1.5 s
-   └─ 2 × task @12 waits for sleep for ever at @15, longest since 1.5 s, holds a lock (@13), 4 permits (@13), a permit (@14) and a lock (@14) [1.5 s old, 1 poll]"
+   └─ 2 × task @12 sleeps for ever at @15, longest since 1.5 s, holds a lock (@13), 4 permits (@13), a permit (@14) and a lock (@14) [1.5 s old, 1 poll]"
             );
             n.cancel();
             Ok(())
@@ -297,9 +297,9 @@ fn ten_thousand_tasks_are_a_few_lines() {
                 "\
 └─ nursery @1, 10,000 children
    ├─ is running
-   ├─ 9,998 × task `client 9997` (@3) waits for sleep for ever at @4, longest since 2.0 s [2.0 s old, 1 poll]
-   ├─ task `client 9998` (@3) waits for sleep at @4 since 2.0 s [2.0 s old, 1 poll]
-   └─ task `client 9999` (@3) waits for sleep at @4 since 2.0 s [2.0 s old, 1 poll]"
+   ├─ 9,998 × task `client 9997` (@3) sleeps for ever at @4, longest since 2.0 s [2.0 s old, 1 poll]
+   ├─ task `client 9998` (@3) sleeps at @4 since 2.0 s [2.0 s old, 1 poll]
+   └─ task `client 9999` (@3) sleeps at @4 since 2.0 s [2.0 s old, 1 poll]"
             );
             n.cancel();
             Ok(())
