@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use trefoil::sync::{CapacityLimiter, Mutex, RwLock, Semaphore, oneshot};
 use trefoil::{
-    Cancelled, Deadlock, Detection, Event, Holder, Join, Limits, Reason, Role, channel, checkpoint, local_nursery,
-    move_on_after, nursery, shield, sleep, sleep_forever, wake_sources, yield_now,
+    Builder, Cancelled, Deadlock, Detection, DriverKind, Event, Holder, Join, Limits, Reason, Role, RunError, channel,
+    checkpoint, local_nursery, move_on_after, nursery, shield, sleep, sleep_forever, wake_sources, yield_now,
 };
 use trefoil_runtime::Options;
 use trefoil_tests::{OnDrop, deadlocks, ms, run, run_real, run_virtual};
@@ -610,6 +610,35 @@ fn n10_a_cycle_is_a_warning_at_once_and_a_failure_after_a_minute() {
         let text = report.to_string();
         assert!(text.starts_with("deadlock (N10): some tasks wait for each other, and have for 60.0 s"), "{text}");
     }
+}
+
+/// In real time it is ten seconds, and the run looks again by then though nothing else would wake it for an hour. Each driver in a thread of its own.
+#[test]
+fn n10_in_real_time_a_cycle_that_stands_ends_a_run_that_sleeps() {
+    std::thread::scope(|threads| {
+        for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+            threads.spawn(move || {
+                let begin = std::time::Instant::now();
+                let builder = Builder::new().driver(kind).cycles_end(true).deadlock(Detection::Off);
+                if builder.clone().try_run(async {}).is_err() {
+                    return println!("skipped on {kind:?}");
+                }
+                let ended = builder.try_run(async {
+                    let lock = Mutex::new(());
+                    local_nursery(async |n| -> Ended {
+                        n.spawn(sleep(ms(3_600_000)));
+                        let _guard = lock.lock().await?;
+                        lock.lock().await.map(drop)
+                    })
+                    .await
+                });
+                let Err(RunError::Deadlock(report)) = ended else { panic!("it was to end with a report") };
+                assert!(begin.elapsed() >= ms(10_000));
+                assert_eq!(report.cycles().count(), 1, "{report}");
+                assert!(report.to_string().contains("and have for 10.0 s"), "{report}");
+            });
+        }
+    });
 }
 
 /// R80: who wants one permit waits behind who wants two. A reader waits behind a writer that waits.
