@@ -245,7 +245,7 @@ function drawScopes(task, y) {
     paint.fillStyle = red ? colours.cut : colours.edge;
     paint.fillRect(x0, at + SCOPE - 3, Math.max(x1 - x0, 1.5), 1);
     if (red && scope.end <= to) bar(x1 - 2, x1, at, SCOPE - 2, colours.cut);
-    if (scope.deadline >= from && scope.deadline <= to) bar(x(scope.deadline) - 0.5, x(scope.deadline) + 0.5, at - 1, SCOPE, colours.cut);
+    if (scope.deadline >= Math.max(from, 0) && scope.deadline <= to) bar(x(scope.deadline) - 0.5, x(scope.deadline) + 0.5, at - 1, SCOPE, colours.cut);
     const said = clip(model.texts[scope.text], x1 - x0 - 6);
     if (said) {
       paint.fillStyle = red ? colours.text : colours.dim;
@@ -432,7 +432,7 @@ function countPolls(parts) {
 }
 
 function drawOverview() {
-  const across = width, px = (at) => left + at / model.length * (across - left);
+  const across = width, px = (at) => left + Math.min(Math.max(at / model.length, 0), 1) * (across - left);
   bins ||= countPolls(Math.max(1, Math.floor((across - left) / 2)));
   paintOverview.fillStyle = colours.back;
   paintOverview.fillRect(0, 0, overview.clientWidth, 40);
@@ -485,7 +485,7 @@ function told(what) {
     lines.push(["", `waits for ${says}`], ["why", lasts + (due[i] >= 0 ? `; due after ${length(due[i])}` : "")]);
     const late = end[i] - begin[i] - due[i];
     // What a machine does by itself is not worth a word.
-    if (due[i] >= 0 && late > 1e6) lines.push(["cut", `${length(late)} late: the loop was at something else, or asleep`]);
+    if (due[i] >= 0 && late > 1e6) lines.push(["cut", `${length(late)} late: the loop, or the machine, was busy`]);
     if (cut[i]) lines.push(["cut", "until it was cancelled"]);
   } else if (kind[i] === READY) {
     lines.push(["", "ready: it was woken, and waits for its turn"], ["why", lasts]);
