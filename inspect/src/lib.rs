@@ -53,7 +53,7 @@ impl Timeline {
     /// Outside of a run, or while it is being recorded already. Runs of other threads may be recorded at the same time.
     ///
     /// # Examples
-    /// See the [crate](crate).
+    /// See the [crate].
     #[track_caller]
     pub fn record() -> Self {
         Self::with_capacity(EVENTS)
@@ -82,7 +82,7 @@ impl Timeline {
     /// What was recorded. It can be taken out of the run, and to another thread, to be written there.
     ///
     /// # Examples
-    /// See the [crate](crate).
+    /// See the [crate].
     pub fn stop(self) -> Trace {
         Trace::new(self.recording.take())
     }

@@ -791,7 +791,7 @@ overview.addEventListener("pointerup", (event) => {
 
 const LEGEND = [
   ["polled", "polled"], ["ready", "ready: woken, not polled yet"], ["lock", "waits for a lock"], ["channel", "… a channel"], ["io", "… a descriptor"], ["time", "… a time"],
-  ["children", "… children"], ["other", "… something else"], ["foreign", "… not of trefoil"], ["scope", "scope"], ["cut", "cancelled"], ["wake", "who wakes whom"],
+  ["children", "… children"], ["other", "… something else"], ["foreign", "… not of trefoil"], ["scope", "scope"], ["cut", "cancelled; as a line: a deadline"], ["wake", "who wakes whom"],
 ];
 
 function setTheme(dark) {
