@@ -38,7 +38,7 @@
 //! - [`sleep`], [`checkpoint`], [`Event`], [`channel()`], and the locks of the module [`sync`]: what tasks wait for
 //! - [`task_local!`]: values that tasks inherit
 //! - the module [`asyncio`]: the names and meanings of Python's asyncio, on the same core
-//! - the module [`net`]: TCP
+//! - the module [`net`]: TCP; the module [`fs`]: files
 //! - [`run_handle`]: closures from other threads
 //! - [`tree`] and [`metrics`]: what a program is doing; [`Instrument`]: what its tasks did
 //! - [`test`] and the module [`testing`]: virtual time, schedules by seed, cancel sweeps
@@ -58,7 +58,7 @@ pub mod asyncio;
 #[cfg(feature = "inspect")]
 #[doc(inline)]
 pub use trefoil_inspect as inspect;
-pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, net, run};
+pub use trefoil_io::{Builder, DriverKind, IoBuf, IoBufMut, OperationError, RunError, UnknownDriver, fs, net, run};
 pub use trefoil_nursery::*;
 pub use trefoil_runtime::{
     BlockedTask, BlockedWait, Coalesced, Deadlock, Detection, HoldView, Holder, Holding, Instrument, InstrumentHandle,

@@ -14,7 +14,11 @@
 //! lock, or (at the end of the run, or of the source) one after the other.
 
 use crate::bell::Bell;
+<<<<<<< HEAD
 use crate::reactor::Seat;
+=======
+use crate::fs::errand::{Errand, OnThread, Under};
+>>>>>>> 77524e0 (Add files: positional reads and writes, at once from the page cache, otherwise by the ring or a thread of the run)
 use crate::readiness::{READ, SHORT_READ_LIES, WRITE};
 use crate::source::{Registration, Shared, Want};
 use crate::wake::WakeList;
@@ -28,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use trefoil_runtime::sync::Mutex;
-use trefoil_runtime::{Driver, Unpark};
+use trefoil_runtime::{Driver, Pool, Unpark};
 
 /// How many events one look takes.
 const EVENTS: usize = 256;
@@ -48,6 +52,8 @@ pub(crate) struct Epoll {
     looked: Cell<Instant>,
     /// Whether the kernel has `epoll_pwait2` (5.11), as far as we know.
     precise: Cell<bool>,
+    /// For what blocks.
+    threads: Pool<OnThread>,
 }
 
 impl fmt::Debug for Epoll {
@@ -74,11 +80,20 @@ impl Epoll {
             wake: RefCell::default(),
             looked: Cell::new(Instant::now()),
             precise: Cell::new(true),
+            threads: crate::fs::errand::threads(),
         })
     }
 
     pub fn home(&self) -> &Arc<Home> {
         &self.home
+    }
+
+    /// Begins an errand, on a thread.
+    ///
+    /// # Errors
+    /// If none can be had.
+    pub fn begin(&self, errand: Box<dyn Errand>) -> Result<Under, (io::Error, Box<dyn Errand>)> {
+        Under::on_thread(&self.threads, errand)
     }
 
     /// Waits for events, and dispatches them.

@@ -3,7 +3,7 @@
 //! Users want the crate `trefoil`, which re-exports what is here. For who reads, from the outside in:
 //!
 //! 1. `builder`: [`run`] and [`Builder`]
-//! 2. `net`: [TCP](net)
+//! 2. `net`: [TCP](net); `fs`: [files](fs)
 //! 3. `operation`: attempt, wait, attempt again: the one shape of all operations
 //! 4. `source`: a descriptor that operations wait on, and how a wait comes about
 //! 5. `reactor`: which driver a run has, and the seam that drivers fit into
@@ -34,6 +34,7 @@ mod builder;
 mod dump;
 mod epoll;
 mod error;
+pub mod fs;
 mod inbound;
 pub mod net;
 mod operation;

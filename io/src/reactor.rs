@@ -29,6 +29,7 @@
 use crate::builder::RunError;
 use crate::epoll;
 use crate::error;
+use crate::fs::errand::{Errand, Under};
 use crate::readiness::Readiness;
 use crate::source::{Shared, State, Want};
 use crate::uring::{driver::Uring, home as uring};
@@ -155,6 +156,30 @@ impl Reactor {
             home
         })
         .ok_or_else(error::no_reactor)
+    }
+
+    /// Begins what may block, in the run on this thread.
+    ///
+    /// # Errors
+    /// If there is none, or no thread can be had for it; with what was to be done.
+    pub fn begin(errand: Box<dyn Errand>) -> Result<Under, (io::Error, Box<dyn Errand>)> {
+        let mut errand = Some(errand);
+        let begun = with_driver::<Reactor, _>(|reactor| {
+            let errand = errand.take().expect("there is one");
+            match reactor {
+                Reactor::IoUring(uring) => uring.begin(errand),
+                Reactor::Epoll(epoll) => epoll.begin(errand),
+            }
+        });
+        begun.unwrap_or_else(|| Err((error::no_reactor(), errand.expect("not taken"))))
+    }
+
+    /// That the run on this thread has a reactor.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check() -> io::Result<()> {
+        with_driver::<Reactor, _>(|_| ()).ok_or_else(error::no_reactor)
     }
 
     fn driver(&self) -> &dyn Driver {

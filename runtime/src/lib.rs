@@ -17,7 +17,7 @@
 //!
 //! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` and `idle` (sleeping, and before it), `heap` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
-//! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `threads` (who else is there), `biased` (the lock of what one thread uses) over `barrier`, and `sync` (the switch between `std` and loom).
+//! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `threads` (who else is there), `pool` (threads for what blocks), `biased` (the lock of what one thread uses) over `barrier`, and `sync` (the switch between `std` and loom).
 
 mod barrier;
 mod biased;
@@ -47,6 +47,8 @@ mod park;
 mod parker;
 mod payload;
 mod placed;
+#[cfg_attr(trefoil_loom, allow(dead_code))]
+mod pool;
 #[doc(hidden)]
 pub mod probe;
 mod quiet;
@@ -90,6 +92,7 @@ pub use livelock::Limits;
 pub use park::{Abort, Completed, Park, Wait};
 pub use payload::{Payload, discard};
 pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
+pub use pool::{Pool, Runs, Ticket, Work};
 pub use quiet::wait_all_tasks_blocked;
 pub use ready::{BUSY, Outcome, RawJoin, Ready, ReadyBox, TURNS};
 pub use reason::Reason;

@@ -30,12 +30,14 @@
 //!   `gone`, for the caller to deal with when the core is no longer borrowed.
 
 use super::buf_ring::BufRing;
+use super::errands::{ERRAND, Errands};
 use super::home::Home;
 use super::outgoing::{CANCEL, Cancelling, Outgoing};
 use super::ring::{OUT_OF_MEMORY_PAUSE, Ring, Setup};
 use super::slots::{INDEX_BITS, Key, Slots};
 use super::sys::{Cqe, Sqe};
 use crate::bell::Bell;
+use crate::fs::errand::Errand;
 use crate::inbound::End;
 use crate::readiness::{INBOUND, READ, SHORT_READ_LIES, WRITE};
 use crate::source::{Direction, Registration, Shared, State};
@@ -179,7 +181,8 @@ pub(crate) struct Core {
     /// The bell has rung since somebody has set this to false.
     pub rang: bool,
     sources: Slots<Entry>,
-    /// How many operations of sources are.
+    pub errands: Errands,
+    /// How many operations of sources, and errands, are.
     under_way: usize,
     /// How many sources are detached, and kept since the kernel has not let go of them.
     leaving: usize,
@@ -216,6 +219,7 @@ impl Core {
             bell_armed: false,
             rang: false,
             sources: Slots::new(),
+            errands: Errands::new(),
             under_way: 0,
             leaving: 0,
             again: Vec::new(),
@@ -233,7 +237,7 @@ impl Core {
         &self.home
     }
 
-    /// How many operations of sources the kernel has.
+    /// How many operations of sources the kernel has, and how many errands.
     pub fn under_way(&self) -> usize {
         self.under_way
     }
@@ -245,7 +249,7 @@ impl Core {
 
     /// Whether a look at the ring would bring something. No system call.
     pub fn has_news(&self) -> bool {
-        self.out.needs_enter() || self.out.ring.ready() > 0 || !self.again.is_empty()
+        self.out.needs_enter() || self.out.ring.ready() > 0 || !self.again.is_empty() || self.errands.has_finished()
     }
 
     fn arm_bell(&mut self) -> io::Result<()> {
@@ -297,6 +301,22 @@ impl Core {
         if alone { Ok(()) } else { self.arm(key, Kind::End) }
     }
 
+    /// Begins an errand, if the ring can do it; otherwise it comes back. What keeps the ring from being entered is reported by the loop.
+    pub fn begin_errand(&mut self, errand: Box<dyn Errand>) -> Result<Key, Box<dyn Errand>> {
+        if self.closing {
+            return Err(errand);
+        }
+        let (key, entry) = self.errands.begin(errand, |entry| self.out.ring.supports(entry.opcode()))?;
+        self.under_way += 1;
+        let _ = self.out.submit(entry);
+        Ok(key)
+    }
+
+    /// Cancels an errand, if it is not over.
+    pub fn stop_errand(&mut self, key: Key) -> io::Result<()> {
+        if self.errands.stop(key) { self.cancel(key) } else { Ok(()) }
+    }
+
     /// Cancels what is under way for a part of a source.
     pub fn stop(&mut self, key: Key, part: Part) -> io::Result<()> {
         let Some(entry) = self.sources.get_mut(key) else { return Ok(()) };
@@ -323,6 +343,9 @@ impl Core {
     }
 
     fn is_stopping(&mut self, operation: Key) -> bool {
+        if operation & ERRAND != 0 {
+            return self.errands.is_stopping(operation);
+        }
         let (key, part) = Part::split(operation);
         self.sources.get_mut(key).is_some_and(|entry| matches!(entry.under(part), Under::Stopping(_)))
     }
@@ -422,8 +445,13 @@ impl Core {
         if self.closing { Ok(()) } else { self.arm_bell() }
     }
 
-    /// One completion of one operation of a source.
+    /// One completion of one operation of a source, or of an errand.
     fn complete(&mut self, cqe: Cqe) -> io::Result<()> {
+        if cqe.key() & ERRAND != 0 {
+            self.under_way -= 1;
+            self.errands.over(&cqe);
+            return Ok(());
+        }
         let (key, part) = Part::split(cqe.key());
         let lent = match (cqe.buffer(), &mut self.buffers) {
             // SAFETY: just popped, and there is one group.
@@ -514,7 +542,7 @@ impl Core {
 
     /// Cancels everything, one by one; what was cancelled before, too.
     fn cancel_each(&mut self) -> io::Result<()> {
-        let mut targets = Vec::new();
+        let mut targets: Vec<Key> = self.errands.stop_all().collect();
         for (key, entry) in self.sources.iter_mut() {
             for part in Part::ALL {
                 let under = entry.under(part);
@@ -610,6 +638,7 @@ impl Drop for Core {
         {
             buffers.leak();
         }
+        self.errands.leak();
     }
 }
 

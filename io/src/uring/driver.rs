@@ -6,6 +6,7 @@
 //! | `home` | what sources hold of it, on any thread |
 //! | `core` | what is under way for whom, and what completions mean |
 //! | `outgoing` | entries and cancels on their way to the kernel |
+//! | `errands` | operations that own what they use: those on files |
 //! | `slots` | keys that are never used twice |
 //!
 //! # Which operations
@@ -32,12 +33,14 @@
 //! happened (R36), and there is no completion that it would have to wait for (N8).
 
 use super::core::Core;
+use super::errands::Finished;
 use super::home::Home;
+use crate::fs::errand::{Errand, OnThread, Under};
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use trefoil_runtime::{Driver, Unpark};
+use trefoil_runtime::{Driver, Pool, Unpark};
 
 /// Entries of the submission queue, if nothing else was asked for.
 const ENTRIES: u32 = 256;
@@ -51,6 +54,8 @@ pub(crate) struct Uring {
     home: Arc<Home>,
     /// `None` when the run is over.
     core: RefCell<Option<Box<Core>>>,
+    /// For what the ring has no operation for.
+    threads: Pool<OnThread>,
 }
 
 impl Uring {
@@ -60,7 +65,8 @@ impl Uring {
     /// Where there is no io_uring, or it is forbidden, or descriptors or memory are short.
     pub fn new(entries: Option<u32>) -> io::Result<Self> {
         let core = Core::new(entries.unwrap_or(ENTRIES))?;
-        Ok(Self { home: core.home().clone(), core: RefCell::new(Some(Box::new(core))) })
+        let threads = crate::fs::errand::threads();
+        Ok(Self { home: core.home().clone(), core: RefCell::new(Some(Box::new(core))), threads })
     }
 
     pub fn home(&self) -> &Arc<Home> {
@@ -72,6 +78,21 @@ impl Uring {
         self.core.try_borrow_mut().ok()?.as_deref_mut().map(f)
     }
 
+    /// Begins an errand, on the ring or on a thread.
+    ///
+    /// # Errors
+    /// If it takes a thread, and none can be had.
+    pub fn begin(&self, errand: Box<dyn Errand>) -> Result<Under, (io::Error, Box<dyn Errand>)> {
+        let mut errand = Some(errand);
+        let begun = self.with_core(|core| core.begin_errand(errand.take().expect("there is one")));
+        let errand = match begun {
+            Some(Ok(key)) => return Ok(Under::Ring(self.home.clone(), key)),
+            Some(Err(errand)) => errand,
+            None => errand.expect("not taken"),
+        };
+        Under::on_thread(&self.threads, errand)
+    }
+
     /// Submits, waits (if nothing happened meanwhile), and dispatches.
     fn look(&self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
         let mut core = self.core.borrow_mut();
@@ -80,12 +101,14 @@ impl Uring {
         let looked = self.home.take_requests(this).and_then(|()| {
             // A detach may have dispatched: not only what wakes somebody, but also the ring of who wakes this loop, or asks for more;
             // and what is gone is closed below, which its peer waits for.
-            let quiet = this.wake.is_empty() && this.gone.is_empty() && !this.rang;
+            let quiet = this.wake.is_empty() && this.gone.is_empty() && !this.errands.has_finished() && !this.rang;
             this.enter(if quiet { min_complete } else { 0 }, timeout)?;
             this.dispatch()
         });
         let (mut wake, mut gone) = (std::mem::take(&mut this.wake), std::mem::take(&mut this.gone));
+        let finished = this.errands.take_finished();
         drop(core);
+        finished.into_iter().for_each(Finished::finish);
         wake.wake();
         gone.clear();
         // The memory is used again.
@@ -139,7 +162,9 @@ impl Driver for Uring {
         }
         core.orphan_all();
         let (mut wake, gone) = (std::mem::take(&mut core.wake), std::mem::take(&mut core.gone));
+        let finished = core.errands.take_finished();
         drop(core);
+        finished.into_iter().for_each(Finished::finish);
         wake.wake();
         drop(gone);
     }

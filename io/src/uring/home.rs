@@ -55,6 +55,8 @@ enum Request {
     /// Nothing more is to be read ahead.
     StopReading(Key),
     Detach(Key),
+    /// What nobody waits for any more.
+    StopErrand(Key),
 }
 
 impl Request {
@@ -63,6 +65,7 @@ impl Request {
             Request::Arm(key, kind) => core.arm(key, kind),
             Request::StopReading(key) => core.stop(key, Part::Read),
             Request::Detach(key) => core.detach(key),
+            Request::StopErrand(key) => core.stop_errand(key),
         }
     }
 }
@@ -155,6 +158,14 @@ impl Home {
     pub fn quiesce(self: &Arc<Self>, key: Key) {
         if self.here(|core| core.quiesce(key)).is_none() {
             self.request(Request::StopReading(key));
+        }
+    }
+
+    /// Asks for the end of an errand.
+    pub fn stop_errand(self: &Arc<Self>, key: Key) {
+        // What keeps a ring from being entered will keep the loop from parking, and is reported there.
+        if self.here(|core| drop(core.stop_errand(key))).is_none() {
+            self.request(Request::StopErrand(key));
         }
     }
 

@@ -68,14 +68,15 @@
 pub mod buf_ring;
 mod core;
 pub(crate) mod driver;
+pub(crate) mod errands;
 pub(crate) mod home;
 mod outgoing;
 #[allow(dead_code, reason = "some of it is for models and tests to look at")]
 pub mod queue;
 #[allow(dead_code, reason = "some of it is for tests to look at")]
 pub mod ring;
-mod slots;
-#[allow(dead_code, reason = "the entries for files come before files do")]
+pub(crate) mod slots;
+#[allow(dead_code, reason = "some of it is for tests to look at")]
 pub mod sys;
 
 #[allow(unused_imports, reason = "named by the page above, and by models")]

@@ -19,6 +19,8 @@ pub mod op {
     // name                              number     since
     /// Nothing, completed at once.
     pub const NOP: u8 = 0; //            5.1
+    /// `fsync`, `fdatasync`.
+    pub const FSYNC: u8 = 3; //          5.1
     /// Readiness; multishot since 5.13.
     pub const POLL_ADD: u8 = 6; //       5.1
     /// Ends a `POLL_ADD`.
@@ -74,6 +76,10 @@ pub mod flag {
     pub const ASYNC_CANCEL_FD: u32 = 1 << 1; //          5.19
     /// Match everything.
     pub const ASYNC_CANCEL_ANY: u32 = 1 << 2; //         5.19
+
+    // Sqe::op_flags of FSYNC
+    /// As `fdatasync`.
+    pub const FSYNC_DATASYNC: u32 = 1 << 0; //           5.1
 
     // Cqe::flags
     /// The upper half of the flags is a buffer's number.
@@ -324,6 +330,13 @@ impl Sqe {
         sqe
     }
 
+    /// Writes what the file has in memory to its disk; without what is not needed to read it again, if `data_only`.
+    pub fn fsync(fd: BorrowedFd<'_>, data_only: bool, key: u64) -> Self {
+        let mut sqe = Self::new(op::FSYNC, fd.as_raw_fd(), key);
+        sqe.op_flags = if data_only { flag::FSYNC_DATASYNC } else { 0 };
+        sqe
+    }
+
     /// Closes `fd`. Operations in flight on it keep the open file, and the connection, alive: cancel them first.
     ///
     /// # Safety
@@ -347,6 +360,11 @@ impl Sqe {
         debug_assert!(matches!(self.opcode, op::SEND | op::RECV), "the bit means something else elsewhere");
         self.ioprio |= flag::RECVSEND_POLL_FIRST;
         self
+    }
+
+    /// The operation.
+    pub const fn opcode(&self) -> u8 {
+        self.opcode
     }
 
     /// What the completions of this entry will carry.
@@ -412,6 +430,7 @@ mod tests {
         use theirs::IoringOp as Op;
         let ops = [
             (op::NOP, Op::Nop),
+            (op::FSYNC, Op::Fsync),
             (op::POLL_ADD, Op::PollAdd),
             (op::POLL_REMOVE, Op::PollRemove),
             (op::ACCEPT, Op::Accept),
@@ -434,6 +453,7 @@ mod tests {
         assert_eq!(flag::RECVSEND_POLL_FIRST, theirs::IoringRecvFlags::POLL_FIRST.bits());
         assert_eq!(flag::RECV_MULTISHOT, theirs::IoringRecvFlags::MULTISHOT.bits());
         assert_eq!(flag::POLL_ADD_MULTI, theirs::IoringPollFlags::ADD_MULTI.bits());
+        assert_eq!(flag::FSYNC_DATASYNC, theirs::IoringFsyncFlags::DATASYNC.bits());
         assert_eq!(flag::ASYNC_CANCEL_ALL, theirs::IoringAsyncCancelFlags::ALL.bits());
         assert_eq!(flag::ASYNC_CANCEL_FD, theirs::IoringAsyncCancelFlags::FD.bits());
         assert_eq!(flag::ASYNC_CANCEL_ANY, theirs::IoringAsyncCancelFlags::ANY.bits());

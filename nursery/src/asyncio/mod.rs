@@ -70,7 +70,6 @@ mod heap;
 mod here;
 mod lock;
 mod loop_handle;
-mod pool;
 mod queue;
 mod resolver;
 mod semaphore;

@@ -5,7 +5,6 @@ use super::control::Control;
 use super::event_loop::Loop;
 use super::future::{Future, Kind, WeakFuture};
 use super::here;
-use super::pool::{Pool, Ticket};
 use crate::channel::{Receiver, channel};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future as StdFuture;
@@ -15,7 +14,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Pool, Runs};
+
+type Job = Box<dyn FnOnce() + Send>;
+type Ticket = runtime::Ticket<Job>;
 
 /// What becomes of a function on a thread when who waits for it is cancelled: for [`run_in_executor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum OnCancel {
 
 /// What of a loop has to do with its threads.
 pub(crate) struct Threads {
-    pool: RefCell<Option<Rc<Pool>>>,
+    pool: RefCell<Option<Rc<Pool<Job>>>>,
     /// How many functions were begun, or wait for a thread.
     pub outstanding: Cell<usize>,
     pub limit: Cell<Duration>,
@@ -43,8 +45,8 @@ impl Threads {
         Self { pool: RefCell::new(None), outstanding: Cell::new(0), limit: Cell::new(LIMIT) }
     }
 
-    fn pool(&self) -> Rc<Pool> {
-        self.pool.borrow_mut().get_or_insert_with(|| Rc::new(Pool::new())).clone()
+    fn pool(&self) -> Rc<Pool<Job>> {
+        self.pool.borrow_mut().get_or_insert_with(|| Rc::new(Pool::new("asyncio", Runs::Anything))).clone()
     }
 }
 
@@ -216,7 +218,7 @@ where
     // While it runs, a loop in which every task waits is no deadlock (N10).
     let from_outside = runtime::run_handle();
     let function = with_locals(function);
-    let ticket = event_loop.threads.pool().submit(Box::new(move || {
+    let job: Job = Box::new(move || {
         let outcome = catch_unwind(AssertUnwindSafe(function));
         // Who would receive it may be gone, after the end of the loop.
         if let Err(unheard) = sender.try_send(outcome) {
@@ -224,7 +226,11 @@ where
         }
         drop(sender);
         drop(from_outside);
-    }));
+    });
+    let ticket = match event_loop.threads.pool().submit(job) {
+        Ok(ticket) => ticket,
+        Err((error, _)) => panic!("no thread can be had for what blocks: {error}"),
+    };
     let future = future(on_cancel, ticket, place);
     event_loop.threads.outstanding.set(event_loop.threads.outstanding.get() + 1);
     let outstanding = Outstanding(event_loop.clone());
@@ -243,7 +249,7 @@ fn future<T: 'static, E: CancelAware + 'static>(
     let asked = itself.clone();
     let future = Future::new(
         Kind::Asks(Box::new(move |_| {
-            let may_end = ticket.take_back() || on_cancel == OnCancel::Abandon;
+            let may_end = ticket.take_back().is_some() || on_cancel == OnCancel::Abandon;
             may_end
                 && asked
                     .get()

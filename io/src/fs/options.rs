@@ -1,0 +1,186 @@
+//! How a file is opened.
+
+use super::File;
+use super::jobs::on_thread;
+use crate::error::during;
+use crate::operation::poll_gate;
+use crate::reactor::Reactor;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::{Errno, retry_on_intr};
+use std::fs;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::Location;
+use std::path::Path;
+
+/// How a file is opened: std's options, with the same meaning.
+///
+/// # Examples
+/// ```
+/// # let path = std::env::temp_dir().join(format!("trefoil-doc-options-{}", std::process::id()));
+/// # trefoil_io::run(async {
+/// use trefoil_io::fs::OpenOptions;
+///
+/// let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await?;
+/// file.write_all_at(b"clover", 0).await?;
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), std::io::Error>(()) })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    read: bool,
+    write: bool,
+    append: bool,
+    truncate: bool,
+    create: bool,
+    create_new: bool,
+    mode: u32,
+    custom: i32,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenOptions {
+    /// All off. The mode of a file that is created is 0o666, less the umask.
+    pub fn new() -> Self {
+        Self {
+            read: false,
+            write: false,
+            append: false,
+            truncate: false,
+            create: false,
+            create_new: false,
+            mode: 0o666,
+            custom: 0,
+        }
+    }
+
+    /// For reading.
+    pub fn read(&mut self, read: bool) -> &mut Self {
+        self.read = read;
+        self
+    }
+
+    /// For writing.
+    pub fn write(&mut self, write: bool) -> &mut Self {
+        self.write = write;
+        self
+    }
+
+    /// For writing at the end. On Linux every write goes there then, whatever position it names.
+    pub fn append(&mut self, append: bool) -> &mut Self {
+        self.append = append;
+        self
+    }
+
+    /// What is in the file is removed.
+    pub fn truncate(&mut self, truncate: bool) -> &mut Self {
+        self.truncate = truncate;
+        self
+    }
+
+    /// A file that is not there is created.
+    pub fn create(&mut self, create: bool) -> &mut Self {
+        self.create = create;
+        self
+    }
+
+    /// The file is created, and it is an error if it is there already.
+    pub fn create_new(&mut self, create_new: bool) -> &mut Self {
+        self.create_new = create_new;
+        self
+    }
+
+    /// The mode of a file that is created, of which the umask takes away.
+    pub fn mode(&mut self, mode: u32) -> &mut Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Further flags of open(2), such as `O_DIRECT`.
+    pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
+        self.custom = flags;
+        self
+    }
+
+    /// Opens a file.
+    ///
+    /// Where the kernel knows all parts of the path already, and nothing is to be created or truncated, this is done at once (since Linux
+    /// 5.12); otherwise on a thread of the run.
+    ///
+    /// # Errors
+    /// Those of open(2), of kind `InvalidInput` for options that make no sense together, and of kind `NotSeekable` for a FIFO, a terminal, and
+    /// whatever else has no positions. A FIFO is not waited for.
+    ///
+    /// # Cancellation
+    /// In a cancelled scope nothing is opened (R37). Once a thread has begun, it is waited for, and the file is given (R102). When the future is
+    /// dropped then, the file may be created and truncated all the same; it is closed.
+    #[track_caller]
+    pub fn open<P: AsRef<Path>>(&self, path: P) -> impl Future<Output = io::Result<File>> + Send + use<P> {
+        let (options, path, place) = (self.clone(), path.as_ref().to_owned(), Location::caller());
+        async move {
+            let opened = options.open_file(&path, place).await;
+            opened
+                .and_then(|file| File::new(file, Some(path.as_path().into())))
+                .map_err(|error| during("open", path.display(), error))
+        }
+    }
+
+    async fn open_file(self, path: &Path, place: &'static Location<'static>) -> io::Result<fs::File> {
+        poll_fn(|cx| poll_gate(cx, place)).await?;
+        Reactor::check()?;
+        let flags = self.flags()?;
+        let creates = OFlags::CREATE | OFlags::TRUNC | OFlags::TMPFILE;
+        if !flags.intersects(creates)
+            && let Ok(fd) = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED)
+        {
+            return Ok(fd.into());
+        }
+        let (path, mode) = (path.to_owned(), Mode::from_raw_mode(self.mode));
+        on_thread(move || open_blocking(&path, flags, mode).map(fs::File::from), "open a file", place).await
+    }
+
+    /// As std has them.
+    fn flags(&self) -> io::Result<OFlags> {
+        let access = match (self.read, self.write, self.append) {
+            (true, false, false) => OFlags::RDONLY,
+            (false, true, false) => OFlags::WRONLY,
+            (true, true, false) => OFlags::RDWR,
+            (false, _, true) => OFlags::WRONLY | OFlags::APPEND,
+            (true, _, true) => OFlags::RDWR | OFlags::APPEND,
+            (false, false, false) => return Err(Errno::INVAL.into()),
+        };
+        let senseless = match (self.write, self.append) {
+            (false, false) => self.truncate || self.create || self.create_new,
+            (true, false) => false,
+            (_, true) => self.truncate && !self.create_new,
+        };
+        if senseless {
+            return Err(Errno::INVAL.into());
+        }
+        let creation = match (self.create, self.truncate, self.create_new) {
+            (_, _, true) => OFlags::CREATE | OFlags::EXCL,
+            (true, true, false) => OFlags::CREATE | OFlags::TRUNC,
+            (true, false, false) => OFlags::CREATE,
+            (false, true, false) => OFlags::TRUNC,
+            (false, false, false) => OFlags::empty(),
+        };
+        let custom = OFlags::from_bits_retain(self.custom.cast_unsigned()) - OFlags::ACCMODE;
+        // A FIFO would be waited for, by a thread that nothing could stop.
+        Ok(access | creation | custom | OFlags::CLOEXEC | OFlags::NONBLOCK)
+    }
+}
+
+fn open_blocking(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    match retry_on_intr(|| openat(CWD, path, flags, mode)) {
+        // Somebody has a lease on the file (fcntl(2)), and is asked to let go: it is waited for, as by std.
+        Err(Errno::AGAIN) => Ok(retry_on_intr(|| openat(CWD, path, flags - OFlags::NONBLOCK, mode))?),
+        result => Ok(result?),
+    }
+}

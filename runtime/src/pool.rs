@@ -1,0 +1,207 @@
+//! Threads for what blocks: the functions of asyncio's `to_thread`, and what the kernel does with files only by blocking.
+//!
+//! A queue under a lock, and threads that take from it: a hand-over to a thread costs far more than an uncontended lock. No code of others
+//! runs, and nothing of theirs is dropped, while it is held. The threads are begun as they are needed, at most [`most`] of them, and end
+//! when the pool is dropped and the queue is empty. Nobody joins them: who gave them work waits for it, as long as it wants to.
+
+use crate::threads::ServiceThread;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// What a thread does. It does not panic.
+pub trait Work: Send + 'static {
+    /// Does it.
+    fn work(self);
+}
+
+impl Work for Box<dyn FnOnce() + Send> {
+    fn work(self) {
+        self();
+    }
+}
+
+/// Work that waits for a thread; `None` when one has taken it, or it was taken back.
+type Slot<W> = Arc<Mutex<Option<W>>>;
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// To take work back.
+pub struct Ticket<W>(Slot<W>);
+
+impl<W> fmt::Debug for Ticket<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket")
+    }
+}
+
+impl<W> Ticket<W> {
+    /// The work, if no thread had begun it; then none will.
+    pub fn take_back(&self) -> Option<W> {
+        locked(&self.0).take()
+    }
+}
+
+struct State<W> {
+    queue: VecDeque<Slot<W>>,
+    threads: usize,
+    /// Threads that wait.
+    idle: usize,
+    closed: bool,
+}
+
+struct Shared<W> {
+    state: Mutex<State<W>>,
+    work: Condvar,
+}
+
+/// Whether the threads of a pool may wake a task by something that nobody sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// They run what a program gives them.
+    Anything,
+    /// They wake only who waits for an operation that counts as in flight: they are no other threads for N10.
+    Operations,
+}
+
+/// See the module.
+pub struct Pool<W> {
+    shared: Arc<Shared<W>>,
+    name: &'static str,
+    runs: Runs,
+}
+
+impl<W> fmt::Debug for Pool<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("name", &self.name).field("threads", &locked(&self.shared.state).threads).finish()
+    }
+}
+
+/// As many as CPython's default executor has.
+fn most() -> usize {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores + 4).min(32)
+}
+
+impl<W: Work> Pool<W> {
+    /// One without threads yet, which will have this name.
+    pub fn new(name: &'static str, runs: Runs) -> Self {
+        let state = State { queue: VecDeque::new(), threads: 0, idle: 0, closed: false };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() }), name, runs }
+    }
+
+    /// Has a thread do this.
+    ///
+    /// # Errors
+    /// If there is no thread, and none can be had; with the work.
+    pub fn submit(&self, work: W) -> Result<Ticket<W>, (io::Error, W)> {
+        let slot: Slot<W> = Arc::new(Mutex::new(Some(work)));
+        let mut state = locked(&self.shared.state);
+        state.queue.push_back(slot.clone());
+        let wanted = state.queue.len() > state.idle && state.threads < most();
+        if wanted {
+            state.threads += 1;
+        }
+        drop(state);
+        self.shared.work.notify_one();
+        if wanted
+            && let Err(error) = self.begin_thread()
+            && let Some(work) = locked(&slot).take()
+        {
+            return Err((error, work));
+        }
+        Ok(Ticket(slot))
+    }
+
+    /// # Errors
+    /// If it cannot be had, and there is no other.
+    fn begin_thread(&self) -> io::Result<()> {
+        let (shared, runs) = (self.shared.clone(), self.runs);
+        let Err(error) = thread::Builder::new().name(self.name.into()).spawn(move || {
+            let _service = (runs == Runs::Operations).then(ServiceThread::here);
+            shared.work();
+        }) else {
+            return Ok(());
+        };
+        let mut state = locked(&self.shared.state);
+        state.threads -= 1;
+        let none = state.threads == 0;
+        drop(state);
+        if none {
+            return Err(error);
+        }
+        tracing::warn!("no further thread can be had for what blocks: {error}");
+        Ok(())
+    }
+}
+
+impl<W> Drop for Pool<W> {
+    fn drop(&mut self) {
+        locked(&self.shared.state).closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+impl<W: Work> Shared<W> {
+    /// A thread.
+    fn work(&self) {
+        while let Some(slot) = self.next() {
+            let work = locked(&slot).take();
+            if let Some(work) = work {
+                work.work();
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Slot<W>> {
+        let mut state = locked(&self.state);
+        loop {
+            if let Some(slot) = state.queue.pop_front() {
+                return Some(slot);
+            }
+            if state.closed {
+                state.threads -= 1;
+                return None;
+            }
+            state.idle += 1;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn what_no_thread_has_begun_can_be_taken_back_and_threads_end_with_the_pool() {
+        type Boxed = Box<dyn FnOnce() + Send>;
+        let pool = Pool::<Boxed>::new("test-pool", Runs::Operations);
+        let (let_go, held) = mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..most() {
+            let held = held.clone();
+            pool.submit(Box::new(move || _ = locked(&held).recv())).unwrap();
+        }
+        let (ran, runs) = mpsc::channel::<&str>();
+        let (kept, taken) = (ran.clone(), ran);
+        pool.submit(Box::new(move || kept.send("kept").unwrap())).unwrap();
+        let ticket = pool.submit(Box::new(move || taken.send("taken").unwrap())).unwrap();
+        assert!(ticket.take_back().is_some());
+        assert!(ticket.take_back().is_none());
+        let threads = Arc::downgrade(&pool.shared);
+        drop(pool);
+        drop(let_go);
+        // The queue is emptied all the same, and then the senders are gone.
+        assert_eq!(runs.iter().collect::<Vec<_>>(), ["kept"]);
+        while threads.strong_count() > 0 {
+            thread::yield_now();
+        }
+    }
+}
