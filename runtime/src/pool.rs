@@ -183,16 +183,17 @@ mod tests {
     fn what_no_thread_has_begun_can_be_taken_back_and_threads_end_with_the_pool() {
         type Boxed = Box<dyn FnOnce() + Send>;
         let pool = Pool::<Boxed>::new("test-pool", Runs::Operations);
+        let submit = |work: Boxed| pool.submit(work).map_err(|(error, _)| error).unwrap();
         let (let_go, held) = mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
         for _ in 0..most() {
             let held = held.clone();
-            pool.submit(Box::new(move || _ = locked(&held).recv())).unwrap();
+            submit(Box::new(move || _ = locked(&held).recv()));
         }
         let (ran, runs) = mpsc::channel::<&str>();
         let (kept, taken) = (ran.clone(), ran);
-        pool.submit(Box::new(move || kept.send("kept").unwrap())).unwrap();
-        let ticket = pool.submit(Box::new(move || taken.send("taken").unwrap())).unwrap();
+        submit(Box::new(move || kept.send("kept").unwrap()));
+        let ticket = submit(Box::new(move || taken.send("taken").unwrap()));
         assert!(ticket.take_back().is_some());
         assert!(ticket.take_back().is_none());
         let threads = Arc::downgrade(&pool.shared);
