@@ -30,6 +30,9 @@ pub mod task_locals {}
 #[doc = include_str!("src/races.md")]
 pub mod races {}
 
+#[doc = include_str!("src/files.md")]
+pub mod files {}
+
 #[doc = include_str!("src/services.md")]
 pub mod services {}
 

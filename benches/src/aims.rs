@@ -94,6 +94,13 @@ const OURS: &[Ours] =
 /// A server in a process of its own, under load.
 pub const SERVED: Field = Field { runtimes: SERVERS, ours: OURS, pair: Some("raw-epoll") };
 
+/// Who has files.
+pub const FILES: Field = Field {
+    runtimes: &["trefoil-io_uring", "trefoil-epoll", "tokio", "smol", "monoio", "compio", "glommio", "floor"],
+    ours: &[Ours { name: "trefoil-io_uring", floor: "floor" }, Ours { name: "trefoil-epoll", floor: "floor" }],
+    pair: None,
+};
+
 /// The same where nothing depends on the phase of the machine.
 pub const HELD: Field = Field { runtimes: SERVERS, ours: OURS, pair: None };
 
@@ -264,6 +271,13 @@ pub const ROWS: &[Row] = &[
         args: &["nested", "--size", "16"],
         field: &STRUCTURE,
         metrics: &[NS],
+    },
+    Row {
+        name: "cached-file",
+        title: "a file in the page cache, read in pieces of 64 KiB: one piece",
+        args: &["cached-file", "--size", "1"],
+        field: &FILES,
+        metrics: &[metric("ns", "ns", &[Some(5_000.0), Some(5_000.0)])],
     },
     Row {
         name: "echo",

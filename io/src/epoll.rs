@@ -14,11 +14,8 @@
 //! lock, or (at the end of the run, or of the source) one after the other.
 
 use crate::bell::Bell;
-<<<<<<< HEAD
-use crate::reactor::Seat;
-=======
 use crate::fs::errand::{Errand, OnThread, Under};
->>>>>>> 77524e0 (Add files: positional reads and writes, at once from the page cache, otherwise by the ring or a thread of the run)
+use crate::reactor::Seat;
 use crate::readiness::{READ, SHORT_READ_LIES, WRITE};
 use crate::source::{Registration, Shared, Want};
 use crate::wake::WakeList;

@@ -1,4 +1,4 @@
-//! The io_uring and epoll drivers of Trefoil, and TCP on them.
+//! The io_uring and epoll drivers of Trefoil, TCP and files on them.
 //!
 //! Users want the crate `trefoil`, which re-exports what is here. For who reads, from the outside in:
 //!

@@ -1,5 +1,6 @@
 //! What the work costs without any runtime: a box and a poll of each child, a heap of instants, threads.
 
+use crate::cached::{Cached, PIECE, PIECES};
 use crate::measure::{Alive, HOUR, Series, Timers, pin_to, resident, turn};
 use crate::{Load, Metric, Workload};
 use std::cmp::Reverse;
@@ -31,6 +32,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::ChannelThreads => Some(spinning(load)),
         Workload::CancelDropped => Some(dropped(load)),
         Workload::Timers => Some(timers(load)),
+        Workload::CachedFile => Some(cached_pieces(load)),
         Workload::Bytes => {
             let before = resident();
             let children = sleepers(load.size);
@@ -40,6 +42,24 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         }
         _ => None,
     }
+}
+
+/// A plain pread(2).
+fn cached_pieces(load: &Load) -> Vec<Metric> {
+    use std::os::unix::fs::FileExt;
+    let cached = Cached::new();
+    let file = std::fs::File::open(cached.path()).expect("it is there");
+    let mut piece = vec![0; PIECE];
+    let mut series = Series::of_process_cpu(load);
+    while series.goes_on() {
+        let begin = series.begin();
+        for i in 0..PIECES {
+            file.read_exact_at(&mut piece, (i * PIECE) as u64).expect("it has so many");
+            Cached::check(&piece);
+        }
+        series.add(begin, PIECES);
+    }
+    series.metrics()
 }
 
 /// Polls what is in the queue until all have ended.

@@ -11,6 +11,8 @@
 //! `--quick` takes a fifth of the time. `--repeat N` does N rounds of so many, times nothing, and prints nothing, for a tool that counts
 //! instructions.
 
+#[cfg_attr(not(feature = "peers"), allow(dead_code))]
+mod cached;
 mod measure;
 
 mod floor;
@@ -28,6 +30,8 @@ use std::process::ExitCode;
 /// The runtimes, in the order of the report.
 const RUNTIMES: &[(&str, Run)] = &[
     ("trefoil", trefoil::run),
+    ("trefoil-io_uring", trefoil::run_io_uring),
+    ("trefoil-epoll", trefoil::run_epoll),
     #[cfg(feature = "peers")]
     ("tokio", peers::tokio::run),
     #[cfg(feature = "peers")]
@@ -88,6 +92,8 @@ enum Workload {
     Nested,
     /// A message of so many bytes over a connection to a task of the same thread, and back. To count instructions.
     EchoTurn,
+    /// A piece of a file that is in the page cache.
+    CachedFile,
 }
 
 impl Workload {
@@ -107,6 +113,7 @@ impl Workload {
             "bytes" => Self::Bytes,
             "nested" => Self::Nested,
             "echo-turn" => Self::EchoTurn,
+            "cached-file" => Self::CachedFile,
             _ => return None,
         })
     }

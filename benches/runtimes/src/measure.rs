@@ -67,6 +67,11 @@ impl Series {
         Self::on(ClockId::Monotonic, load)
     }
 
+    /// For work that other threads do in part.
+    pub fn of_process_cpu(load: &Load) -> Self {
+        Self::on(ClockId::ProcessCPUTime, load)
+    }
+
     fn on(id: ClockId, load: &Load) -> Self {
         let (least, milliseconds) = if load.quick { (4, 80) } else { (6, 200) };
         let mut readings: Vec<Duration> = (0..101)

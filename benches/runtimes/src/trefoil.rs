@@ -1,5 +1,6 @@
 //! This library.
 
+use crate::cached::{Cached, PIECE, PIECES};
 use crate::measure::{Alive, HOUR, Series, Timers, alive, pin_to, resident, turn};
 use crate::{Load, Metric, Workload};
 use std::future::{Future, poll_fn};
@@ -8,7 +9,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::thread;
+use trefoil::fs::File;
 use trefoil::net::{TcpListener, TcpStream};
+use trefoil::{Builder, DriverKind};
 use trefoil::{Cancelled, Receiver, Sender, channel, local_nursery, move_on_after, shield, sleep, sleep_until};
 
 type Ended = Result<(), Cancelled>;
@@ -29,7 +32,45 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Bytes => in_a_child(bytes(load)),
         Workload::Nested => in_a_child(nested_turns(load)),
         Workload::EchoTurn => in_a_child(echo_turns(load)),
+        Workload::CachedFile => in_a_child(cached_pieces(load)),
     })
+}
+
+pub fn run_io_uring(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
+    run_on(DriverKind::IoUring, workload, load)
+}
+
+pub fn run_epoll(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
+    run_on(DriverKind::Epoll, workload, load)
+}
+
+/// What differs from driver to driver.
+fn run_on(driver: DriverKind, workload: Workload, load: &Load) -> Option<Vec<Metric>> {
+    match workload {
+        Workload::CachedFile => {
+            let work = local_nursery(async |n| -> Result<_, Cancelled> {
+                n.spawn(async { Ok(cached_pieces(load).await) }).await
+            });
+            Some(Builder::new().driver(driver).run(work).expect("nobody cancels"))
+        }
+        _ => None,
+    }
+}
+
+async fn cached_pieces(load: &Load) -> Vec<Metric> {
+    let cached = Cached::new();
+    let file = File::open(cached.path()).await.expect("it is there");
+    let mut piece = vec![0; PIECE];
+    let mut series = Series::of_process_cpu(load);
+    while series.goes_on() {
+        let begin = series.begin();
+        for i in 0..PIECES {
+            file.read_exact_at(&mut piece, (i * PIECE) as u64).await.expect("it has so many");
+            Cached::check(&piece);
+        }
+        series.add(begin, PIECES);
+    }
+    series.metrics()
 }
 
 /// Most code runs in a child of some nursery, not in the first task of the run.

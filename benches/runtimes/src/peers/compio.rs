@@ -27,6 +27,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Timers => in_a_task(timers(load)),
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
+        Workload::CachedFile => in_a_task(cached_pieces(load)),
         Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn => return None,
     })
 }
@@ -34,6 +35,26 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
 fn in_a_task<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
     let runtime = Runtime::new().expect("compio");
     runtime.block_on(async { compio::runtime::spawn(work).await.expect("no panic") })
+}
+
+async fn cached_pieces(load: Load) -> Vec<Metric> {
+    use crate::cached::{Cached, PIECE, PIECES};
+    use compio::io::AsyncReadAtExt;
+    let cached = Cached::new();
+    let file = compio::fs::File::open(cached.path()).await.expect("it is there");
+    let mut piece = vec![0; PIECE];
+    let mut series = Series::of_process_cpu(&load);
+    while series.goes_on() {
+        let begin = series.begin();
+        for i in 0..PIECES {
+            let compio::BufResult(result, back) = file.read_exact_at(piece, (i * PIECE) as u64).await;
+            result.expect("it has so many");
+            piece = back;
+            Cached::check(&piece);
+        }
+        series.add(begin, PIECES);
+    }
+    series.metrics()
 }
 
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;

@@ -26,7 +26,9 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::ChannelThreads | Workload::DeadlineReady | Workload::DeadlineWaits => {
             return None;
         }
-        Workload::CancelTold | Workload::CancelCleanup | Workload::EchoTurn => return None,
+        Workload::CancelTold | Workload::CancelCleanup | Workload::EchoTurn | Workload::CachedFile => {
+            return None;
+        }
     })
 }
 

@@ -26,6 +26,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Timers => in_a_task(timers(load)),
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
+        Workload::CachedFile => in_a_task(cached_pieces(load)),
         // Its channel is for one thread.
         Workload::ChannelThreads => return None,
         Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn => return None,
@@ -35,6 +36,24 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
 fn in_a_task<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
     let executor = LocalExecutorBuilder::new(Placement::Unbound).make().expect("glommio");
     executor.run(async { glommio::spawn_local(work).await })
+}
+
+/// Its buffered file gives a buffer of its own for each piece.
+async fn cached_pieces(load: Load) -> Vec<Metric> {
+    use crate::cached::{Cached, PIECE, PIECES};
+    let cached = Cached::new();
+    let file = glommio::io::BufferedFile::open(cached.path()).await.expect("it is there");
+    let mut series = Series::of_process_cpu(&load);
+    while series.goes_on() {
+        let begin = series.begin();
+        for i in 0..PIECES {
+            let piece = file.read_at((i * PIECE) as u64, PIECE).await.expect("it has so many");
+            Cached::check(&piece);
+        }
+        series.add(begin, PIECES);
+    }
+    file.close().await.expect("closed");
+    series.metrics()
 }
 
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;

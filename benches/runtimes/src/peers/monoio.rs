@@ -24,6 +24,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Timers => in_a_task(timers(load)),
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
+        Workload::CachedFile => in_a_task(cached_pieces(load)),
         // A task that wakes itself goes to the front of the queue: its turns are not fair ones.
         Workload::Turn => return None,
         // Its channel is for one thread.
@@ -37,6 +38,25 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
 fn in_a_task<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
     let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().expect("monoio");
     runtime.block_on(async { monoio::spawn(work).await })
+}
+
+async fn cached_pieces(load: Load) -> Vec<Metric> {
+    use crate::cached::{Cached, PIECE, PIECES};
+    let cached = Cached::new();
+    let file = monoio::fs::File::open(cached.path()).await.expect("it is there");
+    let mut piece = vec![0; PIECE];
+    let mut series = Series::of_process_cpu(&load);
+    while series.goes_on() {
+        let begin = series.begin();
+        for i in 0..PIECES {
+            let (result, back) = file.read_exact_at(piece, (i * PIECE) as u64).await;
+            result.expect("it has so many");
+            piece = back;
+            Cached::check(&piece);
+        }
+        series.add(begin, PIECES);
+    }
+    series.metrics()
 }
 
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;

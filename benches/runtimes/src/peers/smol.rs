@@ -29,6 +29,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Timers => in_a_task(timers(load)),
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
+        Workload::CachedFile => in_a_task(cached_pieces(load)),
         Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn => return None,
     })
 }
@@ -40,6 +41,26 @@ thread_local! {
 fn in_a_task<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
     let executor = EXECUTOR.with(|executor| *executor);
     async_io::block_on(executor.run(executor.spawn(work)))
+}
+
+async fn cached_pieces(load: Load) -> Vec<Metric> {
+    use crate::cached::{Cached, PIECE, PIECES};
+    use futures_lite::io::{AsyncReadExt, AsyncSeekExt};
+    use std::io::SeekFrom;
+    let cached = Cached::new();
+    let mut file = async_fs::File::open(cached.path()).await.expect("it is there");
+    let mut piece = vec![0; PIECE];
+    let mut series = Series::of_process_cpu(&load);
+    while series.goes_on() {
+        let begin = series.begin();
+        file.seek(SeekFrom::Start(0)).await.expect("a seek");
+        for _ in 0..PIECES {
+            file.read_exact(&mut piece).await.expect("it has so many");
+            Cached::check(&piece);
+        }
+        series.add(begin, PIECES);
+    }
+    series.metrics()
 }
 
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;

@@ -32,6 +32,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Timers => in_a_task(timers(load)),
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
+        Workload::CachedFile => in_a_task(cached_pieces(load)),
         // Dropping a JoinSet tells the tasks, and does not wait for them.
         Workload::CancelDropped | Workload::EchoTurn => return None,
     })
@@ -57,7 +58,27 @@ pub(super) fn in_a_task<T: Send + 'static>(work: impl Future<Output = T> + Send 
     runtime.block_on(async { tokio::spawn(work).await.expect("no panic") })
 }
 
-pub(super) type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) async fn cached_pieces(load: Load) -> Vec<Metric> {
+    use crate::cached::{Cached, PIECE, PIECES};
+    use std::io::SeekFrom;
+    use tokio::io::{AsyncReadExt, AsyncSeekExt};
+    let cached = Cached::new();
+    let mut file = tokio::fs::File::open(cached.path()).await.expect("it is there");
+    let mut piece = vec![0; PIECE];
+    let mut series = Series::of_process_cpu(&load);
+    while series.goes_on() {
+        let begin = series.begin();
+        file.seek(SeekFrom::Start(0)).await.expect("a seek");
+        for _ in 0..PIECES {
+            file.read_exact(&mut piece).await.expect("it has so many");
+            Cached::check(&piece);
+        }
+        series.add(begin, PIECES);
+    }
+    series.metrics()
+}
+
+type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Group<F> {
     tasks: JoinSet<()>,
