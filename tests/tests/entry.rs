@@ -40,7 +40,7 @@ fn r88_calls_run_in_order_and_not_before_the_caller_yields() {
         for i in 0..10 {
             handle.clone().run_soon(noted(&log, i)).unwrap();
         }
-        assert_eq!(lines(&log), []);
+        assert!(lines(&log).is_empty());
         checkpoint().await.unwrap();
         assert_eq!(lines(&log), (0..10).collect::<Vec<_>>());
     });
@@ -215,7 +215,7 @@ fn r89_what_is_accepted_is_run_before_the_run_ends_and_what_comes_after_is_given
         log.lock().unwrap().clear();
         let RunFinished(mut closure) = handle.run_soon(noted(&log, 4)).unwrap_err();
         assert_eq!(signal.fire(), Err(RunFinished(())));
-        assert_eq!(lines(&log), [], "neither was run");
+        assert!(lines(&log).is_empty(), "neither was run");
         closure();
         assert_eq!(lines(&log), [4], "it was given back");
     }
