@@ -201,7 +201,7 @@ fn a_task_is_followed_from_state_to_state() {
         "waits for a lock at page.rs:",
         "ready: it was woken",
         "a lock at page.rs:",
-        "waits for sleep at page.rs:",
+        "sleeps at page.rs:",
         "ready: it was woken",
         "sleep at page.rs:",
     ];

@@ -83,13 +83,18 @@ function scaleStep(span, count) {
 
 const KINDS = [
   ["lock", /^(a lock|permits|a condition|others at a barrier)\b/], ["channel", /^(room in a channel|an item of a channel)\b/],
-  ["io", /^(accept|connect|read from|write to)\b/], ["time", /^sleep\b/], ["children", /^(join a child|the children|a child to be)\b/],
+  ["io", /^(accept|connect|read from|write to)\b/], ["time", /^sleep\b/], ["children", /^(the children|a child to)\b/],
   ["foreign", /^something that is not/],
 ];
 
 function kindOfWait(text) {
   const found = KINDS.find(([, pattern]) => pattern.test(text));
   return found ? found[0] : "other";
+}
+
+/// What it does who waits for that, as a person says it.
+function does(text) {
+  return /^sleep\b/.test(text) ? text.replace("sleep", "sleeps") : `waits ${/^(accept|connect|read|write)\b/.test(text) ? "to" : "for"} ${text}`;
 }
 
 const model = read(JSON.parse(document.getElementById("data").textContent));
@@ -482,7 +487,7 @@ function told(what) {
   const { kind, cut, begin, end, text, wake, due } = task.states, i = what.state;
   const says = model.texts[text[i]], lasts = `${length(end[i] - begin[i])}, from ${length(begin[i])} on`;
   if (kind[i] === WAITS) {
-    lines.push(["", `waits for ${says}`], ["why", lasts + (due[i] >= 0 ? `; due after ${length(due[i])}` : "")]);
+    lines.push(["", does(says)], ["why", lasts + (due[i] >= 0 ? `; due after ${length(due[i])}` : "")]);
     const late = end[i] - begin[i] - due[i];
     // What a machine does by itself is not worth a word.
     if (due[i] >= 0 && late > 1e6) lines.push(["cut", `${length(late)} late: the loop, or the machine, was busy`]);
