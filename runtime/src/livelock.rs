@@ -8,13 +8,13 @@
 //! So the ordinary path pays for one counter in a turn, and one under a lock that it has anyway. What it does not see is a loop that
 //! moves items with `try_` operations alone, and yields in between: that looks the same as one in which nothing moves.
 
+use crate::cause::Named;
 use crate::instrument::{Instrument, InstrumentHandle, TaskInfo, add_instrument};
-use crate::snapshot::{length, short};
+use crate::snapshot::length;
 use crate::tree::Tree;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::panic::Location;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -126,7 +126,7 @@ struct Recorder {
 }
 
 struct Seen {
-    place: &'static Location<'static>,
+    task: TaskInfo,
     polls: u64,
     /// By which task, with where that was spawned, and how often.
     wakes: BTreeMap<Option<u64>, u64>,
@@ -135,13 +135,14 @@ struct Seen {
 impl Recorder {
     fn with(&self, task: &TaskInfo, f: impl FnOnce(&mut Seen)) {
         let mut tasks = self.tasks.borrow_mut();
-        f(tasks.entry(task.id()).or_insert_with(|| Seen { place: task.place(), polls: 0, wakes: BTreeMap::new() }));
+        f(tasks.entry(task.id()).or_insert_with(|| Seen { task: task.clone(), polls: 0, wakes: BTreeMap::new() }));
     }
 
     fn report(&self, turns: u32, passed: Duration) -> String {
         let tasks = self.tasks.borrow();
         let name = |id: u64| {
-            tasks.get(&id).map_or_else(|| "another task".to_string(), |seen| format!("task {}", short(seen.place)))
+            let named = |seen: &Seen| format!("task {}", Named(seen.task.name(), seen.task.place()));
+            tasks.get(&id).map_or_else(|| "another task".to_string(), named)
         };
         let mut text = format!(
             "livelock: {turns} turns in {} without progress: tasks are polled, and no wait, no task and no operation begins or ends",

@@ -796,7 +796,7 @@ fn n10_tasks_that_only_wake_each_other_are_a_livelock() {
                 }
             };
             n.spawn(both(&left, &right)); // base + 19
-            n.spawn(both(&right, &left)); // base + 20
+            n.spawn_named("polite", both(&right, &left)); // base + 20
             Ok(())
         })
         .await
@@ -804,9 +804,9 @@ fn n10_tasks_that_only_wake_each_other_are_a_livelock() {
     });
     let [report] = &said[..] else { panic!("once: {said:?}") };
     assert!(report.starts_with("livelock: "), "{report}");
-    for at in [base + 19, base + 20] {
-        let line =
-            report.lines().find(|line| line.starts_with(&format!("- task deadlock.rs:{at} was polled"))).unwrap();
+    let who = [format!("deadlock.rs:{}", base + 19), format!("`polite` (deadlock.rs:{})", base + 20)];
+    for who in who {
+        let line = report.lines().find(|line| line.starts_with(&format!("- task {who} was polled"))).unwrap();
         assert!(line.contains("by itself"), "{report}");
     }
 }
