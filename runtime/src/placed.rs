@@ -4,7 +4,7 @@
 use crate::cause::{Kind, Source};
 use crate::context::{self, Entered, InScope};
 use crate::scope::{Scope, WAKER_SET};
-use crate::scoped::{Key, NOBODY, is_stuck, key, other_waker};
+use crate::scoped::{Key, NOBODY, is_stuck, key};
 use crate::wakers::Wakers;
 use std::future::Future;
 use std::panic::Location;
@@ -121,7 +121,7 @@ impl<F: Future> Future for PlacedBody<F> {
         let waker = key(cx.waker());
         if !ptr::eq(scope.task(), frame.task) || !scope.has(WAKER_SET) || waker != this.waker {
             // Not under the lock: the clone of a foreign executor may do anything.
-            let new = other_waker(cx.waker(), frame.task);
+            let new = cx.waker().clone();
             if let Some(mut locked) = scope.lock() {
                 locked.set_task(scope, frame.task);
                 let old = locked.set_waker(scope, new);

@@ -54,7 +54,7 @@ pub(crate) use memory::prepare_for_onlookers;
 pub(crate) use memory::{LookingOn, look_on};
 pub use owner::ReadyBox;
 pub(crate) use task::Header;
-pub(crate) use wake::{is_of, is_ours, waker_of};
+pub(crate) use wake::{is_of, is_ours};
 
 use crate::blind::BLIND;
 use crate::blocks;

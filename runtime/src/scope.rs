@@ -65,9 +65,6 @@ pub(crate) struct Links {
     pub last_park: *const Park,
     pub index: u32,
     pub waker: Option<Waker>,
-    /// In its place: the task that polls the scope, which is there while the scope is linked and names it, is woken by way of that. So no waker of it is
-    /// kept, which would cost two read-modify-writes.
-    pub wakes_task: bool,
     /// Why it was cancelled; at its exit, also if it only inherits that.
     pub cause: Option<Arc<Cause>>,
     /// Most have none.
@@ -160,7 +157,6 @@ impl Scope {
                 last_park: ptr::null(),
                 index: NOWHERE,
                 waker: None,
-                wakes_task: false,
                 cause: None,
                 name: None,
             }),

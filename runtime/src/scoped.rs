@@ -5,7 +5,7 @@ use crate::cancelled::CancelAware;
 use crate::cause::Kind;
 use crate::clock::{self, Moment, NEVER};
 use crate::context::{self, Entered, Frame, InScope};
-use crate::ready::{self, Header};
+use crate::ready;
 use crate::record;
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
 use crate::tree::Tree;
@@ -27,12 +27,6 @@ pub(crate) const NOBODY: Key = (0, 0);
 
 pub(crate) fn key(waker: &Waker) -> Key {
     (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
-}
-
-/// What a scope keeps of a waker in order to wake it: nothing where it is that of the task. Not under a lock: the clone of a foreign executor may
-/// do anything.
-pub(crate) fn other_waker(waker: &Waker, task: *const Header) -> Option<Waker> {
-    if ready::is_of(waker, task) { None } else { Some(waker.clone()) }
 }
 
 /// N13 (a), after a poll that was pending: the scope is cancelled, and its body neither was woken nor waits for anything that the
@@ -107,20 +101,16 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// Outside of a run, and when the scope is entered for a second time (R7).
     pub fn enter(&mut self, cx: &mut Context<'_>) {
         let frame = context::open_frame();
-        if self.linked {
-            self.enter_again(frame, cx.waker())
-        } else {
-            self.link_in(frame, cx.waker(), other_waker(cx.waker(), frame.task))
-        }
+        if self.linked { self.enter_again(frame, cx.waker()) } else { self.link_in(frame, cx.waker().clone()) }
     }
 
-    /// The first poll, with a waker, of which `other` is a clone unless it is the task's.
-    fn link_in(&mut self, frame: Frame, polled_with: &Waker, other: Option<Waker>) {
+    /// The first poll.
+    fn link_in(&mut self, frame: Frame, waker: Waker) {
         let before = if std::mem::take(&mut self.marked) { 0 } else { self.scope.set(ENTERED) };
         assert!(before & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
-        self.waker = key(polled_with);
+        self.waker = key(&waker);
         // SAFETY: [HELD]: `leave` unlinks it, at the latest in `drop`.
-        unsafe { link(&self.scope, frame, other, self.now) };
+        unsafe { link(&self.scope, frame, waker, self.now) };
         self.linked = true;
         self.strikes = context::strikes();
     }
@@ -141,7 +131,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
             return;
         }
         self.waker = key;
-        let new = other_waker(polled_with, frame.task);
+        let new = polled_with.clone();
         let old = self.scope.lock().and_then(|mut locked| locked.set_waker(&self.scope, new));
         drop(old);
     }
@@ -176,18 +166,18 @@ impl<S: Deref<Target = Scope>> Drop for Entry<S> {
     }
 }
 
-/// Links a scope at the first poll of what runs in it, with what it keeps of the waker. `now`, if that is known.
+/// Links a scope at the first poll of what runs in it, with a waker of who polls it. `now`, if that is known.
 ///
 /// # Safety
 /// \[HELD\]: it is in no tree, and is unlinked before it goes away.
 #[inline]
-unsafe fn link(scope: &Scope, frame: Frame, other: Option<Waker>, now: Option<u64>) {
+unsafe fn link(scope: &Scope, frame: Frame, waker: Waker, now: Option<u64>) {
     let Some(tree) = frame.tree else { context::outside("a scope") };
     let now = || now.unwrap_or_else(|| tree.clock.now());
     // With the bit of the waker, which is set below, under the same lock.
     // SAFETY: the caller's word.
     let mut locked = unsafe { scope.link_with(tree, frame.scope, frame.task, WAKER_SET, now) };
-    let old = locked.set_waker(scope, other);
+    let old = locked.set_waker(scope, waker);
     record::scope_entered(scope, || scope.info());
     drop(locked);
     drop(old);
@@ -340,7 +330,7 @@ impl Unopened {
         }
         // SAFETY: this is on the stack of a poll, to which the waker was given.
         let waker = unsafe { &*self.waker };
-        let other = other_waker(waker, self.around.task);
+        let clone = waker.clone();
         let tree = self.tree;
         // The clone of a foreign executor may do anything: the scope may be open now.
         if self.opened().is_some() {
@@ -356,7 +346,7 @@ impl Unopened {
         let then = tree.clock.time_then(self.entered, tree.turn_time());
         let scope = self.plan().hold(then);
         // SAFETY: [HELD]: it goes into an entry, which unlinks it; the scope is in a box or an `Arc`.
-        unsafe { link(&scope, frame, other, Some(then)) };
+        unsafe { link(&scope, frame, clone, Some(then)) };
         let entry = Entry { scope, linked: true, marked: false, strikes: self.strikes, now: None, waker: key(waker) };
         // Nothing of others has run since it was looked at: it is empty.
         // SAFETY: as in `opened`.

@@ -22,15 +22,6 @@ pub(crate) fn is_of(waker: &Waker, task: *const Header) -> bool {
     is_ours(waker) && ptr::eq(waker.data(), task.cast())
 }
 
-/// A waker of a task.
-///
-/// # Safety
-/// The task is there: who has a reference does not give it up meanwhile.
-pub(crate) unsafe fn waker_of(task: *const Header) -> Waker {
-    // SAFETY: the vtable is for headers; the reference is a new one. The caller's word.
-    unsafe { Waker::from_raw(waker_clone(task.cast())) }
-}
-
 unsafe fn waker_clone(task: *const ()) -> RawWaker {
     // SAFETY: [REF]: the waker has a reference.
     let header = unsafe { &*task.cast::<Header>() };

@@ -5,7 +5,6 @@ use crate::cause::Cause;
 use crate::cause::{Source, Why};
 use crate::heap::NOWHERE;
 use crate::park::{Abort, Completed, Park};
-use crate::ready;
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::Ordering;
 use std::panic::Location;
@@ -244,8 +243,7 @@ impl Locked<'_> {
 
     fn deliver(&mut self, scope: &Scope) {
         // SAFETY: [LOCKED].
-        let mut park = scope.links.with(|links| unsafe { (*links).first_park });
-        let waker = self.take_waker(scope);
+        let (mut park, waker) = scope.links.with_mut(|links| unsafe { ((*links).first_park, (*links).waker.take()) });
         while !park.is_null() {
             // SAFETY: [LOCKED]: the next one is read before this one may be unlinked.
             unsafe {
@@ -258,29 +256,15 @@ impl Locked<'_> {
         self.wakers.push(waker);
     }
 
-    /// The waker of who must be polled when the scope is cancelled: its body, even where it waits for nothing of ours (N13). `None`: that of the
-    /// task that the scope names.
-    pub(crate) fn set_waker(&mut self, scope: &Scope, waker: Option<Waker>) -> Option<Waker> {
+    /// The waker of who must be polled when the scope is cancelled: its body, even where it waits for nothing of ours (N13).
+    ///
+    /// A waker, with a count of the task, also where it is that of the task which the scope names: a cancel from another thread must not be the first to
+    /// count there ([ALONE] of the tasks).
+    pub(crate) fn set_waker(&mut self, scope: &Scope, waker: Waker) -> Option<Waker> {
         if !scope.has(WAKER_SET) {
             scope.set(WAKER_SET);
         }
         // SAFETY: [LOCKED].
-        scope.links.with_mut(|links| unsafe {
-            (*links).wakes_task = waker.is_none();
-            std::mem::replace(&mut (*links).waker, waker)
-        })
-    }
-
-    /// Takes it out, to wake it. `WAKER_SET` is left to the caller.
-    pub(super) fn take_waker(&mut self, scope: &Scope) -> Option<Waker> {
-        // SAFETY: [LOCKED].
-        let (waker, wakes_task) =
-            scope.links.with_mut(|links| unsafe { ((*links).waker.take(), std::mem::take(&mut (*links).wakes_task)) });
-        let task = scope.task();
-        if !wakes_task || task.is_null() {
-            return waker;
-        }
-        // SAFETY: [LOCKED]: a task that a linked scope names is there.
-        Some(unsafe { ready::waker_of(task) })
+        scope.links.with_mut(|links| unsafe { (*links).waker.replace(waker) })
     }
 }

@@ -224,8 +224,7 @@ impl Locked<'_> {
     }
 
     fn unlink_child(&mut self, scope: &Scope) -> Option<Waker> {
-        let waker = self.take_waker(scope);
-        self.cut_out(scope);
+        let waker = self.cut_out(scope);
         if scope.has(WAKER_SET) {
             scope.clear(WAKER_SET);
         }
@@ -243,7 +242,6 @@ impl Locked<'_> {
                 if !task.is_null() {
                     (*task).waits_sub(1);
                 }
-                links.wakes_task = false;
                 let gone = (links.prev, links.next, links.index, links.waker.take());
                 (links.prev, links.next) = (ptr::null(), ptr::null());
                 gone

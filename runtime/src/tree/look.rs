@@ -29,9 +29,9 @@ impl Locked<'_> {
     /// Whether a scope holds a waker of its task, and not one of a combinator.
     pub(crate) fn has_waker(&self, scope: &Scope) -> bool {
         // SAFETY: [LOCKED].
-        scope.links.with(|links| unsafe {
-            (*links).wakes_task || (*links).waker.as_ref().is_some_and(|waker| ready::is_of(waker, scope.task()))
-        })
+        scope
+            .links
+            .with(|links| unsafe { (*links).waker.as_ref().is_some_and(|waker| ready::is_of(waker, scope.task())) })
     }
 
     /// Whether nothing of ours waits in this scope, and no scope is open in it.
