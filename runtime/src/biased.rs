@@ -40,6 +40,9 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
+/// So often who takes the favour away looks whether the other one is inside, before it sleeps in between.
+const PATIENCE: u32 = 100;
+
 /// No thread. See [`this_thread`].
 const NOBODY: u64 = u64::MAX;
 
@@ -232,9 +235,16 @@ impl<T> BiasedLock<T> {
             #[cfg(not(trefoil_loom))]
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        // Acquire: what it did ([ORDER]).
+        // Acquire: what it did ([ORDER]). It has it for a moment, unless it is not running; and where it is of a lower priority, it does not run until this
+        // thread sleeps.
+        let mut looks = 0;
         while self.inside.load(Ordering::Acquire) {
-            spin();
+            looks += 1;
+            if cfg!(trefoil_loom) || looks < PATIENCE {
+                spin();
+            } else {
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            }
         }
     }
 
