@@ -291,40 +291,61 @@ impl Ready {
         }
     }
 
+    /// Takes in a list from the inbox, which is not empty as a rule.
+    #[inline]
     unsafe fn adopt(&self, mut task: *const Header) {
         // SAFETY: [OWNER]; the list from the inbox is ours.
         unsafe {
-            let watched = self.owner.with(|owner| (*owner).special) & WATCHED != 0;
-            while !task.is_null() {
-                if watched {
-                    record::arrives(task);
-                }
-                let next = (*task).link.load(Ordering::Relaxed);
-                let new = (*task).state.load(Ordering::Relaxed) & NEW;
-                // It is not in the inbox any more, and may be pushed there again; the inbox's reference is given up. Acquire: what
-                // happened before the wakes that found it there is seen by the poll to come.
-                let before = (*task).state.fetch_sub(SCHEDULED + new + REF, Ordering::AcqRel);
-                if before & DONE != 0 {
-                    if before / REF == 1 {
-                        free(task, before);
-                    }
-                } else {
-                    if new != 0 {
-                        self.add_child(task);
-                    }
-                    if !(*task).queued.get() {
-                        self.push_local(task);
-                    }
-                }
-                task = next;
+            if !BLIND && self.owner.with(|owner| (*owner).special) & WATCHED != 0 {
+                return self.adopt_watched(task);
             }
-            if watched {
-                record::have_arrived();
+            while !task.is_null() {
+                task = self.adopt_one(task);
             }
         }
     }
 
     #[cold]
+    unsafe fn adopt_watched(&self, mut task: *const Header) {
+        if task.is_null() {
+            return;
+        }
+        while !task.is_null() {
+            record::arrives(task);
+            // SAFETY: as in `adopt`.
+            task = unsafe { self.adopt_one(task) };
+        }
+        record::have_arrived();
+    }
+
+    /// Returns the next one of the list.
+    #[inline(always)]
+    unsafe fn adopt_one(&self, task: *const Header) -> *const Header {
+        // SAFETY: as in `adopt`.
+        unsafe {
+            let next = (*task).link.load(Ordering::Relaxed);
+            let new = (*task).state.load(Ordering::Relaxed) & NEW;
+            // It is not in the inbox any more, and may be pushed there again; the inbox's reference is given up. Acquire: what
+            // happened before the wakes that found it there is seen by the poll to come.
+            let before = (*task).state.fetch_sub(SCHEDULED + new + REF, Ordering::AcqRel);
+            if before & DONE != 0 {
+                if before / REF == 1 {
+                    free(task, before);
+                }
+            } else {
+                if new != 0 {
+                    self.add_child(task);
+                }
+                if !(*task).queued.get() {
+                    self.push_local(task);
+                }
+            }
+            next
+        }
+    }
+
+    /// One that comes from elsewhere, or that instruments are told of.
+    #[inline(never)]
     unsafe fn add_child(&self, child: *const Header) {
         // SAFETY: [OWNER], [REF].
         unsafe {
