@@ -4,7 +4,8 @@
 //! more; for a child that it joins; or for the body and the children of a nursery that it has opened. Two questions are asked:
 //!
 //! - *Whom does who wait for?* For the report of a run in which nothing moves. Every edge counts.
-//! - *Who waits for ever?* For tasks that wait for each other while others go on ([`Graph::stuck`]). Here each edge has to be certain.
+//! - *Who waits for ever?* For tasks that wait for each other while others go on ([`Graph::stuck`]). Here an edge counts that nothing which is
+//!   known refutes.
 
 use crate::cause::Kind;
 use crate::clock::NEVER;

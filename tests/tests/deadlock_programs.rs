@@ -281,7 +281,7 @@ async fn task(
     Ok(())
 }
 
-/// When something was logged, on the clock of the run.
+/// When cycles were logged, on the clock of the run.
 #[derive(Clone, Default)]
 struct Warned(std::sync::Arc<std::sync::Mutex<Vec<Instant>>>);
 
@@ -294,8 +294,19 @@ impl tracing::Subscriber for Warned {
     }
     fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.lock().unwrap().push(now());
+    fn event(&self, event: &tracing::Event<'_>) {
+        /// Whether it is the report of a cycle, and not that main has returned after the end.
+        struct Report(bool);
+        impl tracing::field::Visit for Report {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 |= format!("{value:?}").starts_with("deadlock (N10)");
+            }
+        }
+        let mut report = Report(false);
+        event.record(&mut report);
+        if report.0 {
+            self.0.lock().unwrap().push(now());
+        }
     }
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
