@@ -58,7 +58,7 @@ pub(super) fn in_a_task<T: Send + 'static>(work: impl Future<Output = T> + Send 
     runtime.block_on(async { tokio::spawn(work).await.expect("no panic") })
 }
 
-pub(super) async fn cached_pieces(load: Load) -> Vec<Metric> {
+async fn cached_pieces(load: Load) -> Vec<Metric> {
     use crate::cached::{Cached, PIECE, PIECES};
     use std::io::SeekFrom;
     use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -78,7 +78,7 @@ pub(super) async fn cached_pieces(load: Load) -> Vec<Metric> {
     series.metrics()
 }
 
-type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Group<F> {
     tasks: JoinSet<()>,
