@@ -7,6 +7,7 @@
 //!
 //! Locks are taken in this order: that of a primitive, that of a tree, that of a thing.
 
+#[cfg(not(trefoil_loom))]
 use crate::blind::BLIND;
 use crate::cause::Named;
 use crate::context;
