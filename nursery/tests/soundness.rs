@@ -253,7 +253,7 @@ fn join_handles_move_while_they_wait() {
         for _ in 0..3 {
             assert!(once(Pin::new(&mut join)).await.is_pending());
             let moved = Box::new(join);
-            assert!(trefoil_runtime::tree().to_string().contains("join"));
+            assert!(trefoil_runtime::tree().to_string().contains("a child to end"));
             sleep(MS).await?;
             boxes.push(moved);
             join = *boxes.pop().unwrap();
