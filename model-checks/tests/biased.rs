@@ -94,3 +94,24 @@ fn the_favour_is_handed_on() {
         *lock.lock(|| false)
     });
 }
+
+/// A thread that has given the favour up takes the lock once more, while the one that is favoured now has it: it never takes itself for that one, whose
+/// word it would write over.
+#[test]
+fn who_gave_the_favour_up_comes_back() {
+    model("biased: favoured, gives up, comes again ‖ favoured after").bound(4).check([4], |order| {
+        let lock = BiasedLock::favouring_after(0, 0);
+        order.race2(
+            || {
+                add(&lock, true);
+                lock.give_up();
+                add(&lock, false);
+            },
+            || {
+                add(&lock, true);
+                add(&lock, true);
+            },
+        );
+        *lock.lock(|| false)
+    });
+}

@@ -31,13 +31,30 @@ pub(crate) fn heavy() -> bool {
 #[cfg(all(target_os = "linux", not(miri), not(trefoil_loom)))]
 mod imp {
     use rustix::thread::{MembarrierCommand, membarrier};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// It was refused once: whoever is told so asks again at each lock that it takes, and a system call each time costs more than the lock.
+    static REFUSED: AtomicBool = AtomicBool::new(false);
 
     pub fn register() -> bool {
-        membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+        if REFUSED.load(Ordering::Relaxed) {
+            return false;
+        }
+        let registered = membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
+        if !registered {
+            REFUSED.store(true, Ordering::Relaxed);
+        }
+        registered
     }
 
     pub fn heavy() -> bool {
-        membarrier(MembarrierCommand::PrivateExpedited).is_ok()
+        // A process that was restored from a checkpoint may have to register again.
+        let reached = || membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+        let reached = reached() || (register() && reached());
+        if !reached {
+            REFUSED.store(true, Ordering::Relaxed);
+        }
+        reached
     }
 }
 

@@ -33,6 +33,8 @@ const LOOKER: usize = 2;
 #[derive(Debug)]
 pub struct Onlookers<K> {
     word: AtomicUsize,
+    /// The kernel has had a barrier for us. Not one of loom's: in models there is none.
+    promised: std::sync::atomic::AtomicBool,
     kept: Mutex<Vec<K>>,
 }
 
@@ -40,19 +42,33 @@ impl<K> Onlookers<K> {
     /// Nobody looks on. Call [`prepare`](Self::prepare) before anything is retired.
     #[cfg(not(trefoil_loom))]
     pub const fn new() -> Self {
-        Self { word: AtomicUsize::new(0), kept: Mutex::new(Vec::new()) }
+        Self {
+            word: AtomicUsize::new(0),
+            promised: std::sync::atomic::AtomicBool::new(false),
+            kept: Mutex::new(Vec::new()),
+        }
     }
 
     /// For the models: loom has no barrier that reaches other threads, but the real one.
     #[cfg(trefoil_loom)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self { word: AtomicUsize::new(EVEN), kept: Mutex::new(Vec::new()) }
+        Self {
+            word: AtomicUsize::new(EVEN),
+            promised: std::sync::atomic::AtomicBool::new(false),
+            kept: Mutex::new(Vec::new()),
+        }
     }
 
     /// Asks the kernel for its barrier. Again does nothing.
     pub fn prepare(&self) {
-        if !barrier::register() {
+        self.prepared(barrier::register());
+    }
+
+    fn prepared(&self, has_barrier: bool) {
+        if has_barrier {
+            self.promised.store(true, Ordering::Release);
+        } else {
             self.word.fetch_or(EVEN, Ordering::SeqCst);
         }
     }
@@ -86,7 +102,13 @@ impl<K> Onlookers<K> {
     pub fn look<F: FnMut(K)>(&self, free: F) -> Looking<'_, K, F> {
         let before = self.word.fetch_add(LOOKER, Ordering::SeqCst);
         let reached = barrier::heavy();
-        Looking { onlookers: self, free, may_walk: before & EVEN != 0 || reached }
+        Looking { onlookers: self, free, may_walk: reached || self.is_even(before) }
+    }
+
+    /// Whether each light barrier since the first was a real one. Not where the kernel took its barrier back between two runs: who frees in the older one may
+    /// not have seen yet that the word has changed.
+    fn is_even(&self, word: usize) -> bool {
+        word & EVEN != 0 && !self.promised.load(Ordering::Acquire)
     }
 }
 
@@ -118,5 +140,23 @@ impl<K, F: FnMut(K)> Drop for Looking<'_, K, F> {
         let all = if before / LOOKER == 1 { std::mem::take(&mut *kept) } else { Vec::new() };
         drop(kept);
         all.into_iter().for_each(&mut self.free);
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_that_was_promised_and_taken_back_is_not_made_up_for_by_real_ones_later() {
+        let never: Onlookers<()> = Onlookers::new();
+        never.prepared(false);
+        assert!(never.is_even(never.word.load(Ordering::Relaxed)));
+        let taken_back: Onlookers<()> = Onlookers::new();
+        taken_back.prepared(true);
+        assert!(!taken_back.any());
+        taken_back.prepared(false);
+        assert!(taken_back.any(), "who frees from now on makes it a real one");
+        assert!(!taken_back.is_even(taken_back.word.load(Ordering::Relaxed)));
     }
 }
