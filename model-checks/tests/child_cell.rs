@@ -4,10 +4,14 @@
 #![cfg(trefoil_loom)]
 
 use std::cell::{Cell, RefCell};
+use std::panic::Location;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use trefoil_model_checks::{Nest, model};
+use trefoil_model_checks::{Nest, Run, model};
+use trefoil_runtime::model::{link, unlink};
 use trefoil_runtime::sync::{AtomicBool, Ordering, UnsafeCell};
+use trefoil_runtime::{Entry, Kind, Scope, Source};
 
 /// What a waking thread leaves for the child: a word with no order of its own, and something that only the wake-up orders.
 struct Message {
@@ -271,5 +275,59 @@ fn two_orphans_keep_the_queue() {
         let [one, other] = wakers;
         order.race3(|| one.wake(), || drop(other), || nest.tear_down());
         nest.assert_gone();
+    });
+}
+
+/// A scope that the child has opened is cancelled from another thread, which wakes the child, while another child drops the only waker of it beside that of
+/// the scope: on the owner's thread, where a count may be given up by a plain store. None is lost: a cancel is not the first to count. Seen: whether the
+/// owner's turn in the race found the wake-up.
+#[test]
+fn cancel_its_scope_and_drop_its_waker() {
+    model("child: cancel its scope ‖ drop its waker in the poll of another").bound(3).check([false, true], |order| {
+        let run = Run::new();
+        let scope = || Arc::new(Scope::new(Kind::Scope, Location::caller()));
+        let (root, scope) = (scope(), scope());
+        // SAFETY: in an `Arc` it does not move; unlinked at the end.
+        unsafe { link(&root, run.tree, None) };
+        // SAFETY: an `Arc` keeps it in place.
+        let entry = RefCell::new(unsafe { Entry::new(scope.clone()) });
+        let (kept, other) = (Kept::default(), Kept::default());
+        let (first, second) = (Cell::new(true), Cell::new(true));
+        let mut nest = Nest::new();
+        drop(nest.spawn(|cx| {
+            kept.keep(cx);
+            if first.replace(false) {
+                entry.borrow_mut().enter(cx);
+                return Poll::Pending;
+            }
+            entry.borrow_mut().leave();
+            Poll::Ready(1)
+        }));
+        drop(nest.spawn(|cx| {
+            other.keep(cx);
+            if second.replace(false) {
+                return Poll::Pending;
+            }
+            drop(kept.take());
+            Poll::Ready(2)
+        }));
+        run.within(&root, || nest.settle());
+        other.take().wake();
+        let (_, at_once) = order.race2(
+            || scope.cancel(Source::Explicit, Location::caller()),
+            || {
+                run.within(&root, || nest.run());
+                nest.live() == 0
+            },
+        );
+        run.within(&root, || {
+            nest.settle();
+            assert_eq!(nest.live(), 0, "the wake was lost");
+            nest.tear_down();
+        });
+        nest.assert_gone();
+        drop(entry);
+        unlink(&root);
+        at_once
     });
 }
