@@ -272,7 +272,7 @@ impl Builder {
         if self.dump
             && let Err(error) = crate::dump::on(libc::SIGQUIT)
         {
-            tracing::warn!(%error, "the task trees are not printed at a signal");
+            trefoil_runtime::report_warn!(%error, "the task trees are not printed at a signal");
         }
         let reactor = Reactor::new(self.settings)?;
         trefoil_runtime::try_run(Rc::new(reactor), self.options, self.instruments, place, main)

@@ -57,9 +57,13 @@ pub(crate) fn as_the_environment_says() {
         "USR1" => libc::SIGUSR1,
         "USR2" => libc::SIGUSR2,
         "0" => return,
-        _ => return tracing::warn!("{VARIABLE}={asked}: it names none of the signals QUIT, USR1 and USR2"),
+        _ => {
+            return trefoil_runtime::report_warn!(
+                "{VARIABLE}={asked}: it names none of the signals QUIT, USR1 and USR2"
+            );
+        }
     };
     if let Err(error) = on(signal) {
-        tracing::warn!(%error, "the task trees are not printed at a signal");
+        trefoil_runtime::report_warn!(%error, "the task trees are not printed at a signal");
     }
 }

@@ -52,7 +52,7 @@ impl<C> Drop for Stack<C> {
     fn drop(&mut self) {
         // N12: nobody can run them any more.
         while let Some((clean_up, place)) = self.pop() {
-            tracing::warn!(clean_up = %place, "a clean-up is dropped and does not run, since what it belongs to was dropped; cancel that and await it instead");
+            trefoil_runtime::report_warn!(clean_up = %place, "a clean-up is dropped and does not run, since what it belongs to was dropped; cancel that and await it instead");
             drop(clean_up);
         }
     }
@@ -255,14 +255,14 @@ where
     let (errors, payload) = unseen.take();
     if let Some(payload) = payload {
         for error in errors {
-            tracing::error!(block = %place, "an error beside the panic that ends its block: {error:?}");
+            trefoil_runtime::report_error!(block = %place, "an error beside the panic that ends its block: {error:?}");
         }
         resume_unwind(payload);
     }
     // What was cut did not count as told (N13 b).
     if cut && runtime::poll_cancelled(place).is_pending() {
         for error in errors.iter().filter(|error| !error.is_cancelled()) {
-            tracing::error!(block = %place, "an error of a block whose task is dropped: {error:?}");
+            trefoil_runtime::report_error!(block = %place, "an error of a block whose task is dropped: {error:?}");
         }
         pending::<()>().await;
     }
@@ -277,7 +277,7 @@ where
 fn keep(first: &mut Option<Payload>, panicked: Option<Payload>, place: &'static Location<'static>) {
     match panicked {
         Some(payload) if first.is_some() => {
-            tracing::error!(at = %place, "a panic while another panic waits for clean-ups: {}", message(&payload));
+            trefoil_runtime::report_error!(at = %place, "a panic while another panic waits for clean-ups: {}", message(&payload));
             runtime::discard(payload);
         }
         Some(payload) => *first = Some(payload),

@@ -105,7 +105,7 @@ impl<E: CancelAware> State<E> {
         if first {
             *self.payload.borrow_mut() = Some(payload);
         } else {
-            tracing::error!(task = %who, "a task panicked while another panic waits for its nursery to end: {}", message(&payload));
+            trefoil_runtime::report_error!(task = %who, "a task panicked while another panic waits for its nursery to end: {}", message(&payload));
             runtime::discard(payload);
         }
     }
@@ -861,7 +861,7 @@ where
             for error in
                 result.as_ref().err().into_iter().flat_map(ErrorGroup::iter).filter(|error| !error.is_cancelled())
             {
-                tracing::error!(nursery = %state.scope.who(), "an error of a nursery whose task is dropped: {error:?}");
+                trefoil_runtime::report_error!(nursery = %state.scope.who(), "an error of a nursery whose task is dropped: {error:?}");
             }
             this.mute = true;
             return Poll::Pending;
@@ -888,7 +888,7 @@ where
         let mut errors = state.errors.take();
         if let Some(payload) = state.payload.take() {
             for error in errors {
-                tracing::error!(nursery = %state.scope.who(), "an error beside the panic that ends its nursery: {error:?}");
+                trefoil_runtime::report_error!(nursery = %state.scope.who(), "an error beside the panic that ends its nursery: {error:?}");
             }
             resume_unwind(payload);
         }
@@ -945,7 +945,7 @@ impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
         }
         let state = self.state.get();
         if self.ready.live() > 0 {
-            tracing::warn!(
+            trefoil_runtime::report_warn!(
                 nursery = %state.scope.who(),
                 children = self.ready.live(),
                 "a nursery was dropped with live children, which are destroyed without clean-up; cancel it and await it instead"
@@ -959,13 +959,13 @@ impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
         self.ready.close(&state.scope);
         for error in state.errors.take() {
             if !error.is_cancelled() {
-                tracing::error!(nursery = %state.scope.who(), "an error of a nursery that was dropped: {error:?}");
+                trefoil_runtime::report_error!(nursery = %state.scope.who(), "an error of a nursery that was dropped: {error:?}");
             }
         }
         self.entry.leave();
         if let Some(payload) = state.payload.take() {
             if std::thread::panicking() {
-                tracing::error!(nursery = %state.scope.who(), "a panic in a nursery dropped by another panic: {}", message(&payload));
+                trefoil_runtime::report_error!(nursery = %state.scope.who(), "a panic in a nursery dropped by another panic: {}", message(&payload));
                 runtime::discard(payload);
             } else {
                 resume_unwind(payload);

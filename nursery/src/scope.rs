@@ -232,7 +232,7 @@ impl<F> fmt::Debug for InScope<F> {
 
 #[cold]
 fn log_cut(shield: &Location<'_>) {
-    tracing::warn!(%shield, "what a shield protected did not end within its limit, and was cancelled");
+    trefoil_runtime::report_warn!(%shield, "what a shield protected did not end within its limit, and was cancelled");
 }
 
 impl<T, E, F> Future for InScope<F>

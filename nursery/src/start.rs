@@ -136,7 +136,7 @@ struct OnItsWay<E: fmt::Debug> {
 impl<E: fmt::Debug> Drop for OnItsWay<E> {
     fn drop(&mut self) {
         if let Some(error) = &self.error {
-            tracing::error!(child = %self.place, "an error of a child whose nursery was dropped: {error:?}");
+            trefoil_runtime::report_error!(child = %self.place, "an error of a child whose nursery was dropped: {error:?}");
         }
     }
 }
@@ -282,7 +282,7 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
         // swallows what comes, would never end (N13 b).
         if error.has_cancelled() && cancelled_here() && poll_cancelled(place).is_pending() {
             if !error.is_cancelled() {
-                tracing::error!(child = %place, "an error of a child whose start is dropped: {error:?}");
+                trefoil_runtime::report_error!(child = %place, "an error of a child whose start is dropped: {error:?}");
             }
             pending::<()>().await;
         }

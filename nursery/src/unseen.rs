@@ -27,10 +27,10 @@ impl<E: CancelAware> Drop for Unseen<E> {
     fn drop(&mut self) {
         let (errors, payload) = self.take();
         for error in errors.iter().filter(|error| !error.is_cancelled()) {
-            tracing::error!(block = %self.place, "an error of a block that was dropped: {error:?}");
+            trefoil_runtime::report_error!(block = %self.place, "an error of a block that was dropped: {error:?}");
         }
         if let Some(payload) = payload {
-            tracing::error!(block = %self.place, "a panic in a block that was dropped: {}", message(&payload));
+            trefoil_runtime::report_error!(block = %self.place, "a panic in a block that was dropped: {}", message(&payload));
             runtime::discard(payload);
         }
     }

@@ -456,7 +456,7 @@ pub fn poll_cancelled(place: &'static Location<'static>) -> Poll<Cancelled> {
         task.set_strikes(strikes);
         if u32::from(strikes) > STRIKES {
             if u32::from(strikes) == STRIKES + 1 {
-                tracing::warn!(operation = %place, task = %task, "cancellation swallowed {STRIKES} times: the task is dropped where it waits (N13)");
+                crate::report_warn!(operation = %place, task = %task, "cancellation swallowed {STRIKES} times: the task is dropped where it waits (N13)");
             }
             return Poll::Pending;
         }

@@ -257,7 +257,7 @@ impl Watch {
             if !one.removed.get()
                 && let Err(payload) = catch_unwind(AssertUnwindSafe(|| event(&*one.instrument, task)))
             {
-                tracing::error!(%task, "an instrument panicked, and is removed (R116)");
+                crate::report_error!(%task, "an instrument panicked, and is removed (R116)");
                 one.removed.set(true);
                 crate::payload::discard(payload);
             }

@@ -55,6 +55,8 @@ mod quiet;
 mod ready;
 mod reason;
 mod record;
+#[doc(hidden)]
+pub mod report;
 mod run_handle;
 mod schedule;
 mod scope;

@@ -18,8 +18,9 @@ pub fn discard(payload: Payload) {
 pub(crate) fn report_panic(payload: Payload, of: &str) {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|text| &**text));
     // A subscriber is code of others, and this may be half way through an end.
-    let said =
-        catch_unwind(AssertUnwindSafe(|| tracing::error!("{of}: {}", text.unwrap_or("(a payload that is not text)"))));
+    let said = catch_unwind(AssertUnwindSafe(|| {
+        crate::report_error!("{of}: {}", text.unwrap_or("(a payload that is not text)"))
+    }));
     if let Err(another) = said {
         discard(another);
     }

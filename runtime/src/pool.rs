@@ -134,7 +134,7 @@ impl<W: Work> Pool<W> {
         if none {
             return Err(error);
         }
-        tracing::warn!("no further thread can be had for what blocks: {error}");
+        crate::report_warn!("no further thread can be had for what blocks: {error}");
         Ok(())
     }
 }

@@ -124,21 +124,21 @@ const CALL: &str = "a call of a run handle, asked for at ";
 impl Report {
     fn make(self) {
         match self {
-            Report::Blocked(call, held) if call.starts_with(CALL) => tracing::warn!(
+            Report::Blocked(call, held) if call.starts_with(CALL) => crate::report_warn!(
                 call,
                 "a call has held up its loop for {}: it blocks its thread, or computes for too long",
                 length(held)
             ),
             Report::Over(call, held) if call.starts_with(CALL) => {
-                tracing::warn!(call, "a call that held up its loop has returned, after {}", length(held))
+                crate::report_warn!(call, "a call that held up its loop has returned, after {}", length(held))
             }
-            Report::Blocked(task, held) => tracing::warn!(
+            Report::Blocked(task, held) => crate::report_warn!(
                 task,
                 "a task has held up its loop for {} without yielding: it blocks its thread, or computes for too long",
                 length(held)
             ),
             Report::Over(task, held) => {
-                tracing::warn!(task, "a task that held up its loop has yielded, after {}", length(held))
+                crate::report_warn!(task, "a task that held up its loop has yielded, after {}", length(held))
             }
         }
     }
@@ -272,7 +272,7 @@ fn start() {
     static STARTED: std::sync::Once = std::sync::Once::new();
     STARTED.call_once(|| {
         if let Err(error) = std::thread::Builder::new().name("trefoil-watchdog".into()).spawn(watch) {
-            tracing::warn!(%error, "there is no thread for the watchdog: nobody says which task holds up its loop");
+            crate::report_warn!(%error, "there is no thread for the watchdog: nobody says which task holds up its loop");
         }
     });
 }

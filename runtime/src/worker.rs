@@ -213,7 +213,7 @@ fn end_deadlocked<F: Future>(mut run: Run<'_, F>, deadlock: Deadlock) -> Deadloc
             if size_of::<F::Output>() > 0 {
                 // It has cleaned up, and may have something to say of that. The report goes first: there is room for one.
                 let what = std::any::type_name::<F::Output>();
-                tracing::warn!(
+                crate::report_warn!(
                     "main returned after its run was ended as a deadlock: its output, of type {what}, is dropped"
                 );
             }
@@ -344,7 +344,7 @@ impl<F: Future> Run<'_, F> {
             let slept = self.wait();
             self.worker.expire(self.tree, slept);
             if !BLIND && let Some(report) = self.worker.livelock.report() {
-                tracing::warn!("{report}");
+                crate::report_warn!("{report}");
             }
         }
     }
@@ -408,7 +408,7 @@ impl<F: Future> Run<'_, F> {
             return;
         }
         match self.worker.suspicion.look(self.tree, self.root.get_ref()) {
-            Some(Found::New(report)) => tracing::warn!("{report}"),
+            Some(Found::New(report)) => crate::report_warn!("{report}"),
             Some(Found::Stands(report)) if self.cycles_end && self.deadlock.is_none() => self.end(report),
             Some(Found::Stands(_)) | None => {}
         }
@@ -566,7 +566,7 @@ impl<F: Future> Run<'_, F> {
             look = if passed < GRACE { GRACE } else { passed + passed.min(SELDOM) };
             if passed >= GRACE && !std::mem::replace(&mut said, true) && self.deadlock.is_none() {
                 // Code of others, after which everything is looked at again.
-                tracing::warn!("{}", self.report(waits_for_threads(others)));
+                crate::report_warn!("{}", self.report(waits_for_threads(others)));
             }
         }
     }

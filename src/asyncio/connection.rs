@@ -234,7 +234,7 @@ impl Connection {
             Ok(()) => self.send_eof(),
             Err(error) if error.is_cancelled() => {
                 let unsent = self.unsent.get();
-                tracing::warn!(peer = ?self.peer, "{unsent} bytes were not sent: the event loop has ended");
+                trefoil_runtime::report_warn!(peer = ?self.peer, "{unsent} bytes were not sent: the event loop has ended");
                 self.end();
             }
             Err(error) => self.fail(error),

@@ -59,7 +59,7 @@ impl Listening {
             match register() {
                 Ok(by_default) => interrupts.by_default = Some(by_default),
                 Err(error) => {
-                    tracing::warn!(%error, "Ctrl-C does not cancel the main of a loop");
+                    trefoil_runtime::report_warn!(%error, "Ctrl-C does not cancel the main of a loop");
                     return None;
                 }
             }

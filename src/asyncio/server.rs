@@ -146,13 +146,13 @@ async fn accept(listener: &TcpListener, mut serve: impl FnMut(TcpStream)) {
             Ok((stream, _)) => serve(stream),
             Err(error) if error.is_cancelled() => return,
             Err(error) if is_out_of_means(&error) => {
-                tracing::error!("nothing is accepted for {OUT_OF_MEANS:?}: {error}");
+                trefoil_runtime::report_error!("nothing is accepted for {OUT_OF_MEANS:?}: {error}");
                 if trefoil_nursery::sleep(OUT_OF_MEANS).await.is_err() {
                     return;
                 }
             }
             Err(error) => {
-                tracing::error!("a server stops to accept: {error}");
+                trefoil_runtime::report_error!("a server stops to accept: {error}");
                 return;
             }
         }
@@ -185,7 +185,7 @@ where
             if error.is_cancelled() {
                 return Err(Cancelled::delivered());
             }
-            tracing::error!(peer = ?closed.peer(), "the handler of a connection failed: {error:?}");
+            trefoil_runtime::report_error!(peer = ?closed.peer(), "the handler of a connection failed: {error:?}");
         }
         Ok(())
     });

@@ -155,7 +155,9 @@ impl<J: Job> Errand for Running<J> {
         }));
         call.in_flight.end();
         if let Err(payload) = told {
-            tracing::error!("a waker, or a buffer that was dropped, panicked when an operation on a file was over");
+            trefoil_runtime::report_error!(
+                "a waker, or a buffer that was dropped, panicked when an operation on a file was over"
+            );
             trefoil_runtime::discard(payload);
         }
     }

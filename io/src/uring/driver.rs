@@ -154,7 +154,7 @@ impl Driver for Uring {
             Ok(true) => {}
             outcome => {
                 let error = outcome.err();
-                tracing::error!(
+                trefoil_runtime::report_error!(
                     operations = core.under_way(),
                     error = error.as_ref().map(tracing::field::display),
                     "the kernel did not let go of all operations of this run: their memory is leaked"

@@ -141,7 +141,7 @@ impl Loop {
             *self.panic.borrow_mut() = Some(payload);
             self.end();
         } else {
-            tracing::error!("a task panicked while another panic waits for its loop to end");
+            trefoil_runtime::report_error!("a task panicked while another panic waits for its loop to end");
             runtime::discard(payload);
         }
     }
@@ -292,7 +292,7 @@ impl Loop {
             .await;
             let left = self.threads.outstanding.get();
             if left > 0 {
-                tracing::warn!("{left} functions on threads did not end in time, and are left alone");
+                trefoil_runtime::report_warn!("{left} functions on threads did not end in time, and are left alone");
             }
         }
         let gate = self.gate.borrow().clone();

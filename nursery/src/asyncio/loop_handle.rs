@@ -392,7 +392,7 @@ where
                         false => future.take().ok().and_then(|outcome| promise.0.end(State::Done(outcome))),
                     };
                     if let Some(State::Done(Err(error))) = unheard {
-                        tracing::error!(made = %place, "the error of a task that was cancelled from another thread: {error:?}");
+                        trefoil_runtime::report_error!(made = %place, "the error of a task that was cancelled from another thread: {error:?}");
                     }
                 }),
             );

@@ -289,10 +289,10 @@ fn report_unheard<T, E: CancelAware>(outcome: thread::Result<Result<T, E>>, plac
     match outcome {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            tracing::error!(begun = %place, "the error of a function on a thread that was abandoned: {error:?}")
+            trefoil_runtime::report_error!(begun = %place, "the error of a function on a thread that was abandoned: {error:?}")
         }
         Err(payload) => {
-            tracing::error!(begun = %place, "a function on a thread that was abandoned panicked");
+            trefoil_runtime::report_error!(begun = %place, "a function on a thread that was abandoned panicked");
             runtime::discard(payload);
         }
     }

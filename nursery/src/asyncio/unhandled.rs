@@ -81,14 +81,14 @@ pub(crate) fn report(event_loop: Option<&Rc<Loop>>, unhandled: &Unhandled<'_>) {
         match catch_unwind(AssertUnwindSafe(|| handler(unhandled))) {
             Ok(()) => return,
             Err(payload) => {
-                tracing::error!("the exception handler of a loop panicked (O5)");
+                trefoil_runtime::report_error!("the exception handler of a loop panicked (O5)");
                 trefoil_runtime::discard(payload);
             }
         }
     }
     let Unhandled { message, task, error, place } = unhandled;
     match task {
-        Some(task) => tracing::error!(task = %task.name(), made = %place, "{message}: {error:?}"),
-        None => tracing::error!(made = %place, "{message}: {error:?}"),
+        Some(task) => trefoil_runtime::report_error!(task = %task.name(), made = %place, "{message}: {error:?}"),
+        None => trefoil_runtime::report_error!(made = %place, "{message}: {error:?}"),
     }
 }
