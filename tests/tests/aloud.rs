@@ -1,0 +1,78 @@
+//! What must not be lost is written to standard error where no subscriber listens, and to the subscriber alone where one does (N15).
+//!
+//! Each case is a process of its own: this one, which finds in its environment which it is.
+
+use std::process::Command;
+use std::time::Duration;
+use trefoil::{Cancelled, nursery};
+
+const CASE: &str = "TREFOIL_TEST_ALOUD";
+
+/// Loses an error: the handle of the child that failed was dropped, and a loop that was held up for longer than it should be.
+fn lose() {
+    trefoil::Builder::new().blocked_after(Some(Duration::from_millis(20))).run(async {
+        let ended = nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn_named("greedy", async {
+                std::thread::sleep(Duration::from_millis(80));
+                Ok(())
+            });
+            Ok(())
+        });
+        ended.await.unwrap();
+    });
+}
+
+fn stderr_of(case: &str) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads", "1"])
+        .env(CASE, case)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A subscriber that hears everything, and says nothing.
+struct Deaf;
+
+impl tracing::Subscriber for Deaf {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// What the processes do; as a test of its own, nothing.
+#[test]
+fn child() {
+    match std::env::var(CASE).as_deref() {
+        Ok("alone") => (lose(), lose()).0,
+        Ok("heard") => {
+            tracing::subscriber::set_global_default(Deaf).unwrap();
+            lose();
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn n15_without_a_subscriber_it_is_on_standard_error() {
+    let stderr = stderr_of("alone");
+    let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("trefoil: warning: ")).collect();
+    // Not the first one alone: the one that writes must not count as a subscriber. While it lasts, and when it is over, twice.
+    assert!(lines.len() >= 4, "{stderr}");
+    assert!(lines.iter().all(|line| line.contains("`greedy`") && line.contains("aloud.rs")), "{stderr}");
+}
+
+#[test]
+fn n15_with_a_subscriber_it_is_for_that_alone() {
+    let stderr = stderr_of("heard");
+    assert!(!stderr.contains("trefoil: "), "{stderr}");
+}
