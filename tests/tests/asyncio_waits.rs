@@ -131,13 +131,9 @@ fn n10_every_wait_has_its_reason_in_the_tree() {
             n.spawn(async { (&future).await });
             turns(2).await?;
             let tree = tree().to_string();
-            for reason in [
-                Reason::Lock,
-                Reason::Event,
-                Reason::Permits,
-                Reason::Condition,
-                Reason::Custom("a future of asyncio"),
-            ] {
+            for reason in
+                [Reason::Lock, Reason::Event, Reason::Permits, Reason::Condition, Reason::Custom("a future of asyncio")]
+            {
                 assert!(
                     tree.contains(&format!("waits for {reason} at asyncio_waits.rs")) || reason == Reason::Condition,
                     "{reason}: {tree}"
