@@ -1,7 +1,7 @@
 //! The memory of children that have ended, for those that come: a list for each size, in the hands of the loop.
 //!
-//! To ask the allocator for each child, and to give it back, is half of what a child costs that does nothing. A loop keeps [`KEPT`] bytes at most, and
-//! gives them back with the end of its run. A block is one of the allocator's, always, of a layout that its size alone decides. So it does not matter
+//! To ask the allocator for each child, and to give it back, is half of what a child costs that does nothing. A loop keeps [`KEPT`] bytes at most,
+//! gives what is over [`STAYS`] back when it has nothing to do, and the rest with the end of its run. A block is one of the allocator's, always, of a layout that its size alone decides. So it does not matter
 //! which loop takes it, or none: what ends outside of a run, or where the lists are full, or is large, or asks for more than the usual
 //! alignment, goes back to the allocator.
 //!
@@ -10,12 +10,18 @@
 //! - The lists are touched by the thread of the loop alone: they are in the worker, which is not `Sync`.
 
 use crate::context;
-use std::alloc::{self, Layout};
+use std::alloc::{self, Layout, LayoutError};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-/// How many bytes a loop keeps: of some thousand small children. Under Miri none, so that it sees a use of what is freed.
-const KEPT: usize = if cfg!(miri) { 0 } else { 256 << 10 };
+/// How many bytes a loop keeps while it is busy: of a hundred thousand small children. Under Miri none, so that it sees a use of what is freed.
+const KEPT: usize = if cfg!(miri) { 0 } else { 16 << 20 };
+
+/// How many it keeps that sleeps now and then: of some thousand.
+const STAYS: usize = 256 << 10;
+
+/// How many blocks are given back before a sleep, at most: what comes meanwhile waits for that.
+const AT_ONCE: usize = 256;
 
 /// The sizes are 8 and 16 times the number of the list: with its own word before it, that is what glibc's allocator rounds to.
 const LISTS: usize = 64;
@@ -31,10 +37,14 @@ const fn kind<T>() -> Kind {
     if layout.align() > ALIGN || layout.size() <= 8 || list >= LISTS {
         return Kind(layout, None);
     }
-    match Layout::from_size_align(list * STEP + 8, ALIGN) {
+    match layout_of(list) {
         Ok(layout) => Kind(layout, Some(list)),
         Err(_) => unreachable!(),
     }
+}
+
+const fn layout_of(list: usize) -> Result<Layout, LayoutError> {
+    Layout::from_size_align(list * STEP + 8, ALIGN)
 }
 
 /// See the module.
@@ -43,6 +53,8 @@ pub(crate) struct Blocks {
     lists: [Cell<*mut u8>; LISTS],
     /// How many bytes may be kept beside those that are.
     room: Cell<usize>,
+    /// How many may be kept in all.
+    most: usize,
 }
 
 impl Blocks {
@@ -52,7 +64,33 @@ impl Blocks {
     }
 
     fn with_room(room: usize) -> Self {
-        Self { lists: [const { Cell::new(ptr::null_mut()) }; LISTS], room: Cell::new(room) }
+        Self { lists: [const { Cell::new(ptr::null_mut()) }; LISTS], room: Cell::new(room), most: room }
+    }
+
+    /// To be called when the loop has nothing to do: gives some of them back, if there are many.
+    #[inline]
+    pub fn rest(&self) {
+        if self.bytes() > STAYS {
+            self.give_back();
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.most - self.room.get()
+    }
+
+    #[cold]
+    fn give_back(&self) {
+        let mut left = AT_ONCE;
+        for list in (0..LISTS).rev() {
+            let Ok(layout) = layout_of(list) else { continue };
+            while left > 0 && self.bytes() > STAYS {
+                let Some(block) = self.take(list, layout) else { break };
+                // SAFETY: [BLOCK].
+                unsafe { alloc::dealloc(block.as_ptr(), layout) };
+                left -= 1;
+            }
+        }
     }
 
     #[inline(always)]
@@ -81,14 +119,11 @@ impl Blocks {
 
 impl Drop for Blocks {
     fn drop(&mut self) {
-        for (number, list) in self.lists.iter().enumerate() {
-            let Ok(layout) = Layout::from_size_align(number * STEP + 8, ALIGN) else { continue };
-            while let Some(block) = NonNull::new(list.get()) {
+        for list in 0..LISTS {
+            let Ok(layout) = layout_of(list) else { continue };
+            while let Some(block) = self.take(list, layout) {
                 // SAFETY: [BLOCK].
-                unsafe {
-                    list.set(block.cast::<*mut u8>().read());
-                    alloc::dealloc(block.as_ptr(), layout);
-                }
+                unsafe { alloc::dealloc(block.as_ptr(), layout) };
             }
         }
     }
@@ -186,6 +221,31 @@ mod tests {
         // SAFETY: as above.
         unsafe { alloc::dealloc(c.as_ptr(), layout) };
         // The end of the lists frees the last one: Miri looks.
+    }
+
+    #[test]
+    fn a_loop_that_rests_gives_back_what_is_over_what_stays_in_parts() {
+        let Kind(layout, Some(list)) = kind::<[u64; 127]>() else { panic!("it has a list") };
+        let blocks = Blocks::with_room(STAYS + 400 * layout.size());
+        while {
+            let given = block(layout);
+            // SAFETY: of this layout, and kept or freed here.
+            let kept = unsafe { blocks.keep(list, layout, given) };
+            if !kept {
+                // SAFETY: as above.
+                unsafe { alloc::dealloc(given.as_ptr(), layout) };
+            }
+            kept
+        } {}
+        let before = blocks.bytes();
+        assert!(before > STAYS + 399 * layout.size());
+        blocks.rest();
+        assert_eq!(before - blocks.bytes(), AT_ONCE * layout.size());
+        blocks.rest();
+        assert!(blocks.bytes() <= STAYS && blocks.bytes() + layout.size() > STAYS);
+        let stays = blocks.bytes();
+        blocks.rest();
+        assert_eq!(blocks.bytes(), stays);
     }
 
     #[test]

@@ -254,6 +254,7 @@ impl Worker {
         if let Some(blocked) = &self.blocked {
             blocked.sleeps();
         }
+        self.blocks.rest();
         let parked = self.driver.park(timeout);
         if let Some(blocked) = &self.blocked {
             blocked.wakes();

@@ -612,7 +612,7 @@ static ALLOCATOR: Counting = Counting;
 /// What a hundred spawns allocate: `(times, bytes)`.
 fn spawns(n: Nursery<'_, '_, Cancelled>) -> (usize, usize) {
     // What the loop keeps of children that have ended is used up before.
-    (0..5_000).for_each(|_| drop(n.spawn(async { Ok(()) })));
+    (0..200_000).for_each(|_| drop(n.spawn(async { Ok(()) })));
     let before = ALLOCATED.get();
     (0..100).for_each(|_| drop(n.spawn(async { Ok(()) })));
     let after = ALLOCATED.get();
