@@ -4,8 +4,9 @@
 //! nowhere to go, in silence. So each such event looks for a subscriber first, and is written by one of our own if there is none. Somebody who wants
 //! silence installs a subscriber that filters.
 
+use crate::payload::discard;
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::panic::catch_unwind;
 use std::sync::OnceLock;
 use tracing::dispatcher::{self, Dispatch};
 use tracing::field::{Field, Visit};
@@ -49,8 +50,10 @@ impl Subscriber for StandardError {
         let mut line = Line { message: String::new(), fields: String::new() };
         event.record(&mut line);
         let level = if *event.metadata().level() == Level::ERROR { "error" } else { "warning" };
-        // Not `eprintln`: where standard error is closed, that panics. Nobody is there to be told.
-        _ = writeln!(std::io::stderr(), "trefoil: {level}: {}{}", line.message, line.fields);
+        // By the macro, which a test's harness captures. It panics where nobody reads standard error any more: then nobody is there to be told.
+        if let Err(payload) = catch_unwind(|| eprintln!("trefoil: {level}: {}{}", line.message, line.fields)) {
+            discard(payload);
+        }
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
