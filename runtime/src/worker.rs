@@ -567,7 +567,8 @@ impl<F: Future> Run<'_, F> {
             look = if passed < GRACE { GRACE } else { passed + passed.min(SELDOM) };
             if passed >= GRACE && !std::mem::replace(&mut said, true) && self.deadlock.is_none() {
                 // Code of others, after which everything is looked at again.
-                crate::report_warn!("{}", self.report(waits_for_threads(others)));
+                let report = self.report(waits_for_threads(others));
+                crate::report_warn!("{report}");
             }
         }
     }
