@@ -7,6 +7,10 @@
 //! Every run is checked at its end: no task, scope, wait, timer or operation in flight may be left over. A run that hangs is ended,
 //! with a message, after [`HANG`].
 
+mod log;
+
+pub use log::{Log, listen};
+
 use std::cell::Cell;
 use std::fmt::Display;
 use std::future::{Future, poll_fn};

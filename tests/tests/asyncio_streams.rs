@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use trefoil::asyncio::{
     self, ReadError, Server, StreamReader, StreamWriter, create_task, event_loop, open_connection, sleep, start_server,
@@ -13,7 +13,7 @@ use trefoil::asyncio::{
 };
 use trefoil::net::{TcpListener, TcpOptions, TcpStream};
 use trefoil::{Builder, CancelAware, DriverKind, RunError, metrics};
-use trefoil_tests::ms;
+use trefoil_tests::{Log, ms};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -604,80 +604,44 @@ fn aio_r2_the_end_of_main_ends_servers_and_their_handlers() {
     });
 }
 
-/// The lines of a log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Line(String);
-        impl tracing::field::Visit for Line {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    self.0 = format!("{value:?}");
-                }
-            }
-        }
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn aio_the_error_of_a_handler_is_reported_and_closes_its_connection_only() {
-    let log = Log::default();
-    let seen = log.clone();
-    tracing::subscriber::with_default(log, || {
-        on_each(async move || {
-            seen.0.lock().unwrap().clear();
-            let handler = async |mut reader: StreamReader, writer: StreamWriter| -> io::Result<()> {
-                match &reader.readline().await?[..] {
-                    b"fail\n" => Err(io::Error::other("four leaves")),
-                    line => writer.write(line),
-                }
-            };
-            let server = start_server(handler, "127.0.0.1:0").await?;
-            let (mut good, good_writer) = open_connection(server.local_addr()?).await?;
-            let (mut bad, bad_writer) = open_connection(server.local_addr()?).await?;
-            bad_writer.write(b"fail\n")?;
-            assert_eq!(bad.read(1).await?, b"");
-            until(|| !seen.0.lock().unwrap().is_empty()).await?;
-            assert!(seen.0.lock().unwrap()[0].contains("four leaves"), "{:?}", seen.0.lock().unwrap());
-            good_writer.write(b"fine\n")?;
-            assert_eq!(good.readline().await?, b"fine\n");
-            assert!(server.is_serving());
-            Ok(())
-        });
+    let seen = std::rc::Rc::new(Log::default());
+    on_each(async move || {
+        seen.lines().clear();
+        let handler = async |mut reader: StreamReader, writer: StreamWriter| -> io::Result<()> {
+            match &reader.readline().await?[..] {
+                b"fail\n" => Err(io::Error::other("four leaves")),
+                line => writer.write(line),
+            }
+        };
+        let server = start_server(handler, "127.0.0.1:0").await?;
+        let (mut good, good_writer) = open_connection(server.local_addr()?).await?;
+        let (mut bad, bad_writer) = open_connection(server.local_addr()?).await?;
+        bad_writer.write(b"fail\n")?;
+        assert_eq!(bad.read(1).await?, b"");
+        until(|| !seen.lines().is_empty()).await?;
+        assert!(seen.lines()[0].contains("four leaves"), "{:?}", seen.lines());
+        good_writer.write(b"fine\n")?;
+        assert_eq!(good.readline().await?, b"fine\n");
+        assert!(server.is_serving());
+        Ok(())
     });
 }
 
 #[test]
 fn aio_x4_what_the_end_of_the_loop_leaves_unsent_is_reported() {
-    let log = Log::default();
-    let seen = log.clone();
-    tracing::subscriber::with_default(log, || {
-        on_each(async move || {
-            seen.0.lock().unwrap().clear();
-            let (_reader, _peer) = event_loop(async {
-                let (reader, writer, peer) = narrow().await?;
-                writer.write(&vec![0; 4_000_000])?;
-                Ok::<_, io::Error>((reader, peer))
-            })
-            .await?;
-            let lines = seen.0.lock().unwrap().clone();
-            assert!(lines.iter().any(|line| line.contains("bytes were not sent")), "{lines:?}");
-            Ok(())
-        });
+    let seen = std::rc::Rc::new(Log::default());
+    on_each(async move || {
+        seen.lines().clear();
+        let (_reader, _peer) = event_loop(async {
+            let (reader, writer, peer) = narrow().await?;
+            writer.write(&vec![0; 4_000_000])?;
+            Ok::<_, io::Error>((reader, peer))
+        })
+        .await?;
+        let lines = seen.lines().clone();
+        assert!(lines.iter().any(|line| line.contains("bytes were not sent")), "{lines:?}");
+        Ok(())
     });
 }

@@ -582,40 +582,11 @@ fn aio_r06_a_loop_runs_several_mains_and_keeps_what_they_leave() {
     });
 }
 
-/// What is reported, by `tracing`.
-#[derive(Clone, Default)]
-struct Reports(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Reports {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::ERROR
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{field}={value:?} ");
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn aio_d3_an_error_that_nobody_looked_at_is_reported_once_with_name_and_place() {
-    let reports = Reports::default();
-    let _subscribed = tracing::subscriber::set_default(reports.clone());
+    let reports = trefoil_tests::Log::default();
     run_virtual(async || {
-        reports.0.lock().unwrap().clear();
+        reports.lines().clear();
         event_loop(async {
             let seen = task(fails(1, "seen"));
             let dropped = TaskBuilder::new().name("lonely").create_task(fails(2, "lost"));
@@ -627,7 +598,7 @@ fn aio_d3_an_error_that_nobody_looked_at_is_reported_once_with_name_and_place() 
         })
         .await
         .unwrap();
-        let reports = reports.0.lock().unwrap();
+        let reports = reports.lines();
         assert_eq!(reports.len(), 1, "{reports:?}");
         assert!(
             reports[0].contains("lonely") && reports[0].contains("lost") && reports[0].contains("asyncio_tasks.rs")

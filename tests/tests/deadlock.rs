@@ -10,7 +10,7 @@ use trefoil::{
     checkpoint, local_nursery, move_on_after, nursery, shield, sleep, sleep_forever, wake_sources, yield_now,
 };
 use trefoil_runtime::Options;
-use trefoil_tests::{OnDrop, deadlocks, ms, run, run_real, run_virtual};
+use trefoil_tests::{Log, OnDrop, deadlocks, ms, run, run_real, run_virtual};
 
 type Ended = Result<(), Cancelled>;
 
@@ -222,9 +222,8 @@ fn n10_a_run_that_is_ended_cleans_up_first() {
 #[test]
 fn n10_what_main_returns_after_that_is_not_dropped_in_silence() {
     let log = Log::default();
-    let _log = tracing::subscriber::set_default(log.clone());
     let runs = deadlocks(quiet(), async || sleep_forever().await.map_err(|_| "half a file is left"));
-    let said: Vec<_> = log.0.lock().unwrap().drain(..).filter(|text| text.contains("main returned")).collect();
+    let said: Vec<_> = log.lines().drain(..).filter(|text| text.contains("main returned")).collect();
     assert_eq!(said.len(), runs.len(), "{said:?}");
     assert!(said[0].contains("its output, of type core::result::Result<(), &str>, is dropped"), "{said:?}");
 }
@@ -579,11 +578,10 @@ fn n10_what_is_ended_by_others_is_no_failure() {
 #[test]
 fn n10_a_cycle_is_a_warning_at_once_and_a_failure_after_a_minute() {
     let log = Log::default();
-    let _log = tracing::subscriber::set_default(log.clone());
     for report in deadlocks(partial(), async || {
         let lock = Mutex::new(());
         let begin = trefoil::now();
-        log.0.lock().unwrap().clear();
+        log.lines().clear();
         let ended = local_nursery(async |n| -> Ended {
             n.spawn(async {
                 let _guard = lock.lock().await?;
@@ -592,13 +590,13 @@ fn n10_a_cycle_is_a_warning_at_once_and_a_failure_after_a_minute() {
             });
             let mut seen = Vec::new();
             while sleep(ms(50)).await.is_ok() {
-                seen.push(log.0.lock().unwrap().len());
+                seen.push(log.lines().len());
             }
             // One after 325 ms, and no more; the end after a minute since then.
             assert_eq!(seen.iter().filter(|said| **said == 0).count(), 6);
             assert_eq!(seen.last(), Some(&1));
             assert_eq!(trefoil::now() - begin, ms(60_350));
-            let warning = log.0.lock().unwrap()[0].clone();
+            let warning = log.lines()[0].clone();
             let begin = "deadlock (N10): some tasks wait for each other, and none of them can go on";
             assert!(warning.starts_with(begin), "{warning}");
             Ok(())
@@ -734,43 +732,14 @@ fn n10_a_foreign_future_beside_a_combinator_ends_the_wait() {
 
 // ---- Busy, and getting nowhere -------------------------------------------------------------------------------------
 
-/// Keeps what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{value:?}");
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// What a program logs that spins for so many turns, if that is too much after 10,000.
 fn logged(main: impl Future<Output = ()>) -> Vec<String> {
     let log = Log::default();
-    let _log = tracing::subscriber::set_default(log.clone());
     let limits = Limits { turns: 10_000, time: ms(0) };
     let options = Options { virtual_time: true, livelock: Some(limits), ..Options::default() };
     let driver = std::rc::Rc::new(trefoil_runtime::ThreadDriver::new());
     trefoil_runtime::run(driver, options, Location::caller(), main);
-    log.0.lock().unwrap().clone()
+    log.lines().clone()
 }
 
 /// Row 41: each gives way to the other, politely, for ever.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use trefoil::sync::{CapacityLimiter, Mutex, MutexGuard, Permits, ReadGuard, RwLock, Semaphore, Token, WriteGuard};
 use trefoil::{CancelScope, Cancelled, Deadlock, Detection, local_nursery, move_on_after, now, sleep};
 use trefoil_runtime::{Instruments, Options, Order, ThreadDriver};
-use trefoil_tests::ms;
+use trefoil_tests::{listen, ms};
 
 /// What there is to have.
 #[derive(Clone, Copy, Debug)]
@@ -281,41 +281,16 @@ async fn task(
     Ok(())
 }
 
-/// When cycles were logged, on the clock of the run.
-#[derive(Clone, Default)]
-struct Warned(std::sync::Arc<std::sync::Mutex<Vec<Instant>>>);
-
-impl tracing::Subscriber for Warned {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        /// Whether it is the report of a cycle, and not that main has returned after the end.
-        struct Report(bool);
-        impl tracing::field::Visit for Report {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 |= format!("{value:?}").starts_with("deadlock (N10)");
-            }
-        }
-        let mut report = Report(false);
-        event.record(&mut report);
-        if report.0 {
-            self.0.lock().unwrap().push(now());
-        }
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// What became of a program, when there were warnings, and what the reference says: at the moment of the report, or long after everything has settled.
 fn run((kinds, tasks, seed): &Program) -> (Option<Deadlock>, Vec<Instant>, Verdict) {
-    let warned = Warned::default();
-    let _warned = tracing::subscriber::set_default(warned.clone());
+    let warned = std::sync::Arc::<std::sync::Mutex<Vec<Instant>>>::default();
+    let heard = warned.clone();
+    // When cycles were logged, on the clock of the run; and not that main has returned after the end.
+    let _listens = listen(move |line| {
+        if line.starts_with("deadlock (N10)") {
+            heard.lock().unwrap().push(now());
+        }
+    });
     let graph = RefCell::new(Graph {
         kinds: kinds.clone(),
         held: vec![vec![0; kinds.len()]; tasks.len()],
@@ -363,7 +338,7 @@ fn run((kinds, tasks, seed): &Program) -> (Option<Deadlock>, Vec<Instant>, Verdi
         main,
     );
     let verdict = first.borrow_mut().take().expect("everybody is cancelled in the end, or was ended by a report");
-    let warned = warned.0.lock().unwrap().clone();
+    let warned = warned.lock().unwrap().clone();
     (ended.err(), warned, verdict)
 }
 

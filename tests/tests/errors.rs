@@ -4,12 +4,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use trefoil_nursery::{
     CancelAware, Cancelled, CancelledOrTimedOut, ErrorGroup, Started, checkpoint, fail_after, join, local_nursery,
     move_on_after, nursery, race, shield, sleep, sleep_forever, yield_now,
 };
-use trefoil_tests::{OnDrop, Trace, ms, panic_of, poll_once, run_virtual};
+use trefoil_tests::{Log, OnDrop, Trace, ms, panic_of, poll_once, run_virtual};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -229,40 +228,11 @@ fn r30_a_deadline_around_a_nursery_or_a_race_fails_with_timed_out() {
     });
 }
 
-/// Collects the lines of the log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn fmt::Debug) {
-                self.0 += &format!("{value:?}");
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// No error is dropped in silence: a child has failed, `start` has not looked, and the nursery that would get the error is dropped, too (N12).
 #[test]
 fn n15_an_error_of_a_start_that_is_dropped_with_its_nursery_is_in_the_log() {
     run_virtual(async || {
         let log = Log::default();
-        let _log = tracing::subscriber::set_default(log.clone());
         let mut dropped = Box::pin(local_nursery(async |n| -> io::Result<()> {
             n.start(async |_: Started<'_, ()>| Err(io::Error::other("lost"))).await
         }));
@@ -271,7 +241,7 @@ fn n15_an_error_of_a_start_that_is_dropped_with_its_nursery_is_in_the_log() {
             assert!(poll_once(dropped.as_mut()).await.is_pending());
         }
         drop(dropped);
-        let log = log.0.lock().unwrap();
+        let log = log.lines();
         assert!(log.iter().any(|line| line.contains("whose nursery was dropped") && line.contains("lost")), "{log:?}");
     });
 }

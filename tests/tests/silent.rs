@@ -3,53 +3,20 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
 use trefoil::sync::oneshot;
 use trefoil::{
     Builder, CancelScope, Cancelled, DriverKind, Event, Source, TaskView, checkpoint, first_success, join,
     local_nursery, move_on_after, nursery, race, shield_for, sleep, sleep_forever, tree, with_cleanup, yield_now,
 };
-use trefoil_tests::{ms, panic_of, poll_once, run_real, run_virtual};
+use trefoil_tests::{Log, ms, panic_of, poll_once, run_real, run_virtual};
 
 type Ended = Result<(), Cancelled>;
-
-/// What is said on this thread, at the level of a warning or above, each with all its fields.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                match field.name() {
-                    "message" => self.0 += &format!("{value:?}; "),
-                    name => self.0 += &format!("{name}={value:?}; "),
-                }
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
 
 /// What is said meanwhile.
 fn said<T>(during: impl FnOnce() -> T) -> (Vec<String>, T) {
     let log = Log::default();
-    let _log = tracing::subscriber::set_default(log.clone());
     let output = during();
-    let lines = log.0.lock().unwrap().clone();
+    let lines = log.lines().clone();
     (lines, output)
 }
 
