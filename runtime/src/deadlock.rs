@@ -410,8 +410,8 @@ pub(crate) struct Suspicion {
     steps: Cell<usize>,
     /// When the oldest of the cycles that stand has stood for so long that it ends a run for tests: on its clock.
     due: Cell<Option<u64>>,
-    /// The cycles that were there when it looked last, by their tasks.
-    reported: RefCell<HashSet<Vec<usize>>>,
+    /// The tasks that could not go on when it looked last.
+    reported: RefCell<HashSet<usize>>,
 }
 
 /// What a search has found.
@@ -493,13 +493,17 @@ impl Suspicion {
         self.standing.set(graph.contended());
         let stuck = graph.stuck();
         let cycles = graph.cycles(|at| stuck[at]);
-        let before = self.reported.replace(cycles.iter().map(|cycle| graph.ids(cycle)).collect());
+        // They are stuck by the cycles that were reported then. That others are seen among them later, when somebody has left a line that they
+        // stand in, is nothing new.
+        let before = self.reported.replace((0..stuck.len()).filter(|at| stuck[*at]).map(|at| graph.id(at)).collect());
         let left = cycles.iter().map(|cycle| limit.saturating_sub(graph.stands(cycle))).min();
         self.due.set(left.map(|left| clock::after(now, left)));
         let stands = left == Some(Duration::ZERO);
         let shown: Vec<_> = match stands {
             true => cycles.into_iter().filter(|cycle| graph.stands(cycle) >= limit).collect(),
-            false => cycles.into_iter().filter(|cycle| !before.contains(&graph.ids(cycle))).collect(),
+            false => {
+                cycles.into_iter().filter(|cycle| !cycle.iter().all(|at| before.contains(&graph.id(*at)))).collect()
+            }
         };
         if shown.is_empty() {
             return None;

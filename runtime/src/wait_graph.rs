@@ -410,11 +410,9 @@ impl Graph {
         cycle.iter().flat_map(|at| &self.nodes[*at].waits).map(|wait| wait.since).min().unwrap_or_default()
     }
 
-    /// The numbers of the tasks of a cycle.
-    pub fn ids(&self, cycle: &[usize]) -> Vec<usize> {
-        let mut ids: Vec<usize> = cycle.iter().map(|at| self.nodes[*at].task.id).collect();
-        ids.sort_unstable();
-        ids
+    /// The number of a task.
+    pub fn id(&self, at: usize) -> usize {
+        self.nodes[at].task.id
     }
 
     /// What a report says of the nodes; of those only that are in `shown`.
