@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`sys`] | the kernel's ABI: [`Sqe`], [`Cqe`], every number we use and the kernel that brought it |
 //! | [`queue`] | who may touch which entry when: heads and tails (modelled in `model-checks/tests/ring.rs`) |
-//! | [`ring`] | [`Ring`]: setup with the richest flags, mappings, the one system call |
+//! | [`ring`] | [`Ring`]: setup with the richest flags, mappings, the one system call (a table of its files is there) |
 //! | [`buf_ring`] | [`BufRing`]: the buffers that multishot receives pick from |
 //!
 //! # The life of an entry

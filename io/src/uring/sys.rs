@@ -11,6 +11,7 @@
 
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -416,6 +417,20 @@ impl Cqe {
     /// Whether this only says that the memory of a zero-copy send is free.
     pub const fn is_notification(&self) -> bool {
         self.flags & flag::CQE_NOTIF != 0
+    }
+}
+
+/// `struct __kernel_timespec`: 64 bits on every architecture.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KernelTimespec {
+    pub sec: i64,
+    pub nsec: i64,
+}
+
+impl From<Duration> for KernelTimespec {
+    fn from(duration: Duration) -> Self {
+        Self { sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), nsec: duration.subsec_nanos().into() }
     }
 }
 

@@ -1,0 +1,140 @@
+//! What a completion says: to its source, or to its errand.
+
+use super::Core;
+use super::operation::{Kind, Part, Under};
+use crate::inbound::End;
+use crate::readiness::{INBOUND, READ, SHORT_READ_LIES};
+use crate::source::{Direction, State};
+use crate::uring::errands::ERRAND;
+use crate::uring::sys::Cqe;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// How many bytes may be queued for a source before no more are received ahead.
+const MOST_BYTES: usize = 64 << 10;
+
+/// How many connections may. What connects within one turn of the loop is accepted in one go, and may be more.
+const MOST_CONNECTIONS: usize = 32;
+
+impl Core {
+    /// One completion of one operation of a source, or of an errand.
+    pub(super) fn complete(&mut self, cqe: Cqe) -> io::Result<()> {
+        if cqe.key() & ERRAND != 0 {
+            self.under_way -= 1;
+            self.errands.over(&cqe);
+            return Ok(());
+        }
+        let (key, part) = Part::split(cqe.key());
+        let lent = match (cqe.buffer(), &mut self.buffers) {
+            // SAFETY: just popped, and there is one group.
+            (Some(id), Some(buffers)) => Some(unsafe { buffers.claim(id, cqe.result().unwrap_or(0)) }),
+            _ => None,
+        };
+        let bytes = match (&lent, &self.buffers) {
+            (Some(lent), Some(buffers)) => buffers.bytes(lent),
+            _ => &[],
+        };
+        let mut enough = false;
+        if let Some(entry) = self.sources.get_mut(key) {
+            let (Under::Way(kind) | Under::Stopping(kind)) = *entry.under(part) else {
+                unreachable!("a completion of what was not begun: {cqe:?}")
+            };
+            if !cqe.more() {
+                *entry.under(part) = Under::Idle;
+                self.under_way -= 1;
+            }
+            let ended = match kind {
+                Kind::End => {
+                    entry.ended |= cqe.result().is_ok();
+                    enough = *entry.under(Part::Read) == Under::Way(Kind::Receive);
+                    0
+                }
+                Kind::Poll(direction) => {
+                    let report = |state: &mut State| {
+                        if !cqe.more() {
+                            state.disarm(direction);
+                        }
+                    };
+                    entry.source.report(readiness(direction, &cqe), report, &mut self.wake)
+                }
+                Kind::Receive => {
+                    let flags = if bytes.is_empty() { READ } else { READ | INBOUND };
+                    let full = Some(bytes.len()) == self.buffers.as_ref().map(|buffers| buffers.size() as usize);
+                    let report = |state: &mut State| enough = received(state, &cqe, bytes, full);
+                    entry.source.report(flags, report, &mut self.wake)
+                }
+                Kind::Accept => {
+                    let report = |state: &mut State| enough = accepted(state, &cqe);
+                    entry.source.report(READ | INBOUND, report, &mut self.wake)
+                }
+            };
+            self.home.waits_ended(ended);
+            self.starved |= cqe.result() == Err(Errno::NOMEM);
+        } else {
+            debug_assert!(false, "[KEPT]: a completion for nobody: {cqe:?}");
+        }
+        if let (Some(lent), Some(buffers)) = (lent, &mut self.buffers) {
+            buffers.recycle(lent);
+        }
+        if enough {
+            self.stop(key, Part::Read)?;
+        }
+        if !cqe.more() {
+            self.retire(key);
+        }
+        Ok(())
+    }
+}
+
+/// What a poll has found, as flags of a [`Readiness`](crate::readiness::Readiness).
+fn readiness(direction: Direction, cqe: &Cqe) -> u32 {
+    let events = PollFlags::from_bits_retain(cqe.result().unwrap_or(0) as _);
+    // As on epoll: no edge will tell of these again.
+    let behind = PollFlags::RDHUP | PollFlags::PRI | PollFlags::HUP | PollFlags::ERR;
+    match direction {
+        Direction::Read if events.intersects(behind) => READ | SHORT_READ_LIES,
+        _ => direction.flag(),
+    }
+}
+
+/// Queues what a receive has brought, into a buffer that is now full or not. Whether that is enough.
+fn received(state: &mut State, cqe: &Cqe, bytes: &[u8], full: bool) -> bool {
+    let inbound = &mut state.inbound;
+    match cqe.result() {
+        Ok(0) => inbound.ended(End::Eof),
+        Ok(_) => inbound.received(bytes),
+        // No buffer, no memory, a cancel, or not known here: who waits asks the kernel itself.
+        Err(Errno::NOBUFS | Errno::NOMEM | Errno::CANCELED | Errno::AGAIN | Errno::INTR) => {}
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => inbound.set_polled(),
+        Err(error) => inbound.ended(End::Failed(error)),
+    }
+    if full {
+        inbound.set_polled();
+    }
+    let enough = full || inbound.len() > MOST_BYTES;
+    if !cqe.more() {
+        state.disarm(Direction::Read);
+    }
+    enough
+}
+
+/// Queues a connection. Whether that is one too many.
+fn accepted(state: &mut State, cqe: &Cqe) -> bool {
+    let inbound = &mut state.inbound;
+    if cqe.result().is_ok() {
+        // SAFETY: the completion owns it, and was just popped.
+        inbound.connected(unsafe { OwnedFd::from_raw_fd(cqe.res()) });
+    }
+    if matches!(cqe.result(), Err(Errno::INVAL | Errno::OPNOTSUPP)) {
+        inbound.set_polled();
+    }
+    // Errors are not kept: who waits asks the kernel itself, and hears it from there if it is still true (out of descriptors), or that
+    // another connection is there (R113).
+    let too_many = inbound.len() >= MOST_CONNECTIONS;
+    if !cqe.more() {
+        state.disarm(Direction::Read);
+    }
+    too_many
+}
