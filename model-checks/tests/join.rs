@@ -33,7 +33,7 @@ impl Joiner {
     }
 
     fn poll_with(&self, join: &mut RawJoin<Value>, cx: &mut Context<'_>) -> Poll<Result<Option<Value>, Cancelled>> {
-        self.run.within(&self.scope, || join.poll(cx, Location::caller()))
+        self.run.within(&self.scope, || join.poll(cx, |spawned| spawned))
     }
 
     /// What a wait comes to in the end, if it is polled whenever it is woken.
@@ -181,7 +181,7 @@ fn cancel_and_finish() {
         let mut nest = Nest::new();
         let mut join = nest.spawn(|_| Poll::Ready(5));
         let poll = |join: &mut RawJoin<Value>, cx: &mut Context<'_>| {
-            joiner.run.within(&cancelled, || join.poll(cx, Location::caller()))
+            joiner.run.within(&cancelled, || join.poll(cx, |spawned| spawned))
         };
         assert!(joiner.woken.poll(|cx| poll(&mut join, cx)).is_pending());
         let join = RefCell::new(join);
@@ -240,7 +240,7 @@ fn begin_again_and_finish() {
         let mut join = nest.spawn(|_| Poll::Ready(5));
         let first = Woken::new();
         let poll = |join: &mut RawJoin<Value>| {
-            first.poll(|cx| joiner.run.within(&cancelled, || join.poll(cx, Location::caller())))
+            first.poll(|cx| joiner.run.within(&cancelled, || join.poll(cx, |spawned| spawned)))
         };
         assert!(poll(&mut join).is_pending());
         cancelled.cancel(Source::Explicit, Location::caller());

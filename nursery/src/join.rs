@@ -6,7 +6,10 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Cancelled, ChildKey, RawJoin};
+use trefoil_runtime::{Cancelled, ChildKey, RawJoin, awaited_at, directory};
+
+/// The directory of this crate's sources.
+const HERE: &str = directory(file!());
 
 /// A child of a nursery, to be awaited for its value. Dropping it neither cancels nor detaches the child: the nursery has it.
 ///
@@ -74,8 +77,11 @@ impl<T> fmt::Debug for Join<'_, T> {
 impl<T> Future for Join<'_, T> {
     type Output = Result<T, Cancelled>;
 
+    /// The caller is the place of the `.await`, in the code that the compiler makes of it.
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let place: &'static Location<'static> = self.raw.place();
+        let polled = Location::caller();
+        let place = move |spawned| awaited_at(polled, HERE).unwrap_or(spawned);
         Poll::Ready(match ready!(self.raw.poll(cx, place)) {
             Ok(Some(value)) => Ok(value),
             Ok(None) => Err(Cancelled::delivered()),

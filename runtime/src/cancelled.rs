@@ -1,5 +1,6 @@
 //! [`Cancelled`], the error that every operation inside a cancelled scope returns, and what a scope asks of an error type.
 
+use crate::deadlock;
 use crate::group::ErrorGroup;
 use std::{error::Error, fmt, io};
 
@@ -12,6 +13,9 @@ pub const ECANCELED: i32 = 125;
 ///
 /// Pass it on with `?`. The scope that was cancelled absorbs it at its exit (R24). It is a state, not an event: swallow it,
 /// and the next operation returns it again (R1), until a fixed budget is spent and the code is dropped where it waits (N13).
+///
+/// It has no size, and does not know why: ask [`cancel_cause`](crate::current_cause). Only of a run that is ended as a deadlock (N10) its
+/// texts say so, for who unwraps it there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cancelled(());
 
@@ -23,15 +27,23 @@ impl Cancelled {
     }
 }
 
+/// Why everything is cancelled in a run that is ended as a deadlock.
+const DEADLOCK: &str = "the run is in a deadlock, and ends with a report of who waits for what (N10)";
+
 impl fmt::Debug for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cancelled")
+        f.write_str("Cancelled")?;
+        // Whoever unwraps it panics with this, before the run can say what was wrong.
+        if deadlock::ends() { write!(f, " ({DEADLOCK})") } else { Ok(()) }
     }
 }
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cancelled: the scope around this operation was cancelled")
+        match deadlock::ends() {
+            false => f.write_str("cancelled: the scope around this operation was cancelled"),
+            true => write!(f, "cancelled: {DEADLOCK}"),
+        }
     }
 }
 

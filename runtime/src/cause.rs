@@ -21,6 +21,8 @@ pub enum Source {
     Nursery,
     /// The run is being shut down.
     Shutdown,
+    /// The run is in a deadlock (N10), and ends with the report of that.
+    Deadlock,
     /// A call of `cancel_softly`, whose time has not run out.
     Soft,
     /// What was wanted is there: another future of a race has won, or the consumer of a generator has ended.
@@ -36,6 +38,7 @@ impl fmt::Display for Source {
             Source::Deadline => "deadline passed",
             Source::Nursery => "a child failed",
             Source::Shutdown => "shut down",
+            Source::Deadlock => "deadlock",
             Source::Soft => "asked to stop",
             Source::Enough => "no longer needed",
             Source::Service => "told to stop as the last",
@@ -208,6 +211,7 @@ impl fmt::Display for Cause {
             Source::Enough => write!(f, "cancelled: {scope}, since it has what it wanted"),
             Source::Service => write!(f, "cancelled: the service in {scope}, since nobody is left who relies on it"),
             Source::Shutdown => write!(f, "cancelled: {scope} is being shut down"),
+            Source::Deadlock => write!(f, "cancelled: {scope} is in a deadlock, and ends with a report of it (N10)"),
         }
     }
 }

@@ -216,7 +216,7 @@ impl BlockedWait {
         self.reason
     }
 
-    /// Where in the program; of a child that is joined, where it was spawned.
+    /// Where in the program; of a child that is joined by way of a combinator, where it was spawned.
     pub fn place(&self) -> &'static Location<'static> {
         self.place
     }
@@ -249,7 +249,7 @@ impl BlockedWait {
 
     fn text(&self, with_time: bool) -> String {
         let mut text = match &self.child {
-            // A handle that is awaited knows where its child was spawned, and not where it is awaited.
+            // Where it is awaited is not known: by way of a combinator.
             Some((child, name)) if child.place == self.place => {
                 format!("waits for {} to end", Called(*child, name.as_deref()))
             }
@@ -412,6 +412,8 @@ pub(crate) struct Suspicion {
     due: Cell<Option<u64>>,
     /// The tasks that could not go on when it looked last.
     reported: RefCell<HashSet<usize>>,
+    /// The run is cancelled since it is in a deadlock.
+    ends: Cell<bool>,
 }
 
 /// What a search has found.
@@ -434,7 +436,17 @@ pub(crate) fn suspect() {
     }
 }
 
+/// Whether the run on this thread is cancelled since it is in a deadlock.
+pub(crate) fn ends() -> bool {
+    worker::with(|worker| worker.suspicion.ends.get()).unwrap_or(false)
+}
+
 impl Suspicion {
+    /// The run is cancelled since it is in a deadlock.
+    pub fn end(&self) {
+        self.ends.set(true);
+    }
+
     /// Whether it may be time to look: two loads, for each turn.
     #[inline]
     pub fn any(&self) -> bool {

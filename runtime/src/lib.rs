@@ -19,6 +19,7 @@
 //! `group` (what an error type must know), `context` (what is being
 //! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `threads` (who else is there), `pool` (threads for what blocks), `biased` (the lock of what one thread uses) over `barrier`, and `sync` (the switch between `std` and loom).
 
+mod awaited;
 mod barrier;
 mod biased;
 mod blind;
@@ -77,6 +78,7 @@ mod woken_by;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod worker;
 
+pub use awaited::{awaited_at, directory};
 pub use cancelled::{CancelAware, Cancelled, CancelledOrTimedOut, DeadlineAware, ECANCELED, TimedOut};
 pub use cause::{Cause, Culprit, Kind, ScopeInfo, Source};
 pub use clock::{NEVER, after, instant, nanos};

@@ -371,15 +371,15 @@ impl<F: Future> Run<'_, F> {
     #[cold]
     fn fail(&mut self, payload: Payload) {
         if self.failed.is_none() {
-            self.cancel();
+            self.cancel(Source::Shutdown);
         }
         keep_first(&mut self.failed, payload);
     }
 
     /// The run comes to its end. A main that waits for nothing known is dropped (N13).
     #[cold]
-    fn cancel(&mut self) {
-        self.root.cancel(Source::Shutdown, self.root.place);
+    fn cancel(&mut self, source: Source) {
+        self.root.cancel(source, self.root.place);
         self.ready.schedule_all();
     }
 
@@ -389,7 +389,8 @@ impl<F: Future> Run<'_, F> {
         match self.deadlock {
             None => {
                 self.deadlock = Some(deadlock);
-                self.cancel();
+                self.worker.suspicion.end();
+                self.cancel(Source::Deadlock);
             }
             Some(_) => self.hopeless = true,
         }

@@ -4,10 +4,12 @@ use std::future::pending;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 use trefoil::sync::{CapacityLimiter, Mutex, RwLock, Semaphore, oneshot};
 use trefoil::{
-    Builder, Cancelled, Deadlock, Detection, DriverKind, Event, Holder, Join, Limits, Reason, Role, RunError, channel,
-    checkpoint, local_nursery, move_on_after, nursery, shield, sleep, sleep_forever, wake_sources, yield_now,
+    Builder, Cancelled, Deadlock, Detection, DriverKind, Event, Holder, Join, Limits, Reason, Role, RunError, Source,
+    cancel_cause, channel, checkpoint, local_nursery, move_on_after, nursery, shield, sleep, sleep_forever,
+    wake_sources, yield_now,
 };
 use trefoil_runtime::Options;
 use trefoil_tests::{Log, OnDrop, deadlocks, ms, run, run_real, run_virtual};
@@ -114,22 +116,56 @@ fn n10_tasks_that_await_each_other() {
         let ended = local_nursery(async |n| -> Ended {
             let (give_one, mut take_one) = oneshot::<Join<'_, ()>>();
             let (give_two, mut take_two) = oneshot::<Join<'_, ()>>();
-            let one = n.spawn(async move { take_one.recv().await?.unwrap().await }); // base + 5
-            let two = n.spawn(async move { take_two.recv().await?.unwrap().await }); // base + 6
+            let one = n.spawn(async move {
+                let two = take_one.recv().await?.unwrap();
+                two.await // base + 7
+            });
+            let two = n.spawn(async move {
+                let one = take_two.recv().await?.unwrap();
+                one.await // base + 11
+            });
             assert!(give_one.send(two).is_ok() && give_two.send(one).is_ok());
             Ok(())
         })
         .await;
         ended.is_err()
     }) {
-        assert_eq!(cycle(&report), [base + 5, base + 6], "{report}");
+        assert_eq!(cycle(&report), [base + 5, base + 9], "{report}");
         let children: Vec<_> = report.tasks().iter().filter(|task| task.task().role() == Role::Child).collect();
         assert!(children.iter().all(|task| matches!(task.waits(), [wait] if wait.reason() == Reason::Join)));
         let [one, two] = children[..] else { panic!("{report}") };
         assert_eq!((one.waits()[0].child(), two.waits()[0].child()), (Some(two.task()), Some(one.task())));
+        assert_eq!([line(one.waits()[0].place()), line(two.waits()[0].place())], [base + 7, base + 11], "{report}");
         let text = report.to_string();
-        let waits = format!("- task deadlock.rs:{} waits for task deadlock.rs:{} to end since ", base + 5, base + 6);
-        assert!(text.contains(&waits), "{text}");
+        for (task, child, at) in [(base + 5, base + 9, base + 7), (base + 9, base + 5, base + 11)] {
+            let waits = format!(
+                "- task deadlock.rs:{task} waits for task deadlock.rs:{child} to end at deadlock.rs:{at} since "
+            );
+            assert!(text.contains(&waits), "{text}");
+        }
+    }
+}
+
+/// By way of a combinator, ours or the standard library's, it is not known where: then it is not said.
+#[test]
+fn n10_a_handle_that_a_combinator_polls_says_nothing_of_where() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let ended = nursery(async |n| -> Ended {
+            let child = n.spawn(sleep_forever()); // base + 3
+            let mut other = n.spawn(sleep_forever());
+            n.spawn(async { move_on_after(Duration::MAX, child).await.map(drop) });
+            n.spawn(async move { (&mut other).await });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        let text = report.to_string();
+        for (task, child) in [(base + 5, base + 3), (base + 6, base + 4)] {
+            let waits = format!("- task deadlock.rs:{task} waits for task deadlock.rs:{child} to end since ");
+            assert!(text.contains(&waits), "{text}");
+        }
     }
 }
 
@@ -216,6 +252,35 @@ fn n10_a_run_that_is_ended_cleans_up_first() {
         .unwrap_err();
     });
     assert_eq!(cleaned.into_inner(), runs.len());
+}
+
+/// Who unwraps what it was told then panics before the run has ended: the text of that says what the cause is.
+#[test]
+fn n10_a_cancellation_by_the_end_says_so() {
+    let said = std::sync::Mutex::new(Vec::new());
+    let runs = deadlocks(quiet(), async || {
+        let cancelled = move_on_after(Duration::ZERO, async {
+            let cancelled = sleep_forever().await.unwrap_err();
+            let texts = (format!("{cancelled:?}"), cancelled.to_string());
+            assert_eq!(texts, ("Cancelled".into(), "cancelled: the scope around this operation was cancelled".into()));
+            Err::<(), _>(cancelled)
+        });
+        assert_eq!(cancelled.await, Ok(None));
+        let cancelled = sleep_forever().await.unwrap_err();
+        let cause = cancel_cause().unwrap();
+        assert_eq!(cause.source, Source::Deadlock);
+        said.lock().unwrap().push([format!("{cancelled:?}"), cancelled.to_string(), cause.to_string()]);
+    });
+    let said = said.into_inner().unwrap();
+    assert_eq!(said.len(), runs.len());
+    for [debug, display, cause] in said {
+        let why = "the run is in a deadlock, and ends with a report of who waits for what (N10)";
+        assert_eq!((debug, display), (format!("Cancelled ({why})"), format!("cancelled: {why}")));
+        assert!(
+            cause.starts_with("cancelled: run ")
+                && cause.ends_with("is in a deadlock, and ends with a report of it (N10)")
+        );
+    }
 }
 
 /// What main returns then has no room beside the report. That it is dropped is said.

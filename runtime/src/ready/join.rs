@@ -70,11 +70,12 @@ impl<T> RawJoin<T> {
         value
     }
 
-    /// Waits for the child: `Ok(None)` if it ended without a value. `Err`: the scope that waits was cancelled.
+    /// Waits for the child: `Ok(None)` if it ended without a value. `Err`: the scope that waits was cancelled. `place` says where it waits,
+    /// and is told where the child was spawned; it is asked when it waits, or is cancelled.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        place: &'static Location<'static>,
+        place: impl FnOnce(&'static Location<'static>) -> &'static Location<'static>,
     ) -> Poll<Result<Option<T>, crate::Cancelled>> {
         if let Some(park) = &self.park
             && park.is_active()
@@ -85,15 +86,18 @@ impl<T> RawJoin<T> {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(self.take())),
                 Poll::Ready(Err(_)) => {
                     self.unregister();
-                    context::poll_cancelled(place).map(Err)
+                    context::poll_cancelled(place(self.place())).map(Err)
                 }
             };
         }
-        std::task::ready!(context::poll_checkpoint_if_cancelled(place))?;
+        if context::is_cancelled() {
+            return context::poll_cancelled(place(self.place())).map(Err);
+        }
         if self.is_done() {
             std::task::ready!(context::poll_budget(cx));
             return Poll::Ready(Ok(self.take()));
         }
+        let place = place(self.place());
         let park = self.park.get_or_insert_with(|| Box::pin(Park::new()));
         // SAFETY: [REF]; [QUEUE]: the task is not freed, so its queue is there. [OWNER] of the park: `&mut self`.
         unsafe {
