@@ -26,6 +26,7 @@ pub fn tree_to_json(tree: &ScopeView) -> Value {
         "cause": tree.cause.as_ref().map(ToString::to_string),
         "shield": tree.shield,
         "children": tree.children,
+        "awaited": tree.awaited.map(seconds),
         "tasks": tree.tasks.iter().map(task).collect::<Vec<_>>(),
         "cut_off": tree.cut_off,
     })

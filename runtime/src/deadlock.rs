@@ -98,9 +98,30 @@ pub enum Detection {
 pub struct Deadlock {
     headline: String,
     tasks: Vec<BlockedTask>,
-    cycles: Vec<Vec<usize>>,
+    cycles: Vec<Cycle>,
     elsewhere: usize,
     tree: Box<ScopeView>,
+}
+
+/// Tasks that wait for each other.
+#[derive(Clone, Debug)]
+struct Cycle {
+    /// By their places in the report.
+    tasks: Vec<usize>,
+    /// It is a task and bodies of its own nurseries, so a line of its own would say nothing: who holds what is wanted is said anyway.
+    one: bool,
+}
+
+impl Cycle {
+    fn new(graph: &Graph, cycle: &[usize]) -> Self {
+        Self { tasks: cycle.to_vec(), one: cycle.len() > 1 && graph.is_one(cycle) }
+    }
+
+    /// The same, by where the nodes of the graph are in the report.
+    fn at(mut self, places: &HashMap<usize, usize>) -> Self {
+        self.tasks.iter_mut().for_each(|at| *at = places[at]);
+        self
+    }
 }
 
 /// A task that waits, in a [`Deadlock`].
@@ -131,7 +152,7 @@ pub(crate) struct Front {
 pub struct BlockedWait {
     reason: Reason,
     place: &'static Location<'static>,
-    since: Option<Duration>,
+    since: Duration,
     held: Option<Holding>,
     holders: Arc<[Holder]>,
     names: Names,
@@ -147,7 +168,7 @@ impl Deadlock {
 
     /// Tasks that wait for each other, in a circle: each for the next one, and the last for the first.
     pub fn cycles(&self) -> impl Iterator<Item = Vec<&BlockedTask>> {
-        self.cycles.iter().map(|cycle| cycle.iter().map(|at| &self.tasks[*at]).collect())
+        self.cycles.iter().map(|cycle| cycle.tasks.iter().map(|at| &self.tasks[*at]).collect())
     }
 
     /// The whole task tree at that moment.
@@ -197,7 +218,7 @@ impl BlockedWait {
     pub(crate) fn new(
         reason: Reason,
         place: &'static Location<'static>,
-        since: Option<Duration>,
+        since: Duration,
         held: Option<Holding>,
         holders: Arc<[Holder]>,
         names: Names,
@@ -226,8 +247,8 @@ impl BlockedWait {
         self.child.as_ref().map(|(child, _)| *child)
     }
 
-    /// For how long it had been, where that is known.
-    pub fn since(&self) -> Option<Duration> {
+    /// For how long it had been. For the children of a nursery it waits since the body was done; while that goes on, since it began.
+    pub fn since(&self) -> Duration {
         self.since
     }
 
@@ -258,8 +279,9 @@ impl BlockedWait {
             }
             None => format!("{} at {}", Does(self.reason), short(self.place)),
         };
-        if let Some(since) = self.since.filter(|_| with_time) {
-            text += &format!(" since {}", length(since));
+        // Of a nursery it is known to a millisecond.
+        if with_time && !(self.reason == Reason::Children && self.since.is_zero()) {
+            text += &format!(" since {}", length(self.since));
         }
         if let Some(Front { task, name, .. }) = &self.front {
             text += &format!(", in line behind {}", Called(*task, name.as_deref()));
@@ -303,8 +325,8 @@ fn describe(held: Holding, holder: &Holder, name: Option<&str>) -> String {
 impl fmt::Display for Deadlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline)?;
-        for cycle in &self.cycles {
-            let names: Vec<String> = cycle.iter().chain(cycle.first()).map(|at| self.tasks[*at].to_string()).collect();
+        for Cycle { tasks, .. } in self.cycles.iter().filter(|cycle| !cycle.one) {
+            let names: Vec<String> = tasks.iter().chain(tasks.first()).map(|at| self.tasks[*at].to_string()).collect();
             writeln!(f, "cycle: {}", names.join(" → "))?;
         }
         // Those that look the same are one line.
@@ -351,10 +373,10 @@ pub(crate) fn report(tree: &'static Tree, root: &Scope, now: u64, headline: Stri
     let looking = look_on();
     let locked = &tree.lock();
     let graph = Graph::of(locked, root, now);
-    let cycles = graph.cycles(|_| true);
+    let cycles: Vec<_> = graph.cycles(|_| true).iter().map(|cycle| Cycle::new(&graph, cycle)).collect();
     let elsewhere = graph.elsewhere;
     let (tasks, places) = graph.tasks(|_| true);
-    let cycles = cycles.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
+    let cycles = cycles.into_iter().map(|cycle| cycle.at(&places)).collect();
     Deadlock { headline, tasks, cycles, elsewhere, tree: Box::new(snapshot::view_under(locked, &looking, root)) }
 }
 
@@ -520,8 +542,9 @@ impl Suspicion {
         if shown.is_empty() {
             return None;
         }
-        let (tasks, places) = graph.tasks(|at| shown.iter().any(|cycle| cycle.contains(&at)));
-        let cycles = shown.iter().map(|cycle| cycle.iter().map(|at| places[at]).collect()).collect();
+        let shown: Vec<_> = shown.iter().map(|cycle| Cycle::new(&graph, cycle)).collect();
+        let (tasks, places) = graph.tasks(|at| shown.iter().any(|cycle| cycle.tasks.contains(&at)));
+        let cycles = shown.into_iter().map(|cycle| cycle.at(&places)).collect();
         let headline = match stands {
             true => format!(
                 "deadlock (N10): some tasks wait for each other, and have for {}: nobody has ended that",

@@ -71,6 +71,7 @@ use memory::free;
 use std::future::Future;
 use std::panic::Location;
 use std::ptr;
+use std::time::Duration;
 use task::{DONE, JOIN, NEW, REF, SCHEDULED};
 use wake::WAKER;
 
@@ -165,6 +166,13 @@ impl Ready {
             Some(found)
         });
         std::iter::once(&self.body).chain(children.take(at_most)).filter(|task| !task.is_done())
+    }
+
+    /// For how long its body has been done, or else since when it is there; and whether it is done. Any thread.
+    pub(crate) fn body_age(&self, now: u64) -> (Duration, bool) {
+        // In this order: it is done after its age has begun anew.
+        let done = self.body.is_done();
+        (self.body.age(now), done)
     }
 
     /// Whether it holds a waker of this task, to tell it of what arrives. \[OWNER\]

@@ -42,6 +42,8 @@ pub struct ScopeView {
     pub shield: bool,
     /// The children of a nursery that are not done; 0 for other scopes.
     pub children: usize,
+    /// For how long the body of a nursery has been done, to a millisecond: what is left are children, which are awaited.
+    pub awaited: Option<Duration>,
     /// The tasks in it: for a nursery, its body, if that is not done, and its children in the order of their birth; for another scope, the
     /// task that runs in it, if it waits in it.
     pub tasks: Vec<TaskView>,
@@ -271,6 +273,7 @@ impl View<'_> {
             cause: scope.has(CANCEL_CALLED).then(|| locked.cause(scope)).flatten().map(|cause| Cause::clone(&cause)),
             shield: scope.has(SHIELD),
             children: locked.live_children(scope),
+            awaited: None,
             tasks: Vec::new(),
             cut_off: depth >= DEEPEST,
         };
@@ -304,6 +307,8 @@ impl View<'_> {
         }
         view.tasks = tasks.found;
         if view.kind == Kind::Nursery {
+            view.awaited =
+                locked.queue(scope).map(|queue| queue.body_age(now)).and_then(|(age, done)| done.then_some(age));
             // Those that came or went while this looked.
             view.children = view.children.max(view.tasks.iter().filter(|task| !task.body).count());
         }
@@ -373,6 +378,13 @@ impl ScopeView {
         if self.kind == Kind::Nursery {
             let _ =
                 write!(title, ", {} {}", grouped(self.children), if self.children == 1 { "child" } else { "children" });
+        }
+        if let Some(awaited) = self.awaited {
+            title.push_str(", awaited");
+            // Less than what it is known to.
+            if !awaited.is_zero() {
+                let _ = write!(title, " since {}", length(awaited));
+            }
         }
         if let Some(left) = self.deadline_in {
             let _ = write!(title, ", deadline in {}", length(left));

@@ -72,6 +72,8 @@ struct Node {
 struct Nursery {
     queue: usize,
     place: &'static Location<'static>,
+    /// For how long its body has been done, or else since when it is open.
+    since: Duration,
     nodes: Vec<usize>,
 }
 
@@ -149,7 +151,8 @@ impl Graph {
                 let has_waker = locked.queue(here).is_some_and(|queue| queue.is_polled_by(here.task()));
                 *wakers.entry(here.task().addr()).or_default() += usize::from(has_waker);
                 queues.insert(queue, (at, graph.nodes[at].nurseries.len()));
-                graph.nodes[at].nurseries.push(Nursery { queue, place: here.place, nodes: Vec::new() });
+                let since = locked.queue(here).map(|queue| queue.body_age(now).0).unwrap_or_default();
+                graph.nodes[at].nurseries.push(Nursery { queue, place: here.place, since, nodes: Vec::new() });
                 live += locked.live_children(here);
             }
             scope = locked.after(scope, root, true);
@@ -405,6 +408,15 @@ impl Graph {
         found
     }
 
+    /// Whether a cycle is one task, and bodies of nurseries that it opened: it waits for what it has itself.
+    pub fn is_one(&self, cycle: &[usize]) -> bool {
+        let is_body = |at: &usize| self.nodes[*at].task.role == Role::Body;
+        let opened = |body: &usize| {
+            cycle.iter().any(|at| self.nodes[*at].nurseries.iter().any(|nursery| nursery.nodes.contains(body)))
+        };
+        cycle.iter().filter(|at| !is_body(at)).count() <= 1 && cycle.iter().filter(|at| is_body(at)).all(opened)
+    }
+
     /// For how long all of a cycle have waited.
     pub fn stands(&self, cycle: &[usize]) -> Duration {
         cycle.iter().flat_map(|at| &self.nodes[*at].waits).map(|wait| wait.since).min().unwrap_or_default()
@@ -452,12 +464,19 @@ impl Graph {
                         Target::Unknown | Target::Child(_) => (None, Arc::default(), Arc::default()),
                     };
                     let front = fronts.get(&(at, number)).cloned();
-                    BlockedWait::new(wait.reason, wait.place, Some(wait.since), held, holders, names, front)
-                        .of_child(child)
+                    BlockedWait::new(wait.reason, wait.place, wait.since, held, holders, names, front).of_child(child)
                 })
                 .collect();
             waits.extend(node.nurseries.into_iter().filter(|nursery| nursery.queue != 0).map(|nursery| {
-                BlockedWait::new(Reason::Children, nursery.place, None, None, Arc::default(), Arc::default(), None)
+                BlockedWait::new(
+                    Reason::Children,
+                    nursery.place,
+                    nursery.since,
+                    None,
+                    Arc::default(),
+                    Arc::default(),
+                    None,
+                )
             }));
             tasks.push(BlockedTask::new(node.task, node.name, waits));
         }

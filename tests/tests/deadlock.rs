@@ -205,6 +205,90 @@ fn n10_a_wait_names_who_holds_what_it_wants() {
     }
 }
 
+/// The body of a nursery is a part of the task that opened it. That this one waits for its body is no news; who has what the body wants is.
+#[test]
+fn n10_a_task_and_the_body_of_its_nursery_are_no_line_of_a_cycle() {
+    let base = line!();
+    let options = Options { virtual_time: true, ..quiet() };
+    for report in deadlocks(options, async || {
+        let (sender, receiver) = channel::<u8>(1); // base + 3
+        sleep(ms(1_000)).await.unwrap();
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(sleep(ms(2_000)));
+            receiver.recv().await.map(drop) // base + 7
+        });
+        let ended = ended.await; // base + 5
+        drop(sender);
+        ended.is_err()
+    }) {
+        assert_eq!(report.cycles().map(|cycle| cycle.len()).collect::<Vec<_>>(), [2], "as data it is there: {report}");
+        let text = report.to_string();
+        let main = format!("the main task (deadlock.rs:{})", base + 2);
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(
+            lines[..2],
+            [
+                format!(
+                    "- the body of nursery deadlock.rs:{} waits for an item of a channel at deadlock.rs:{} since 2.0 s, whose sender is that of {main} (made at deadlock.rs:{})",
+                    base + 5,
+                    base + 7,
+                    base + 3
+                ),
+                format!("- {main} waits for the children of a nursery at deadlock.rs:{} since 2.0 s", base + 5),
+            ],
+            "{text}"
+        );
+    }
+}
+
+/// But the body of a nursery of another task is somebody else.
+#[test]
+fn n10_a_task_and_the_body_of_another_are_a_cycle() {
+    for report in deadlocks(quiet(), async || {
+        let (left, right) = (Mutex::new(()), Mutex::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(async {
+                let _left = left.lock().await?;
+                checkpoint().await?;
+                right.lock().await.map(drop)
+            });
+            let _right = right.lock().await?;
+            checkpoint().await?;
+            left.lock().await.map(drop)
+        });
+        ended.await.is_err()
+    }) {
+        let text = report.to_string();
+        let cycle = text.lines().find(|line| line.starts_with("cycle: "));
+        assert!(cycle.is_some_and(|cycle| cycle.contains("the body of nursery")), "{text}");
+    }
+}
+
+/// How long the children of a nursery are awaited counts from the end of its body.
+#[test]
+fn n10_children_are_awaited_since_the_body_was_done() {
+    let options = Options { virtual_time: true, ..quiet() };
+    for report in deadlocks(options, async || {
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(async {
+                sleep(ms(5_000)).await?;
+                sleep_forever().await
+            });
+            sleep(ms(3_000)).await
+        });
+        ended.await.is_err()
+    }) {
+        let main = report.tasks().iter().find(|task| task.task().role() == Role::Main).unwrap();
+        let [wait] = main.waits() else { panic!("{report}") };
+        assert!(wait.reason() == Reason::Children && wait.since().abs_diff(ms(2_000)) < ms(3), "{report}");
+        let nursery = &report.tree().tasks[0].scopes[0];
+        assert!(nursery.awaited.unwrap().abs_diff(ms(2_000)) < ms(3), "{report}");
+        assert!(nursery.to_string().contains(", 1 child, awaited since 2.0 s\n"), "{nursery}");
+        let json = trefoil_inspect::tree_to_json(report.tree());
+        assert!((json["tasks"][0]["scopes"][0]["awaited"].as_f64().unwrap() - 2.0).abs() < 0.003, "{json}");
+    }
+}
+
 /// A holder is who got it last, also where it was handed over (R76); and nobody, when it was given back.
 #[test]
 fn n10_the_holder_changes_with_the_hand_over() {

@@ -116,6 +116,9 @@ impl ReadyBox {
 
     /// The body is done: it is not polled again.
     pub fn set_body_done(&mut self) {
+        if let Some(tree) = context::tree() {
+            self.get().body.begin_age(tree);
+        }
         self.get().body.state.fetch_or(DONE, Ordering::AcqRel);
     }
 

@@ -67,8 +67,16 @@ impl Flag {
 pub(super) struct Count(std::sync::atomic::AtomicU32);
 
 impl Count {
+    fn new(number: u32) -> Self {
+        Self(std::sync::atomic::AtomicU32::new(number))
+    }
+
     pub(super) fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, to: u32) {
+        self.0.store(to, Ordering::Relaxed);
     }
 
     /// By its one writer: no read-modify-write.
@@ -108,8 +116,9 @@ pub struct Header {
     /// How many cancellations it was told (N13 b): the bits of `STRIKE`. Whether it holds, or held, something that others wait for: `HOLDER`.
     /// And from there on, up to `MANY`, how many children it has spawned since. \[OWNER\]
     pub(super) marks: Cell<u16>,
-    /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Never changed.
-    pub(super) born: u32,
+    /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Of the body of a nursery
+    /// that is done, when that was: written before `DONE` is set.
+    pub(super) born: Count,
     /// How many polls of it have begun, modulo 2^32. Written by the owner; who looks on reads it. In what would be padding, of a line that a poll
     /// has in its hands anyway.
     pub(super) polls: Count,
@@ -162,7 +171,7 @@ impl Header {
             told: AtomicBool::new(false),
             queued: Flag::default(),
             marks: Cell::new(0),
-            born: if BLIND { 0 } else { tree.map_or(0, |tree| age_units(tree.turn_time())) },
+            born: Count::new(if BLIND { 0 } else { tree.map_or(0, |tree| age_units(tree.turn_time())) }),
             polls: Count::default(),
             place,
         }
@@ -273,9 +282,16 @@ impl Header {
         self.told.load(Ordering::Acquire)
     }
 
-    /// How long ago it was spawned. Any thread.
+    /// How long ago it was spawned; of a body that is done, how long ago that was. Any thread.
     pub(crate) fn age(&self, now: u64) -> Duration {
-        Duration::from_nanos(u64::from(age_units(now).wrapping_sub(self.born)) << AGE_UNIT)
+        Duration::from_nanos(u64::from(age_units(now).wrapping_sub(self.born.get())) << AGE_UNIT)
+    }
+
+    /// Its age counts from now on. \[OWNER\]
+    pub(super) fn begin_age(&self, tree: &Tree) {
+        if !BLIND {
+            self.born.set(age_units(tree.turn_time()));
+        }
     }
 
     /// How many polls of it have begun, modulo 2^32. Any thread.
