@@ -114,8 +114,9 @@ pub use trefoil_macros::main;
 /// | `real` | with I/O and the machine's clock, on the best driver or that of `TREFOIL_DRIVER` |
 /// | `driver = "epoll"`, `driver = "io_uring"` | the same, on that one |
 ///
-/// A test that cannot go on fails with a report (N10): when some of its tasks wait for each other, or when all wait and nothing can come, for a
-/// second; with `real`, for five, since a thread may be at work on what will come.
+/// A test that cannot go on fails with a report (N10): when some of its tasks wait for each other, or when all wait and nothing can come. At
+/// once, if no other thread is there but the harness's own, as where one test is run alone; else after a second, or five with `real`, since a
+/// thread may be at work on what will come, and that of another test cannot be told from it.
 ///
 /// When a test fails, its seed is printed; `TREFOIL_SEED=7 cargo test` runs all tests in that order.
 ///
@@ -156,10 +157,16 @@ pub use trefoil_macros::test;
 #[doc(hidden)]
 pub mod __private {
     use crate::testing::Verdict;
-    use crate::{Builder, Detection, DriverKind};
+    use crate::{Builder, Detection, DriverKind, ServiceThread};
     use std::time::Duration;
 
-    /// After how long a test in which nothing can come is ended. Its threads may be at work meanwhile, and the machine may be slow.
+    /// To be kept while a test runs. `#[test]` is libtest's: the first thread of the process is that which starts the tests and waits for them, and
+    /// holds nothing of any run.
+    pub fn in_harness() -> ServiceThread {
+        ServiceThread::of_harness()
+    }
+
+    /// After how long a test in which nothing can come is ended, if there are threads that may be at work on what will come, or other tests.
     const QUIET: Duration = Duration::from_secs(5);
 
     /// A test with I/O and the machine's clock.

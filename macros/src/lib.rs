@@ -81,6 +81,7 @@ fn expand_test(options: TokenStream, function: TokenStream) -> Result<TokenStrea
         #(#attrs)*
         #vis fn #name() {
             #sig #block
+            let _harness = ::trefoil::__private::in_harness();
             #run
         }
     })

@@ -559,10 +559,7 @@ impl<F: Future> Run<'_, F> {
             }
             let passed = begin.elapsed();
             if others.as_ref().is_some_and(Vec::is_empty) {
-                let why = if alarm != NEVER { MOVED_BY_HAND } else { NO_DEADLINE };
-                let text = format!(
-                    "deadlock (N10): every task waits, {why}, nothing is in flight, and no other thread is there that could wake one"
-                );
+                let text = every_task_waits(alarm, true);
                 return self.end(self.report(text));
             }
             look = if passed < GRACE { GRACE } else { passed + passed.min(SELDOM) };
@@ -588,6 +585,7 @@ impl<F: Future> Run<'_, F> {
         let begin = Instant::now();
         // Whoever is alone in its process need not wait for others.
         let mut asks = next == Next::Deadlock && after > SOON;
+        let mut alone = false;
         check(driver, driver.poll());
         if alarm <= self.tree.clock.now() {
             // It is due, since somebody has moved the time by hand.
@@ -600,7 +598,7 @@ impl<F: Future> Run<'_, F> {
             }
             if asks && begin.elapsed() >= SOON {
                 asks = false;
-                let alone = threads::others().is_some_and(|others| others.is_empty());
+                alone = threads::others().is_some_and(|others| others.is_empty());
                 // What another thread did before it ended is seen after it was not there any more.
                 check(driver, driver.poll());
                 if self.has_work() || self.tree.next_look() < alarm || self.pending() > 0 {
@@ -639,9 +637,7 @@ impl<F: Future> Run<'_, F> {
             }
             Next::Jump => self.tree.clock.jump(alarm),
             Next::Deadlock => {
-                let why = if alarm != NEVER { MOVED_BY_HAND } else { NO_DEADLINE };
-                let text =
-                    format!("deadlock (N10): every task waits, {why}, and nothing is in flight that could wake one");
+                let text = every_task_waits(alarm, alone);
                 self.end(self.report(text));
             }
             Next::Suspicious => unreachable!("it is looked into elsewhere"),
@@ -661,6 +657,16 @@ fn keep_first(first: &mut Option<Payload>, payload: Payload) {
 
 const NO_DEADLINE: &str = "no deadline is set";
 const MOVED_BY_HAND: &str = "time is moved by hand, and nobody moves it";
+
+/// The headline of the report of a run in which nothing can come; `alone`: there is no other thread.
+fn every_task_waits(alarm: u64, alone: bool) -> String {
+    let why = if alarm != NEVER { MOVED_BY_HAND } else { NO_DEADLINE };
+    let nothing = match alone {
+        true => "nothing is in flight, and no other thread is there that could wake one",
+        false => "and nothing is in flight that could wake one",
+    };
+    format!("deadlock (N10): every task waits, {why}, {nothing}")
+}
 
 fn waits_for_threads(others: Option<Vec<String>>) -> String {
     let who = match others {

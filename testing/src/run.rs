@@ -165,7 +165,8 @@ impl Builder {
 
     /// After how much real time in which nothing could run, and nothing was going to come, the run is ended as a deadlock; `None`: never.
     ///
-    /// It is real time since another thread may still be at work on what will wake the run. A test without threads needs none.
+    /// It is real time since another thread may still be at work on what will wake the run. A test without threads needs none; and where no other
+    /// thread is there, it does not wait for so long. The one on which `cargo test` waits for its tests does not count under `#[trefoil::test]`.
     pub fn deadlock_after(mut self, after: Option<Duration>) -> Self {
         self.options.deadlock = after.map_or(Detection::Off, Detection::After);
         self

@@ -145,3 +145,47 @@ fn a_main_function_runs() {
     program::main().unwrap();
     assert_eq!(program::on_epoll(), "epoll");
 }
+
+/// N10: run alone, in a process in which there is no other thread but the harness's, a test that cannot go on need not wait for others.
+mod alone {
+    use std::process::Command;
+
+    const ALONE: &str = "TREFOIL_TEST_ALONE";
+
+    #[trefoil::test(real)]
+    async fn real() {
+        if std::env::var_os(ALONE).is_some() {
+            let _ = trefoil::sleep_forever().await;
+        }
+    }
+
+    #[trefoil::test]
+    async fn with_virtual_time() {
+        if std::env::var_os(ALONE).is_some() {
+            let _ = trefoil::sleep_forever().await;
+        }
+    }
+
+    #[trefoil::test(real)]
+    async fn beside_a_thread() {
+        if std::env::var_os(ALONE).is_some() {
+            std::thread::spawn(std::thread::park);
+            let _ = trefoil::sleep_forever().await;
+        }
+    }
+
+    #[test]
+    fn n10_a_test_that_runs_alone_ends_at_once() {
+        for (test, alone) in [("real", true), ("with_virtual_time", true), ("beside_a_thread", false)] {
+            // With two, each test has a thread of its own.
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args([&format!("alone::{test}"), "--exact", "--nocapture", "--test-threads=2"])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && text.contains("deadlock (N10): every task waits"), "{text}");
+            assert_eq!(text.contains("no other thread is there that could wake one"), alone, "{text}");
+        }
+    }
+}
