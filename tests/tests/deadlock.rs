@@ -153,9 +153,9 @@ fn n10_a_handle_that_a_combinator_polls_says_nothing_of_where() {
     for report in deadlocks(quiet(), async || {
         let ended = nursery(async |n| -> Ended {
             let child = n.spawn(sleep_forever()); // base + 3
-            let mut other = n.spawn(sleep_forever());
+            let other = n.spawn(sleep_forever());
             n.spawn(async { move_on_after(Duration::MAX, child).await.map(drop) });
-            n.spawn(async move { (&mut other).await });
+            n.spawn(Box::pin(other));
             Ok(())
         })
         .await;
