@@ -3,7 +3,7 @@ const ids = new Map(), frames = [], written = [], handlers = [];
 
 class Element {
   constructor(tagName) {
-    Object.assign(this, { tagName, value: "", textContent: "", className: "", hidden: false, style: {}, children: [], open: false, scrollTop: 0 });
+    Object.assign(this, { tagName, value: "", textContent: "", className: "", hidden: false, style: {}, children: [], open: false, scrollTop: 0, filled: [] });
     Object.assign(this, { clientWidth: 1200, clientHeight: 500 });
     this.classes = new Set();
     this.classList = { toggle: (name, on) => (on ? this.classes.add(name) : this.classes.delete(name)), contains: (name) => this.classes.has(name) };
@@ -18,7 +18,7 @@ class Element {
   select() {}
   get said() { return [this.textContent, ...this.children.map((one) => one.said ?? String(one))].join("\n"); }
   getContext() {
-    return this.context ||= new Proxy({ measureText: (text) => ({ width: 6 * text.length }), fillText: (text, x, y) => { finite(x, y); written.push(text); }, fillRect: (...at) => finite(...at) }, {
+    return this.context ||= new Proxy({ measureText: (text) => ({ width: 6 * text.length }), fillText: (text, x, y) => { finite(x, y); written.push(text); }, fillRect: (...at) => { finite(...at); this.filled.push(at); } }, {
       get: (own, key) => own[key] ?? (() => {}),
       set: () => true,
     });
@@ -55,9 +55,19 @@ globalThis.browser = {
   /// Draws what is to be drawn, and returns what was written.
   frame() {
     written.length = 0;
+    for (const element of ids.values()) element.filled.length = 0;
     while (frames.length) frames.shift()();
     return written.join("\n");
   },
+  /// What of the whole is in sight: where it begins and ends on the overview, in pixels. The frame around that is drawn last.
+  sight() {
+    browser.fire("window", "resize", {});
+    browser.frame();
+    const [x, , w] = ids.get("overview").filled.at(-3);
+    return [x, x + w];
+  },
+  /// Moves a pointer on the view, by number.
+  point(type, pointerId, offsetX, offsetY) { browser.fire("view", type, { pointerId, offsetX, offsetY, clientX: offsetX, clientY: offsetY }); },
   fire(id, type, event) {
     const target = id === "window" ? globalThis : ids.get(id);
     const whole = { target: id === "window" ? ids.get("view") : target, type, button: 0, pointerId: 1, preventDefault() {}, ...event };

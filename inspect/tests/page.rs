@@ -35,7 +35,7 @@ fn trace() -> Trace {
                 });
             }
             n.spawn_named("late", async move {
-                move_on_after(Duration::from_millis(1), sleep_forever()).named("one call").await?;
+                move_on_after(Duration::from_millis(5), sleep_forever()).named("one call").await?;
                 go.send(()).unwrap();
                 Ok(())
             });
@@ -219,6 +219,107 @@ fn a_task_is_followed_from_state_to_state() {
         "{there}"
     );
     assert_eq!(back, at);
+}
+
+/// What each of these steps leaves in sight of the whole, from 0 to 1; and what was in sight before.
+fn sights(steps: &[&str]) -> Vec<[f64; 2]> {
+    let mut all = vec!["JSON.stringify(browser.sight())".to_string()];
+    all.extend(steps.iter().map(|step| format!("{step}; JSON.stringify(browser.sight())")));
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let said = run(&trace().to_html(), &all);
+    let pixels: Vec<[f64; 2]> = said.iter().map(|said| serde_json::from_str(said).unwrap()).collect();
+    let [left, right] = pixels[0];
+    assert!(left > 0.0 && right == 1200.0, "all of it, beside the names: {pixels:?}");
+    pixels.into_iter().map(|sight| sight.map(|px| (px - left) / (right - left))).collect()
+}
+
+fn same(one: [f64; 2], other: [f64; 2]) -> bool {
+    one.iter().zip(other).all(|(one, other)| (one - other).abs() < 1e-6)
+}
+
+#[test]
+fn two_fingers_zoom_around_what_is_between_them_and_move_it() {
+    let down = "browser.point('pointerdown', 1, 700, 200); browser.point('pointerdown', 2, 800, 200)";
+    // In the middle there is 750 before and after, though one moves after the other.
+    let apart = "browser.point('pointermove', 1, 650, 200); browser.point('pointermove', 2, 850, 200)";
+    let aside = "browser.point('pointermove', 1, 700, 200); browser.point('pointermove', 2, 900, 200)";
+    let lift = "browser.point('pointerup', 2, 900, 200)";
+    let drag = "browser.point('pointermove', 1, 710, 200)";
+    let end = "browser.point('pointerup', 1, 710, 200)";
+    let pixels = "JSON.stringify(browser.sight())";
+    let left: [f64; 2] = serde_json::from_str(&run(&trace().to_html(), &[pixels])[0]).unwrap();
+    let (left, across) = (left[0], 1200.0 - left[0]);
+    let sights = sights(&[down, apart, aside, lift, drag, end]);
+    let at = |sight: [f64; 2], px: f64| sight[0] + (sight[1] - sight[0]) * (px - left) / across;
+    assert!(same(sights[1], sights[0]), "two that touch it do nothing: {sights:?}");
+    let span = sights[2][1] - sights[2][0];
+    assert!((span - 0.5).abs() < 1e-6, "twice as far apart: {sights:?}");
+    assert!((at(sights[2], 750.0) - at(sights[0], 750.0)).abs() < 1e-6, "around the middle: {sights:?}");
+    let moved = sights[2].map(|at| at - 50.0 / across * span);
+    assert!(same(sights[3], moved), "moved by 50: {sights:?}");
+    assert!(same(sights[4], sights[3]), "one is lifted: {sights:?}");
+    assert!(same(sights[5], sights[4].map(|at| at - 10.0 / across * span)), "the other goes on: {sights:?}");
+    assert!(same(sights[6], sights[5]), "{sights:?}");
+}
+
+/// One finger on the scale marks a range; with a second one it is no range any more. What is selected stays.
+#[test]
+fn a_pinch_that_begins_on_the_scale_is_one() {
+    let pinch = "
+        browser.keys('ArrowDown');
+        globalThis.selected = browser.said('details');
+        browser.point('pointerdown', 1, 500, 5);
+        browser.point('pointermove', 1, 520, 5);
+        browser.point('pointerdown', 2, 720, 5);
+        browser.point('pointermove', 2, 920, 5)";
+    let lift = "browser.point('pointerup', 2, 920, 5); browser.point('pointerup', 1, 520, 5)";
+    let tap = "browser.point('pointerdown', 1, 500, 300); browser.point('pointerdown', 2, 600, 300); browser.point('pointerup', 1, 500, 300); browser.point('pointerup', 2, 600, 300)";
+    let selected = "if (browser.said('details') !== globalThis.selected) throw new Error(browser.said('details'))";
+    let cancelled = "browser.point('pointerdown', 1, 500, 5); browser.point('pointermove', 1, 600, 5); browser.point('pointercancel', 1, 600, 5)";
+    let range = "browser.point('pointerdown', 1, 500, 5); browser.point('pointermove', 1, 600, 5); browser.point('pointerup', 1, 600, 5)";
+    let sights = sights(&[pinch, lift, tap, selected, cancelled, range]);
+    let span = |sight: [f64; 2]| sight[1] - sight[0];
+    assert!((span(sights[1]) - 0.5).abs() < 1e-6, "{sights:?}");
+    assert!(sights[2..6].iter().all(|sight| same(*sight, sights[1])), "{sights:?}");
+    assert!(span(sights[6]) < 0.2 * span(sights[1]), "but one finger alone does: {sights:?}");
+}
+
+#[test]
+fn keys_zoom_and_pan() {
+    let sights = sights(&[
+        "browser.key('+')",
+        "browser.key('-')",
+        "browser.keys('=', '=')",
+        "browser.key('d')",
+        "browser.key('a')",
+        "browser.key('Home')",
+        "browser.key('End')",
+        "browser.key('0')",
+    ]);
+    let around = |part: f64| [0.5 - part / 2.0, 0.5 + part / 2.0];
+    assert!(
+        same(sights[1], around(0.7)) && same(sights[2], around(1.0)) && same(sights[3], around(0.49)),
+        "{sights:?}"
+    );
+    assert!(same(sights[4], around(0.49).map(|at| at + 0.2 * 0.49)) && same(sights[5], sights[3]), "{sights:?}");
+    assert!(same(sights[6], [0.0, 0.49]) && same(sights[7], [0.51, 1.0]) && same(sights[8], [0.0, 1.0]), "{sights:?}");
+}
+
+/// From row to row, and at the ends no further.
+#[test]
+fn arrows_go_up_and_down() {
+    let walk = "
+        const said = [];
+        browser.key('ArrowDown');
+        for (const key of ['ArrowUp', 'ArrowDown', 'ArrowDown', 'ArrowUp', 'ArrowUp', ...Array(9).fill('ArrowDown')]) {
+            said.push(browser.said('details').trim().split('\\n')[0]);
+            browser.key(key);
+        }
+        JSON.stringify(said)";
+    let said: Vec<String> = serde_json::from_str(&run(&trace().to_html(), &[walk])[0]).unwrap();
+    let said: Vec<&str> = said.iter().map(|said| said.split(" (page").next().unwrap()).collect();
+    assert_eq!(said[..9], ["task 1", "task 1", "Ada", "Bo", "Ada", "task 1", "Ada", "Bo", "late"]);
+    assert!(said[9..].iter().all(|last| *last == HOSTILE), "{said:?}");
 }
 
 /// From whom a poll came can be asked of every poll, there and back; whatever keys are pressed and wherever the pointer goes, nothing is drawn

@@ -670,7 +670,7 @@ function stepRow(by) {
 }
 
 const acts = {
-  w: () => zoom(0.7), s: () => zoom(1 / 0.7), a: () => pan(-0.2), d: () => pan(0.2), "+": () => zoom(0.7), "-": () => zoom(1 / 0.7), "0": all,
+  w: () => zoom(0.7), s: () => zoom(1 / 0.7), a: () => pan(-0.2), d: () => pan(0.2), "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1 / 0.7), "0": all,
   ArrowLeft: () => step(-1), ArrowRight: () => step(1), ArrowUp: () => stepRow(-1), ArrowDown: () => stepRow(1), Home: () => place(0, to - from),
   End: () => place(model.length - (to - from), model.length), b: goBack, n: goOn, f: zoomTo, Enter: zoomTo, t: changeTheme, "?": () => element("keys").showModal(),
   "/": () => { search.focus(); search.select(); }, Escape: () => select(null),
@@ -710,28 +710,32 @@ view.addEventListener("wheel", (event) => {
 const pointers = new Map();
 let grabbed = null;
 
+/// Where they are in the middle, and how far two of them are apart.
+function grasp() {
+  const all = [...pointers.values()], [one, two] = all, middle = (i) => all.reduce((sum, at) => sum + at[i], 0) / all.length;
+  return { x: middle(0), y: middle(1), apart: two ? Math.max(Math.hypot(one[0] - two[0], one[1] - two[1]), 10) : 0 };
+}
+
 view.addEventListener("pointerdown", (event) => {
   if (event.button) return;
   view.setPointerCapture(event.pointerId);
   pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-  grabbed = { x: event.offsetX, y: event.offsetY, moved: false, apart: apart() };
-  if (event.offsetY < AXIS && event.offsetX > left) range = [time(event.offsetX), time(event.offsetX)];
+  const second = pointers.size > 1;
+  grabbed = { ...grasp(), moved: second };
+  // A second finger makes a pinch of what the first one has begun.
+  range = !second && event.offsetY < AXIS && event.offsetX > left ? [time(event.offsetX), time(event.offsetX)] : null;
 });
-
-const apart = () => {
-  const [one, two] = [...pointers.values()];
-  return two ? Math.max(Math.hypot(one[0] - two[0], one[1] - two[1]), 10) : 0;
-};
 
 view.addEventListener("pointermove", (event) => {
   const px = event.offsetX, py = event.offsetY;
   if (pointers.has(event.pointerId) && grabbed) {
     pointers.set(event.pointerId, [px, py]);
     if (pointers.size > 1) {
-      const now = apart(), middleX = [...pointers.values()].reduce((sum, one) => sum + one[0], 0) / pointers.size;
-      zoom(grabbed.apart / now, time(middleX));
-      grabbed.apart = now;
-      grabbed.moved = true;
+      // What was in the middle of the fingers stays there.
+      const now = grasp(), span = (to - from) * grabbed.apart / now.apart, begin = time(grabbed.x) - span * (now.x - left) / (width - left);
+      place(begin, begin + span);
+      scroll.scrollTop += grabbed.y - now.y;
+      grabbed = { ...now, moved: true };
     } else if (grabbed.moved || Math.hypot(px - grabbed.x, py - grabbed.y) > 3) {
       grabbed.moved = true;
       view.className = "grab";
@@ -761,8 +765,13 @@ view.addEventListener("pointermove", (event) => {
 });
 
 function letGo(event) {
-  if (!pointers.delete(event.pointerId) || !grabbed || pointers.size) return;
-  if (range && grabbed.moved) place(Math.min(...range), Math.max(...range));
+  if (!pointers.delete(event.pointerId) || !grabbed) return;
+  if (pointers.size) {
+    // The finger that is left goes on from where it is.
+    grabbed = { ...grasp(), moved: true };
+    return;
+  }
+  if (range && grabbed.moved && event.type === "pointerup") place(Math.min(...range), Math.max(...range));
   else if (!grabbed.moved && event.type === "pointerup") {
     const what = at(event.offsetX, event.offsetY);
     select(what && what.task !== undefined ? { task: what.task, state: what.state, scope: what.scope } : what && what.wake !== undefined ? { task: model.wakes.to[what.wake], state: model.wakes.poll[what.wake] } : null);
@@ -776,20 +785,27 @@ view.addEventListener("pointercancel", letGo);
 view.addEventListener("pointerleave", () => { leave(); redraw(); });
 view.addEventListener("dblclick", zoomTo);
 
+// By the first finger alone.
 let dragged = null;
 const timeInOverview = (event) => (event.offsetX - left) / (width - left) * model.length;
+const isDragged = (now) => Math.abs(now - dragged.at) > 4 * model.length / overview.clientWidth;
 overview.addEventListener("pointerdown", (event) => {
+  if (event.button || dragged) return;
   overview.setPointerCapture(event.pointerId);
-  dragged = timeInOverview(event);
+  dragged = { pointer: event.pointerId, at: timeInOverview(event) };
 });
 overview.addEventListener("pointermove", (event) => {
   const now = timeInOverview(event);
-  if (dragged !== null && Math.abs(now - dragged) > 4 * model.length / overview.clientWidth) place(Math.min(dragged, now), Math.max(dragged, now));
+  if (dragged && dragged.pointer === event.pointerId && isDragged(now)) place(Math.min(dragged.at, now), Math.max(dragged.at, now));
 });
 overview.addEventListener("pointerup", (event) => {
+  if (!dragged || dragged.pointer !== event.pointerId) return;
   const now = timeInOverview(event);
-  if (dragged !== null && Math.abs(now - dragged) <= 4 * model.length / overview.clientWidth) place(now - (to - from) / 2, now + (to - from) / 2);
+  if (!isDragged(now)) place(now - (to - from) / 2, now + (to - from) / 2);
   dragged = null;
+});
+overview.addEventListener("pointercancel", (event) => {
+  if (dragged && dragged.pointer === event.pointerId) dragged = null;
 });
 
 // ---- Light, and the begin -----------------------------------------------------------------------------------------------------------------
