@@ -1,4 +1,6 @@
-//! What the models need to see: a [`Source`] over a kernel that the model plays.
+//! What the models need to see: a [`Source`] over a kernel that the model plays, and a [`Fetch`] from a file.
+
+mod files;
 
 use crate::epoll;
 use crate::inbound::Next;
@@ -15,6 +17,7 @@ use trefoil_runtime::Driver;
 
 pub use crate::uring::queue::{Cells, Completions, Offer, Offers, Submissions, Word};
 pub use crate::uring::{Cqe, Full, Sqe};
+pub use files::{Desk, Fetch, Kernel};
 
 /// A source that is registered. Its driver sees no events: the model reports them.
 #[derive(Debug)]

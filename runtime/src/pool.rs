@@ -4,6 +4,7 @@
 //! runs, and nothing of theirs is dropped, while it is held. The threads are begun as they are needed, at most [`most`] of them, and end
 //! when the pool is dropped and the queue is empty. Nobody joins them: who gave them work waits for it, as long as it wants to.
 
+use crate::sync;
 use crate::threads::ServiceThread;
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,15 +24,12 @@ impl Work for Box<dyn FnOnce() + Send> {
     }
 }
 
-/// Work that waits for a thread; `None` when one has taken it, or it was taken back.
-type Slot<W> = Arc<Mutex<Option<W>>>;
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// To take work back.
-pub struct Ticket<W>(Slot<W>);
+/// To take work back. A thread has the same: one of them takes it, and then it is `None`.
+pub struct Ticket<W>(sync::Arc<sync::Mutex<Option<W>>>);
 
 impl<W> fmt::Debug for Ticket<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,14 +38,29 @@ impl<W> fmt::Debug for Ticket<W> {
 }
 
 impl<W> Ticket<W> {
+    fn new(work: W) -> Self {
+        Self(sync::Arc::new(sync::Mutex::new(Some(work))))
+    }
+
+    fn twin(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     /// The work, if no thread had begun it; then none will.
     pub fn take_back(&self) -> Option<W> {
-        locked(&self.0).take()
+        self.0.lock().take()
+    }
+
+    /// That of who gave the work, and that of a thread which the model plays.
+    #[cfg(trefoil_loom)]
+    pub fn pair(work: W) -> (Self, Self) {
+        let ticket = Self::new(work);
+        (ticket.twin(), ticket)
     }
 }
 
 struct State<W> {
-    queue: VecDeque<Slot<W>>,
+    queue: VecDeque<Ticket<W>>,
     threads: usize,
     /// Threads that wait.
     idle: usize,
@@ -99,9 +112,9 @@ impl<W: Work> Pool<W> {
     /// # Errors
     /// If there is no thread, and none can be had; with the work.
     pub fn submit(&self, work: W) -> Result<Ticket<W>, (io::Error, W)> {
-        let slot: Slot<W> = Arc::new(Mutex::new(Some(work)));
+        let ticket = Ticket::new(work);
         let mut state = locked(&self.shared.state);
-        state.queue.push_back(slot.clone());
+        state.queue.push_back(ticket.twin());
         let wanted = state.queue.len() > state.idle && state.threads < most();
         if wanted {
             state.threads += 1;
@@ -110,11 +123,11 @@ impl<W: Work> Pool<W> {
         self.shared.work.notify_one();
         if wanted
             && let Err(error) = self.begin_thread()
-            && let Some(work) = locked(&slot).take()
+            && let Some(work) = ticket.take_back()
         {
             return Err((error, work));
         }
-        Ok(Ticket(slot))
+        Ok(ticket)
     }
 
     /// # Errors
@@ -149,19 +162,18 @@ impl<W> Drop for Pool<W> {
 impl<W: Work> Shared<W> {
     /// A thread.
     fn work(&self) {
-        while let Some(slot) = self.next() {
-            let work = locked(&slot).take();
-            if let Some(work) = work {
+        while let Some(ticket) = self.next() {
+            if let Some(work) = ticket.take_back() {
                 work.work();
             }
         }
     }
 
-    fn next(&self) -> Option<Slot<W>> {
+    fn next(&self) -> Option<Ticket<W>> {
         let mut state = locked(&self.state);
         loop {
-            if let Some(slot) = state.queue.pop_front() {
-                return Some(slot);
+            if let Some(ticket) = state.queue.pop_front() {
+                return Some(ticket);
             }
             if state.closed {
                 state.threads -= 1;

@@ -36,9 +36,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::sync::Mutex;
+use trefoil_runtime::sync::{self, AtomicBool, Mutex, Ordering};
 use trefoil_runtime::{Abort, ECANCELED, Park, Pool, Reason, Runs, Ticket, Wait, Work, in_run, poll_cancelled};
 
 type Place = &'static Location<'static>;
@@ -126,7 +125,7 @@ impl<J> Call<J> {
 
 struct Running<J> {
     job: J,
-    call: Arc<Call<J>>,
+    call: sync::Arc<Call<J>>,
 }
 
 impl<J: Job> Errand for Running<J> {
@@ -164,7 +163,7 @@ impl<J: Job> Errand for Running<J> {
 }
 
 /// What a thread of a run does.
-pub(crate) struct OnThread(Box<dyn Errand>);
+pub(crate) struct OnThread(pub Box<dyn Errand>);
 
 /// The threads of a run, of which there are none as yet. They end with it.
 pub(crate) fn threads() -> Pool<OnThread> {
@@ -210,7 +209,7 @@ enum Stage<J> {
     /// Not begun.
     New(J),
     Waits {
-        call: Arc<Call<J>>,
+        call: sync::Arc<Call<J>>,
         /// `None` if it could not be begun, and is over already.
         under: Option<Under>,
         asked: bool,
@@ -221,7 +220,7 @@ enum Stage<J> {
 }
 
 /// Does a job that may block, and waits for it.
-pub(super) struct Slow<J: Job> {
+pub(crate) struct Slow<J: Job> {
     stage: Stage<J>,
     reason: Reason,
     place: Place,
@@ -245,29 +244,51 @@ impl<J: Job> Slow<J> {
         if !in_run() {
             return Err((outside(), job));
         }
-        let home = match Reactor::current() {
-            Ok(home) => home,
-            Err(error) => return Err((error, job)),
-        };
+        match Reactor::current() {
+            Ok(home) => Ok(self.send(job, home, Reactor::begin, cx)),
+            Err(error) => Err((error, job)),
+        }
+    }
+
+    /// Begins to wait, and gives the errand to who does it.
+    fn send(
+        &self,
+        job: J,
+        home: Home,
+        to: impl FnOnce(Box<dyn Errand>) -> Result<Under, (io::Error, Box<dyn Errand>)>,
+        cx: &mut Context<'_>,
+    ) -> Stage<J> {
         let in_flight = InFlight::new(home);
-        let call = Arc::new(Call { park: Park::new(), state: Mutex::new(State::Waits), in_flight });
+        let call = sync::Arc::new(Call { park: Park::new(), state: Mutex::new(State::Waits), in_flight });
         let wait = Wait { abort: Abort::Ask, ..Wait::new(self.reason).at(self.place) };
         // SAFETY: [OWNER].
         if unsafe { call.park().begin(cx, wait) }.is_err() {
             // SAFETY: [OWNER]; nobody else has it.
             unsafe { call.park.end() };
             call.in_flight.end();
-            return Ok(Stage::Cancelled(job));
+            return Stage::Cancelled(job);
         }
         let errand = Box::new(Running { job, call: call.clone() });
-        let under = match Reactor::begin(errand) {
+        let under = match to(errand) {
             Ok(under) => Some(under),
             Err((error, errand)) => {
                 errand.done(Err(error));
                 None
             }
         };
-        Ok(Stage::Waits { call, under, asked: false })
+        Stage::Waits { call, under, asked: false }
+    }
+
+    /// The first poll, with who does it being played.
+    #[cfg(trefoil_loom)]
+    pub fn begin_with(
+        &mut self,
+        home: Home,
+        to: impl FnOnce(Box<dyn Errand>) -> Result<Under, (io::Error, Box<dyn Errand>)>,
+        cx: &mut Context<'_>,
+    ) {
+        let Stage::New(job) = std::mem::replace(&mut self.stage, Stage::Over) else { panic!("it has begun") };
+        self.stage = self.send(job, home, to, cx);
     }
 }
 
