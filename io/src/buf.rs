@@ -92,6 +92,13 @@ unsafe impl IoBuf for &'static [u8] {
 }
 
 // SAFETY: the bytes are there for ever.
+unsafe impl<const N: usize> IoBuf for &'static [u8; N] {
+    fn content(&self) -> &[u8] {
+        *self
+    }
+}
+
+// SAFETY: the bytes are there for ever.
 unsafe impl IoBuf for &'static str {
     fn content(&self) -> &[u8] {
         self.as_bytes()

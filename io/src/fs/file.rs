@@ -13,7 +13,7 @@ use std::fmt;
 use std::fs;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const BYTES_PER_UNIT: usize = 16 << 10;
 /// An open file, which is read and written at positions.
 ///
 /// Every operation takes `&self`, and many may be under way at once. None blocks the loop: see the [module](super). Dropping a file
-/// closes it, when the last operation on it is over.
+/// closes it, when the last operation on it is over; where that may wait, or fail, there is [`close`](Self::close).
 ///
 /// # Examples
 /// ```
@@ -380,6 +380,73 @@ impl File {
         }
     }
 
+    /// Sets who may read, write and execute the file, on a thread of the run.
+    ///
+    /// # Errors
+    /// Those of fchmod(2).
+    ///
+    /// # Cancellation
+    /// Once a thread has begun it is waited for, and the result given (R102).
+    ///
+    /// # Examples
+    /// ```
+    /// # let path = std::env::temp_dir().join(format!("trefoil-doc-fchmod-{}", std::process::id()));
+    /// # trefoil_io::run(async {
+    /// use std::fs::Permissions;
+    /// use std::os::unix::fs::PermissionsExt;
+    /// use trefoil_io::fs::File;
+    ///
+    /// let file = File::create(&path).await?;
+    /// file.set_permissions(Permissions::from_mode(0o600)).await?;
+    /// assert_eq!(file.metadata().await?.permissions().mode() & 0o777, 0o600);
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn set_permissions(&self, permissions: fs::Permissions) -> impl Future<Output = io::Result<()>> + Send + '_ {
+        let (file, place) = (self.file.clone(), Location::caller());
+        async move {
+            let set =
+                on_thread(move || file.set_permissions(permissions), "set the permissions of a file", place).await;
+            set.map_err(|error| self.failed("set the permissions of", error))
+        }
+    }
+
+    /// Closes the file on a thread of the run, and says whether that went well. To drop it closes it on the loop, and an error is lost.
+    ///
+    /// On a network file system this waits until the server has what was written, or says why not. Elsewhere there is hardly a difference; what
+    /// must be on the disk needs [`sync_all`](Self::sync_all) before.
+    ///
+    /// # Errors
+    /// Those of close(2). The file is closed all the same. Where an operation is under way whose future was dropped, it is closed when that is over.
+    ///
+    /// # Cancellation
+    /// The file is closed in any case (R42): by the thread that has begun, which is waited for (R102), or else on the loop.
+    ///
+    /// # Examples
+    /// ```
+    /// # let path = std::env::temp_dir().join(format!("trefoil-doc-close-{}", std::process::id()));
+    /// # trefoil_io::run(async {
+    /// use trefoil_io::fs::File;
+    ///
+    /// let file = File::create(&path).await?;
+    /// file.write_all_at(b"clover", 0).await?;
+    /// file.close().await?;
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn close(self) -> impl Future<Output = io::Result<()>> + Send {
+        let place = Location::caller();
+        async move {
+            let (name, Self { file, .. }) = (Name(&self).to_string(), self);
+            let closed = on_thread(move || close(file), "close a file", place).await;
+            closed.map_err(|error| during("close", name, error))
+        }
+    }
+
     /// Sees to it that what was written is on the disk, and what the file system knows about the file.
     ///
     /// # Errors
@@ -583,6 +650,21 @@ impl File {
         spend(n);
         // What came to nothing is done again by who may wait, and says why.
         (n > 0).then_some(n)
+    }
+}
+
+/// Closes a file, and says how that went: `OwnedFd` does not.
+fn close(file: Arc<fs::File>) -> io::Result<()> {
+    // To close any of its descriptors brings the errors of what was written.
+    let file = Arc::try_unwrap(file).or_else(|shared| shared.try_clone())?;
+    // SAFETY: it is ours alone.
+    match unsafe { libc::close(file.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            // It is closed on Linux, and there is nothing to do again.
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        },
     }
 }
 

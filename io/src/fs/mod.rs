@@ -6,7 +6,13 @@
 //! | read and write at positions | [`File::read_at`], [`File::read_exact_at`], [`File::write_at`], [`File::write_all_at`] |
 //! | the same with buffers that the operation owns | [`File::read_owned_at`], [`File::write_all_owned_at`] |
 //! | be sure that it is on the disk | [`File::sync_all`], [`File::sync_data`] |
-//! | read or write a whole file | [`read()`], [`write()`] |
+//! | close, and hear of it | [`File::close`] |
+//! | read or write a whole file | [`read()`], [`read_to_string`], [`write()`], [`copy`] |
+//! | see what is in a directory | [`read_dir`] |
+//! | create and remove | [`create_dir`], [`create_dir_all`], [`hard_link`], [`symlink`]; [`remove_file`], [`remove_dir`], [`remove_dir_all`] |
+//! | rename | [`rename`] |
+//! | know about a path | [`metadata`], [`symlink_metadata`], [`try_exists`], [`canonicalize`], [`read_link`] |
+//! | permit | [`set_permissions`], [`File::set_permissions`] |
 //!
 //! # What blocks, and who
 //!
@@ -14,7 +20,7 @@
 //! is in the cache, and only for that (`RWF_NOWAIT`): that is a copy, made at once, as fast as a plain pread(2). What is not
 //! there is read by io_uring; on epoll, by a thread of the run. Writes likewise, on file systems that can.
 //!
-//! What io_uring has no operation for in the kernels of today (opening, metadata, lengths) is done by those threads on both drivers. A run
+//! Everything else (opening, closing, metadata, lengths, directories) is done by those threads on both drivers. A run
 //! begins them as they are needed, as many as there are cores and four more, up to 32, and they end with it.
 //!
 //! A task that reads file after file out of the cache gives up its turn after some time (N11), as with sockets.
@@ -33,12 +39,20 @@ pub(crate) mod errand;
 mod file;
 mod jobs;
 mod options;
+mod paths;
+mod read_dir;
 #[cfg(all(test, not(trefoil_loom)))]
 mod tests;
 
 pub use file::File;
 pub use options::OpenOptions;
+pub use paths::{
+    canonicalize, copy, create_dir, create_dir_all, hard_link, metadata, read_link, remove_dir, remove_dir_all,
+    remove_file, rename, set_permissions, symlink, symlink_metadata, try_exists,
+};
+pub use read_dir::{DirEntry, ReadDir, read_dir};
 
+use crate::error::during;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -78,6 +92,33 @@ pub fn read<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<Vec<u8>>
             }
             bytes.reserve(bytes.len());
         }
+    }
+}
+
+/// Reads a whole file, which is text.
+///
+/// # Errors
+/// Those of [`read()`], and of kind `InvalidData` if it is not UTF-8.
+///
+/// # Cancellation
+/// Nothing is lost.
+///
+/// # Examples
+/// ```
+/// # trefoil_io::run(async {
+/// let manifest = trefoil_io::fs::read_to_string("Cargo.toml").await?;
+/// assert!(manifest.starts_with("[package]"));
+/// # Ok::<(), std::io::Error>(()) })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[track_caller]
+pub fn read_to_string<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<String>> + Send + use<P> {
+    let (named, read) = (path.as_ref().to_owned(), read(path));
+    async move {
+        String::from_utf8(read.await?).map_err(|error| {
+            let error = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
+            during("read from", named.display(), error)
+        })
     }
 }
 

@@ -28,7 +28,7 @@ use std::path::Path;
 /// # Ok::<(), std::io::Error>(()) })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     read: bool,
     write: bool,
@@ -36,77 +36,89 @@ pub struct OpenOptions {
     truncate: bool,
     create: bool,
     create_new: bool,
-    mode: u32,
-    custom: i32,
+    mode: Option<u32>,
+    custom_flags: i32,
 }
 
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self::new()
-    }
+/// A setter for each: what it says, its type, and an example with a `path` of its own.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $value:ty = $example:literal;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Examples
+        /// ```
+        /// # trefoil_io::run(async {
+        /// use trefoil_io::fs::{self, OpenOptions};
+        ///
+        #[doc = concat!("# let path = std::env::temp_dir().join(format!(\"trefoil-doc-", stringify!($name), "-{}\", std::process::id()));")]
+        #[doc = $example]
+        /// # drop(std::fs::remove_file(&path));
+        /// # Ok::<(), std::io::Error>(()) })?;
+        /// # Ok::<(), std::io::Error>(())
+        /// ```
+        pub fn $name(&mut self, $name: $value) -> &mut Self {
+            self.$name = $name.into();
+            self
+        }
+    )*};
 }
 
 impl OpenOptions {
     /// All off. The mode of a file that is created is 0o666, less the umask.
     pub fn new() -> Self {
-        Self {
-            read: false,
-            write: false,
-            append: false,
-            truncate: false,
-            create: false,
-            create_new: false,
-            mode: 0o666,
-            custom: 0,
-        }
+        Self::default()
     }
 
-    /// For reading.
-    pub fn read(&mut self, read: bool) -> &mut Self {
-        self.read = read;
-        self
-    }
+    setters! {
+        /// For reading.
+        read: bool = r#"
+let exe = OpenOptions::new().read(true).open("/proc/self/exe").await?;
+let mut magic = [0; 4];
+exe.read_exact_at(&mut magic, 0).await?;
+assert_eq!(&magic, b"\x7fELF");"#;
 
-    /// For writing.
-    pub fn write(&mut self, write: bool) -> &mut Self {
-        self.write = write;
-        self
-    }
+        /// For writing.
+        write: bool = r#"
+fs::write(&path, "clover").await?;
+let file = OpenOptions::new().write(true).open(&path).await?;
+file.write_all_at(b"C", 0).await?;
+assert_eq!(fs::read(&path).await?, b"Clover");"#;
 
-    /// For writing at the end. On Linux every write goes there then, whatever position it names.
-    pub fn append(&mut self, append: bool) -> &mut Self {
-        self.append = append;
-        self
-    }
+        /// For writing at the end. On Linux every write goes there then, whatever position it names.
+        append: bool = r#"
+let log = OpenOptions::new().append(true).create(true).open(&path).await?;
+log.write_all_at(b"one ", 0).await?;
+log.write_all_at(b"two ", 0).await?;
+assert_eq!(fs::read(&path).await?, b"one two ");"#;
 
-    /// What is in the file is removed.
-    pub fn truncate(&mut self, truncate: bool) -> &mut Self {
-        self.truncate = truncate;
-        self
-    }
+        /// What is in the file is removed.
+        truncate: bool = r#"
+fs::write(&path, "clover").await?;
+OpenOptions::new().write(true).truncate(true).open(&path).await?;
+assert!(fs::read(&path).await?.is_empty());"#;
 
-    /// A file that is not there is created.
-    pub fn create(&mut self, create: bool) -> &mut Self {
-        self.create = create;
-        self
-    }
+        /// A file that is not there is created.
+        create: bool = r#"
+OpenOptions::new().write(true).create(true).open(&path).await?;
+assert!(fs::try_exists(&path).await?);"#;
 
-    /// The file is created, and it is an error if it is there already.
-    pub fn create_new(&mut self, create_new: bool) -> &mut Self {
-        self.create_new = create_new;
-        self
-    }
+        /// The file is created, and it is an error if it is there already.
+        create_new: bool = r#"
+OpenOptions::new().write(true).create_new(true).open(&path).await?;
+let again = OpenOptions::new().write(true).create_new(true).open(&path).await.unwrap_err();
+assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);"#;
 
-    /// The mode of a file that is created, of which the umask takes away.
-    pub fn mode(&mut self, mode: u32) -> &mut Self {
-        self.mode = mode;
-        self
-    }
+        /// The mode of a file that is created, of which the umask takes away.
+        mode: u32 = r#"
+use std::os::unix::fs::PermissionsExt;
 
-    /// Further flags of open(2), such as `O_DIRECT`.
-    pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
-        self.custom = flags;
-        self
+OpenOptions::new().write(true).create(true).mode(0o600).open(&path).await?;
+assert_eq!(fs::metadata(&path).await?.permissions().mode() & 0o777, 0o600);"#;
+
+        /// Further flags of open(2), such as `O_DIRECT`.
+        custom_flags: i32 = r#"
+let no_links = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open("/proc/self/exe").await;
+assert!(no_links.is_err());"#;
     }
 
     /// Opens a file.
@@ -142,7 +154,7 @@ impl OpenOptions {
         {
             return Ok(fd.into());
         }
-        let (path, mode) = (path.to_owned(), Mode::from_raw_mode(self.mode));
+        let (path, mode) = (path.to_owned(), Mode::from_raw_mode(self.mode.unwrap_or(0o666)));
         on_thread(move || open_blocking(&path, flags, mode).map(fs::File::from), "open a file", place).await
     }
 
@@ -171,7 +183,7 @@ impl OpenOptions {
             (false, true, false) => OFlags::TRUNC,
             (false, false, false) => OFlags::empty(),
         };
-        let custom = OFlags::from_bits_retain(self.custom.cast_unsigned()) - OFlags::ACCMODE;
+        let custom = OFlags::from_bits_retain(self.custom_flags.cast_unsigned()) - OFlags::ACCMODE;
         // A FIFO would be waited for, by a thread that nothing could stop.
         Ok(access | creation | custom | OFlags::CLOEXEC | OFlags::NONBLOCK)
     }
