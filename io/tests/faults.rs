@@ -6,33 +6,41 @@ use common::*;
 use futures_util::AsyncReadExt;
 use futures_util::FutureExt;
 use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use trefoil_io::fs::{self, File, OpenOptions};
 use trefoil_io::net::{TcpListener, TcpStream};
-use trefoil_io::{Builder, DriverKind, RunError};
+use trefoil_io::{Builder, DriverKind, OperationError, RunError};
 use trefoil_nursery::{move_on_after, nursery};
+use trefoil_runtime::metrics;
 
 /// Runs something on a thread of its own on which `syscall` fails with `errno`.
 fn where_it_fails<T: Send + 'static>(syscall: i64, errno: i32, run: impl FnOnce() -> T + Send + 'static) -> T {
     std::thread::spawn(move || {
-        let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-        let mut filter = [
-            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the number of the call
-            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, syscall as u32),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-        ];
-        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-        // SAFETY: the first call has numbers only; the second reads `program`, which lives through it. Both are for this thread.
-        let installed = unsafe {
-            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-        };
-        assert_eq!(installed, 0, "{}", std::io::Error::last_os_error());
+        from_here_on(syscall, errno);
         run()
     })
     .join()
     .unwrap()
+}
+
+/// From here on `syscall` fails with `errno` on this thread, and on those that it starts.
+fn from_here_on(syscall: i64, errno: i32) {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the number of the call
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, syscall as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the first call has numbers only; the second reads `program`, which lives through it. Both are for this thread.
+    let installed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+    };
+    assert_eq!(installed, 0, "{}", std::io::Error::last_os_error());
 }
 
 fn has_io_uring() -> bool {
@@ -139,6 +147,200 @@ fn accept_that_is_not_permitted_is_an_error_and_no_loop() {
             assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
         });
     });
+}
+
+/// A file with some bytes, which are not cached where the file system has a cache, and its name.
+fn cold_file() -> (std::path::PathBuf, Vec<u8>) {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}-{n}", std::process::id()));
+    let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i ^ i >> 8) as u8).collect();
+    std::fs::write(&path, &bytes).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    (path, bytes)
+}
+
+/// No thread can be had, for more operations than there could be threads: each says so, and nothing waits for ever. What the ring does, or the
+/// cache, goes on.
+#[test]
+fn r108_a_thread_that_cannot_be_had_is_an_error_each_time() {
+    for_each_driver(|builder| {
+        let (path, bytes) = cold_file();
+        where_it_fails(libc::SYS_clone3, libc::EAGAIN, move || {
+            from_here_on(libc::SYS_clone, libc::EAGAIN); // older libraries
+            builder.run(async {
+                for i in 0..100 {
+                    let error = match i % 3 {
+                        0 => fs::metadata(&path).await.unwrap_err(),
+                        1 => fs::remove_file(&path).await.unwrap_err(),
+                        _ => File::create(&path).await.map(drop).unwrap_err(),
+                    };
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock, "EAGAIN of clone3: {error}");
+                    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+                    assert_eq!(metrics().in_flight, 0);
+                }
+                let all = nursery(async |n| -> Result<(), trefoil_nursery::Cancelled> {
+                    for _ in 0..100 {
+                        n.spawn(async {
+                            assert!(fs::metadata(&path).await.is_err());
+                            Ok(())
+                        });
+                    }
+                    Ok(())
+                });
+                all.await.unwrap();
+                let file = File::from_std(std::fs::File::open(&path).unwrap()).unwrap();
+                let mut buf = vec![0; bytes.len()];
+                match file.read_exact_at(&mut buf, 0).await {
+                    Ok(()) => assert!(buf == bytes),
+                    Err(error) => {
+                        assert!(metrics().driver == "epoll" && error.kind() == ErrorKind::WouldBlock, "{error}")
+                    }
+                }
+                std::fs::remove_file(&path).unwrap();
+            });
+        });
+    });
+}
+
+/// There is one thread, and no more can be had: it does all, one after the other.
+#[test]
+fn r108_one_thread_does_what_more_were_wanted_for() {
+    for_each_driver(|builder| {
+        std::thread::spawn(move || {
+            builder.run(async {
+                fs::metadata("/").await.unwrap();
+                from_here_on(libc::SYS_clone3, libc::EAGAIN);
+                from_here_on(libc::SYS_clone, libc::EAGAIN);
+                nursery(async |n| -> std::io::Result<()> {
+                    for _ in 0..100 {
+                        n.spawn(async { fs::metadata("/").await.map(drop) });
+                    }
+                    Ok(())
+                })
+                .await
+                .unwrap();
+            });
+        })
+        .join()
+        .unwrap();
+    });
+}
+
+/// A kernel or a file system that cannot say what it has in its cache: all is done by who may wait.
+#[test]
+fn without_a_look_into_the_cache_files_are_read_and_written_all_the_same() {
+    for errno in [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL] {
+        for (syscall, name) in
+            [(libc::SYS_preadv2, "reads"), (libc::SYS_pwritev2, "writes"), (libc::SYS_openat2, "opens")]
+        {
+            for_each_driver(|builder| {
+                let (path, bytes) = cold_file();
+                println!("{name} fail with {errno}");
+                where_it_fails(syscall, errno, move || {
+                    builder.run(async {
+                        let file = OpenOptions::new().read(true).write(true).open(&path).await.unwrap();
+                        let mut buf = vec![0; bytes.len()];
+                        file.read_exact_at(&mut buf, 0).await.unwrap();
+                        assert!(buf == bytes);
+                        file.write_all_at(b"clover", 50_000).await.unwrap();
+                        let (read, tail) = file.read_owned_at(Vec::with_capacity(60_000), 50_000).await;
+                        assert_eq!(read.unwrap(), 50_000);
+                        assert!(tail.starts_with(b"clover") && tail[6..] == bytes[50_006..]);
+                        assert_eq!(file.read_at(&mut buf, 1 << 20).await.unwrap(), 0, "behind the end");
+                    });
+                    std::fs::remove_file(&path).unwrap();
+                });
+            });
+        }
+    }
+}
+
+/// As on Linux 5.9 and 5.10, where a look into the cache says that the file ends where nothing is cached: that is not believed.
+#[test]
+fn an_end_that_is_none_is_not_believed() {
+    for_each_driver(|builder| {
+        let (path, bytes) = cold_file();
+        // An errno of 0 is a result of 0.
+        where_it_fails(libc::SYS_preadv2, 0, move || {
+            builder.run(async {
+                let file = File::open(&path).await.unwrap();
+                let mut buf = vec![0; bytes.len()];
+                file.read_exact_at(&mut buf, 0).await.unwrap();
+                assert!(buf == bytes);
+                assert_eq!(file.read_at(&mut buf, bytes.len() as u64).await.unwrap(), 0);
+                let (read, all) = file.read_owned_at(Vec::with_capacity(200_000), 0).await;
+                assert!(read.unwrap() == bytes.len() && all == bytes);
+            });
+            std::fs::remove_file(&path).unwrap();
+        });
+    });
+}
+
+/// Who has a lease on the file is asked to let go, and waited for by a thread: the loop goes on.
+#[test]
+fn a_lease_is_waited_for() {
+    for_each_driver(|builder| {
+        let (path, _) = cold_file();
+        let holder = std::fs::File::open(&path).unwrap();
+        let lease = |kind: i32| {
+            // SAFETY: numbers only. The signal that asks is SIGIO, whose default would end the process: SIGURG is ignored instead.
+            unsafe {
+                let fd = std::os::fd::AsRawFd::as_raw_fd(&holder);
+                assert_eq!(libc::fcntl(fd, 10 /* F_SETSIG */, libc::SIGURG), 0);
+                libc::fcntl(fd, libc::F_SETLEASE, kind)
+            }
+        };
+        if lease(libc::F_RDLCK) != 0 {
+            return println!("skipped: no leases here");
+        }
+        let was_opened = AtomicBool::new(false);
+        builder.run(async {
+            nursery(async |n| -> std::io::Result<()> {
+                let open = n.spawn(async {
+                    let file = OpenOptions::new().write(true).open(&path).await;
+                    was_opened.store(true, Ordering::Relaxed);
+                    file
+                });
+                while metrics().in_flight == 0 {
+                    trefoil_nursery::checkpoint().await?;
+                }
+                trefoil_nursery::sleep(Duration::from_millis(20)).await?;
+                assert!(!was_opened.load(Ordering::Relaxed) && metrics().in_flight == 1, "a thread waits");
+                assert_eq!(lease(libc::F_UNLCK), 0);
+                open.await?.write_all_at(b"clover", 0).await
+            })
+            .await
+            .unwrap();
+        });
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
+/// What a network file system says when its file is closed.
+#[test]
+fn close_tells_what_went_wrong() {
+    let _one = alone();
+    for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+        let builder = Builder::new().driver(kind);
+        if builder.clone().try_run(async {}).is_err() {
+            println!("skipped: no {kind}");
+            continue;
+        }
+        // Nothing is closed any more there: hence not `for_each_driver`, which counts.
+        where_it_fails(libc::SYS_close, libc::EIO, move || {
+            builder.run(async {
+                let error = File::open("/proc/version").await.unwrap().close().await.unwrap_err();
+                let says = OperationError::of(&error).unwrap();
+                assert_eq!(
+                    (says.operation(), says.on(), says.raw_os_error()),
+                    ("close", "/proc/version", Some(libc::EIO))
+                );
+            });
+        });
+    }
 }
 
 /// Reads that are cut, large messages, and clients that come and go.
