@@ -682,8 +682,7 @@ impl<T> Future for SendFuture<'_, T> {
                 Ok(()) => Turn::Ready(Ok(())),
                 Err(TrySendError::Full(item)) => {
                     let receivers = queue.receiving.thing();
-                    queue.waits_for(receivers, 1);
-                    Turn::Wait(SENDERS, Some(Slot::new(handle.id, Some(item))))
+                    Turn::WaitFor(SENDERS, Some(Slot::new(handle.id, Some(item))), receivers, 1)
                 }
                 Err(TrySendError::Closed(item) | TrySendError::HandleClosed(item)) => Turn::Ready(Err(failed(item))),
             }
@@ -734,8 +733,7 @@ impl<T> Future for RecvFuture<'_, T> {
             Err(TryRecvError::Closed | TryRecvError::HandleClosed) => Turn::Ready(None),
             Err(TryRecvError::Empty) => {
                 let senders = queue.sending.thing();
-                queue.waits_for(senders, 1);
-                Turn::Wait(RECEIVERS, Some(Slot::new(handle.id, None)))
+                Turn::WaitFor(RECEIVERS, Some(Slot::new(handle.id, None)), senders, 1)
             }
         });
         Poll::Ready(match ready!(polled) {

@@ -3,6 +3,7 @@
 use crate::blocking;
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -71,7 +72,7 @@ impl Event {
     /// Ends the wait, with no effect. An event that was set first wins (R18).
     #[track_caller]
     pub fn wait(&self) -> WaitEvent<'_> {
-        WaitEvent { waiter: self.queue.waiter(), wait: Wait::new(Reason::Event) }
+        WaitEvent { waiter: self.queue.waiter(), place: Location::caller() }
     }
 }
 
@@ -117,18 +118,22 @@ impl Event {
 #[must_use = "waiting does nothing until it is awaited"]
 pub struct WaitEvent<'a> {
     waiter: Waiter<'a, bool, (), 1>,
-    wait: Wait,
+    place: &'static Location<'static>,
 }
 
 impl Future for WaitEvent<'_> {
     type Output = Result<(), Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let wait = self.wait;
+        let place = self.place;
         // SAFETY: `waiter` is pinned with this.
         let waiter = unsafe { self.map_unchecked_mut(|this| &mut this.waiter) };
         Poll::Ready(
-            match ready!(waiter.poll(cx, wait, |set| if **set { Turn::Ready(()) } else { Turn::Wait(0, None) })) {
+            match ready!(waiter.poll(cx, Wait::new(Reason::Event).at(place), |set| if **set {
+                Turn::Ready(())
+            } else {
+                Turn::Wait(0, None)
+            })) {
                 Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(()),
                 Err((cancelled, _)) => Err(cancelled),
             },

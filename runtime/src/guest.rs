@@ -7,7 +7,7 @@ use crate::cancelled::Cancelled;
 use crate::context;
 use crate::deadlock;
 use crate::holders::Thing;
-use crate::park::{Abort, On, Park, Wait};
+use crate::park::{Abort, Known, Park, Wait};
 use crate::ready::RawJoin;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -39,7 +39,7 @@ pub enum Ender {
 #[derive(Debug, Default)]
 pub struct GuestWait {
     /// There once it was begun in a run.
-    park: Option<Pin<Box<Park>>>,
+    park: Option<Pin<Box<Park<Known>>>>,
 }
 
 impl GuestWait {
@@ -66,16 +66,19 @@ impl GuestWait {
         if context::frame().tree.is_none() {
             return Poll::Pending;
         }
-        let park = self.park.get_or_insert_with(|| Box::pin(Park::new()));
-        let on = match by {
-            Ender::Unknown => On::UNKNOWN,
-            Ender::Child(child) => On::Child(child.0),
-            Ender::Holders(thing, units) => On::Thing(thing, units),
-        };
+        let park = self.park.get_or_insert_with(|| Box::pin(Park::new_at(place)));
+        let wait = Wait { abort: Abort::Lasting, ..wait };
         // SAFETY: as above.
-        match unsafe { park.as_ref().begin_on(cx, Wait { abort: Abort::Lasting, ..wait }, on) } {
+        let begun = unsafe {
+            match by {
+                Ender::Unknown => park.as_ref().begin_for_child(cx, wait, 0),
+                Ender::Child(child) => park.as_ref().begin_for_child(cx, wait, child.0),
+                Ender::Holders(thing, units) => park.as_ref().begin_for(cx, wait, Some(thing), units as usize),
+            }
+        };
+        match begun {
             Ok(()) => {
-                if matches!(on, On::Thing(thing, _) if thing.is_closed()) {
+                if matches!(by, Ender::Holders(thing, _) if thing.is_closed()) {
                     deadlock::suspect();
                 }
                 Poll::Pending

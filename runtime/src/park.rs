@@ -22,6 +22,12 @@
 //!   `BUSY`; who set `CLAIMED`. Who finds `BUSY` leaves the wake-up to who set it.
 //! - **\[LOCKED\]** `links` is touched under the lock of the tree that `tree` names. A linked park is unlinked before it is dropped,
 //!   and it cannot move since it is pinned: so the pointers in a scope's list are valid under the lock.
+//! - **\[TAIL\]** A [`Core`] is the first field of a [`Park`], and the pointer in the list is good for the whole of that. What follows the core is said
+//!   by its `manner`: a [`Known`], if that says so; else a [`Named`], if its reason is one that has more to say. The tail and the manner are written by the owner
+//!   while the park is in no list, and read under the lock while it is in one.
+//!
+//! There are as many parks as there are waits, and most of what a sleeping child takes is its park. So a wait of which nothing is to be told but that it
+//! sleeps has no tail, and what is told is not put together when it begins, but when somebody looks.
 
 use crate::blind::BLIND;
 use crate::cancelled::Cancelled;
@@ -29,12 +35,12 @@ use crate::context;
 use crate::heap::NOWHERE;
 use crate::holders::Thing;
 use crate::ready::{self, Header};
-use crate::reason::Manner;
 pub use crate::reason::Reason;
+use crate::reason::{Detail, Manner};
 use crate::record::{self, Ended};
 use crate::scope::Scope;
-use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell};
-use crate::tree::Tree;
+use crate::sync::{AtomicPtr, AtomicU8, Ordering, UnsafeCell};
+use crate::tree::{Tree, TreeId};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomPinned;
@@ -43,25 +49,25 @@ use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
 
-const WAITING: u32 = 1;
-const BUSY: u32 = 2;
-const DONE: u32 = 4;
-const ABORTED: u32 = 8;
+const WAITING: u8 = 1;
+const BUSY: u8 = 2;
+const DONE: u8 = 4;
+const ABORTED: u8 = 8;
 /// A cancel was requested of an operation that only its owner can end ([`Abort::Ask`]).
-const ASKED: u32 = 16;
+const ASKED: u8 = 16;
 /// Somebody is about to publish the outcome, and has the waker.
-const CLAIMED: u32 = 32;
+const CLAIMED: u8 = 32;
 /// Idle, with the waker of the wait that is about to begin.
-const PREPARED: u32 = 64;
+const PREPARED: u8 = 64;
 
 /// It was polled with another waker than that of the task itself: a combinator's.
-const OTHER: u32 = 128;
+const OTHER: u8 = 128;
 
-const IDLE: u32 = 0;
-const OVER: u32 = DONE | ABORTED;
+const IDLE: u8 = 0;
+const OVER: u8 = DONE | ABORTED;
 
 /// For who records, of a wait that is over.
-fn ended(state: u32) -> Ended {
+fn ended(state: u8) -> Ended {
     match state & OVER {
         0 => Ended::Dropped,
         DONE if state & ASKED == 0 => Ended::Done,
@@ -114,34 +120,27 @@ pub(crate) enum On {
     /// The end of the child whose header has this address, if it is not 0. To be compared only.
     Child(usize),
     /// So many units of something that others hold.
-    Thing(Thing, u32),
+    Thing(Thing, usize),
 }
 
 impl On {
     pub const UNKNOWN: Self = Self::Child(0);
 }
 
-/// Links into the scope's list, and what the wait is. \[LOCKED\].
+/// Links into the scope's list, and since when it is there. \[LOCKED\].
 pub(crate) struct Links {
-    pub prev: *const Park,
-    pub next: *const Park,
+    pub prev: *const Core,
+    pub next: *const Core,
     pub since: u64,
-    manner: Manner,
 }
 
-impl Links {
-    pub(crate) fn reason(&self) -> Reason {
-        self.manner.reason()
-    }
-
-    pub(crate) fn abort(&self) -> Abort {
-        self.manner.abort
-    }
-}
-
-/// The one blocking primitive. See the module.
-pub struct Park {
-    state: AtomicU32,
+/// What the tree has of a park, whatever that waits for.
+pub(crate) struct Core {
+    state: AtomicU8,
+    /// [TAIL].
+    manner: Cell<Manner>,
+    /// In which tree it is, or was. [OWNER].
+    tree: Cell<TreeId>,
     /// Place in the heap of deadlines; [LOCKED].
     pub(crate) index: Cell<u32>,
     waker: UnsafeCell<Option<Waker>>,
@@ -149,23 +148,93 @@ pub struct Park {
     pub(crate) scope: AtomicPtr<Scope>,
     /// The task that waits. As `scope`.
     pub(crate) task: AtomicPtr<Header>,
-    tree: Cell<Option<&'static Tree>>,
     /// Where it waits. Written by the owner, under the lock.
     place: Cell<&'static Location<'static>>,
     pub(crate) links: UnsafeCell<Links>,
-    /// [OWNER] while it is in no list; read under the lock while it is in one.
-    pub(crate) on: UnsafeCell<On>,
     _pinned: PhantomPinned,
 }
 
-// SAFETY: [OWNER], [WAKER] and [LOCKED] say who touches each field that is not atomic.
-unsafe impl Send for Park {}
-// SAFETY: as above; the owner's methods are `unsafe` or reached through what owns the park.
-unsafe impl Sync for Park {}
+// Two words for the waker, since it may be that of a combinator; one each for the scope, the task, the place, the time, and the two neighbours; one for all
+// the rest. A million sleeping children have a million of them.
+#[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
+const _: () = assert!(size_of::<Park<Bare>>() <= 72);
 
-impl fmt::Debug for Park {
+/// The one blocking primitive. See the module.
+#[repr(C)]
+pub struct Park<T: Tail = Named> {
+    core: Core,
+    tail: UnsafeCell<T>,
+}
+
+/// What a park has beside what the tree needs of it: \[TAIL\].
+pub trait Tail {
+    /// That of a park that has not waited.
+    #[doc(hidden)]
+    const NEW: Self;
+    /// Whether it says who could end the wait.
+    #[doc(hidden)]
+    const KNOWN: bool;
+    /// Keeps what the reason has to say.
+    #[doc(hidden)]
+    fn note(&mut self, reason: Reason);
+}
+
+/// No tail: of a sleep.
+#[derive(Debug)]
+pub struct Bare;
+
+/// What the reason has to say.
+#[derive(Debug)]
+pub struct Named(Detail);
+
+/// What the reason has to say, and who could end the wait: an [`On`], as it comes, which is told apart when somebody looks.
+#[derive(Debug)]
+pub struct Known {
+    thing: Option<Thing>,
+    /// Of the thing, so many units; where there is none, the child.
+    number: usize,
+    detail: Detail,
+}
+
+impl Tail for Bare {
+    const NEW: Self = Self;
+    const KNOWN: bool = false;
+    #[inline(always)]
+    fn note(&mut self, reason: Reason) {
+        debug_assert!(matches!(reason, Reason::Sleep | Reason::Forever), "there is no room for more");
+    }
+}
+
+impl Tail for Named {
+    const NEW: Self = Self(Detail::NONE);
+    const KNOWN: bool = false;
+    #[inline(always)]
+    fn note(&mut self, reason: Reason) {
+        self.0.note(reason);
+    }
+}
+
+impl Tail for Known {
+    const NEW: Self = Self { thing: None, number: 0, detail: Detail::NONE };
+    const KNOWN: bool = true;
+    #[inline(always)]
+    fn note(&mut self, reason: Reason) {
+        self.detail.note(reason);
+    }
+}
+
+// SAFETY: [OWNER], [WAKER], [LOCKED] and [TAIL] say who touches each field that is not atomic.
+unsafe impl Send for Core {}
+// SAFETY: as above; the owner's methods are `unsafe` or reached through what owns the park.
+unsafe impl Sync for Core {}
+// SAFETY: as above; the tail is plain data, whose pointers are to what is never freed, or compared only.
+unsafe impl<T: Tail> Send for Park<T> {}
+// SAFETY: as above.
+unsafe impl<T: Tail> Sync for Park<T> {}
+
+impl<T: Tail> fmt::Debug for Park<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state.load(Ordering::Relaxed);
+        let state = self.core.state.load(Ordering::Relaxed);
         let name = match state {
             s if s & DONE != 0 => "done",
             s if s & ABORTED != 0 => "aborted",
@@ -212,19 +281,191 @@ impl Park {
     pub fn new() -> Self {
         Self::new_at(Location::caller())
     }
+}
 
-    /// The same, made at `place`.
+impl<T: Tail> Park<T> {
+    /// One that waits for nothing yet, made at `place`.
+    #[inline(always)]
     pub(crate) fn new_at(place: &'static Location<'static>) -> Self {
+        Self { core: Core::new(place), tail: UnsafeCell::new(T::NEW) }
+    }
+
+    /// The part that all have in common, by a pointer that is good for the whole: \[TAIL\].
+    #[inline(always)]
+    fn core(self: Pin<&Self>) -> *const Core {
+        ptr::from_ref(self.get_ref()).cast()
+    }
+
+    /// The same for who completes it.
+    pub(crate) fn as_core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Where it was made, or waited last. For the owner, or under the lock of the tree it is linked in.
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.core.place()
+    }
+
+    /// Whether a wait was begun and its outcome not yet taken with [`poll`](Self::poll).
+    #[inline]
+    pub fn is_active(&self) -> bool {
+        self.core.is_active()
+    }
+
+    /// Whether a wait was begun that is neither completed nor cancelled.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.core.is_waiting()
+    }
+
+    /// Clones the waker of a foreign executor ahead of a [`begin`](Self::begin) that is called under a lock: its `clone` is code of others,
+    /// which may come back for that lock. Nothing to do for a waker of ours.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub unsafe fn prepare(&self, cx: &Context<'_>) {
+        // SAFETY: the caller's word.
+        unsafe { self.core.prepare(cx) }
+    }
+
+    /// Begins to wait, in the current scope. Call it before anybody can find this park to complete it.
+    ///
+    /// `Err` in a cancelled scope: nothing was begun. The waker stays until [`end`](Self::end).
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    ///
+    /// # Panics
+    /// Outside of a run, and where a wait is going on already.
+    #[inline(always)]
+    pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
+        // SAFETY: the caller's word.
+        unsafe { self.begin_with(cx, wait, |_| {}) }
+    }
+
+    // Inlined, so that what is known of a wait by its type is a constant.
+    #[inline(always)]
+    unsafe fn begin_with(
+        self: Pin<&Self>,
+        cx: &mut Context<'_>,
+        wait: Wait,
+        note: impl FnOnce(&mut T),
+    ) -> Result<(), Cancelled> {
+        assert!(!self.is_active(), "a Park waits for one thing at a time");
+        if !BLIND {
+            self.tail.with_mut(|tail| {
+                // SAFETY: [OWNER], [TAIL]: it is in no list.
+                let tail = unsafe { &mut *tail };
+                tail.note(wait.reason);
+                note(tail);
+            });
+        }
+        let reason = if BLIND { Reason::Forever } else { wait.reason };
+        let manner = Manner::new(reason, wait.abort, T::KNOWN);
+        // SAFETY: the caller's word; [TAIL].
+        unsafe { Core::begin(self.core(), cx, manner, wait.place, wait.until) }
+    }
+
+    /// Looks whether the wait is over: `Ok` completed, `Err` cancelled. Keeps the waker up to date otherwise.
+    ///
+    /// A wait that is polled in another scope or task than before belongs to that one from now on. One that ends by itself is polled with
+    /// [`poll_until`](Self::poll_until).
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub unsafe fn poll(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
+        // SAFETY: the caller's word.
+        unsafe { self.poll_until(cx, u64::MAX) }
+    }
+
+    /// The same for a wait that was begun with this `until`: where it belongs elsewhere from now on, that is what it ends at there.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub unsafe fn poll_until(self: Pin<&Self>, cx: &mut Context<'_>, until: u64) -> Poll<Result<(), Cancelled>> {
+        // SAFETY: the caller's word; [TAIL].
+        unsafe { Core::poll(self.core(), cx, until, context::open_frame) }
+    }
+
+    /// The same for a wait that was begun as [`Abort::Lasting`].
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub(crate) unsafe fn poll_lasting(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
+        // SAFETY: the caller's word; [TAIL].
+        unsafe { Core::poll(self.core(), cx, u64::MAX, context::guest_frame) }
+    }
+
+    /// Whether a cancel has asked the owner of this wait to end it ([`Abort::Ask`]).
+    pub fn cancel_asked(&self) -> bool {
+        self.core.state.load(Ordering::Acquire) & ASKED != 0
+    }
+
+    /// Gives up the wait, whatever its state: whether it had been completed.
+    ///
+    /// Call it when nobody can find this park any more to complete it, and before it goes away; not under a lock that code of
+    /// others may want: it drops the waker.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    pub unsafe fn end(&self) -> bool {
+        // SAFETY: the caller's word.
+        unsafe { self.core.end() }
+    }
+
+    /// Completes the wait, unless it was cancelled or completed before. Any thread; R18 and R19 are decided here.
+    #[inline]
+    pub fn complete(&self) -> Completed {
+        self.core.complete()
+    }
+}
+
+impl Park<Known> {
+    /// Begins to wait for so many units of something, if it has a name.
+    #[inline(always)]
+    pub(crate) unsafe fn begin_for(
+        self: Pin<&Self>,
+        cx: &mut Context<'_>,
+        wait: Wait,
+        thing: Option<Thing>,
+        units: usize,
+    ) -> Result<(), Cancelled> {
+        // SAFETY: the caller's word.
+        unsafe { self.begin_with(cx, wait, |known| (known.thing, known.number) = (thing, units)) }
+    }
+
+    /// Begins to wait for the end of the child whose header has this address, if it is not 0.
+    #[inline(always)]
+    pub(crate) unsafe fn begin_for_child(
+        self: Pin<&Self>,
+        cx: &mut Context<'_>,
+        wait: Wait,
+        child: usize,
+    ) -> Result<(), Cancelled> {
+        // SAFETY: the caller's word.
+        unsafe { self.begin_with(cx, wait, |known| (known.thing, known.number) = (None, child)) }
+    }
+}
+
+/// Whether a park that is idle has to be [prepared](Park::prepare) before a wait is begun under a lock.
+#[inline]
+pub(crate) fn needs_prepare(cx: &Context<'_>) -> bool {
+    !ready::is_ours(cx.waker()) || context::opens_foreign()
+}
+
+impl Core {
+    #[inline(always)]
+    fn new(place: &'static Location<'static>) -> Self {
         Self {
-            state: AtomicU32::new(IDLE),
+            state: AtomicU8::new(IDLE),
+            manner: Cell::new(Manner::NONE),
+            tree: Cell::new(TreeId::NONE),
             index: Cell::new(NOWHERE),
             waker: UnsafeCell::new(None),
             scope: AtomicPtr::new(ptr::null_mut()),
             task: AtomicPtr::new(ptr::null_mut()),
-            tree: Cell::new(None),
             place: Cell::new(place),
-            links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), since: 0, manner: Manner::NONE }),
-            on: UnsafeCell::new(On::UNKNOWN),
+            links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), since: 0 }),
             _pinned: PhantomPinned,
         }
     }
@@ -234,8 +475,48 @@ impl Park {
         self.place.get()
     }
 
-    /// Whether a wait was begun and its outcome not yet taken with [`poll`](Self::poll).
-    pub fn is_active(&self) -> bool {
+    /// What a cancel does to it. As [`place`](Self::place).
+    #[inline]
+    pub(crate) fn abort_kind(&self) -> Abort {
+        self.manner.get().abort()
+    }
+
+    /// What it waits for.
+    ///
+    /// # Safety
+    /// \[TAIL\]: it was found in a list, under the lock.
+    pub(crate) unsafe fn reason(this: *const Self) -> Reason {
+        // SAFETY: the caller's word.
+        unsafe {
+            let manner = (*this).manner.get();
+            let detail = match manner {
+                _ if !manner.has_detail() => Detail::NONE,
+                _ if manner.is_known() => (*this.cast::<Park<Known>>()).tail.with(|known| (*known).detail),
+                _ => (*this.cast::<Park<Named>>()).tail.with(|named| (*named).0),
+            };
+            manner.reason(detail)
+        }
+    }
+
+    /// Who could end the wait, where that is known.
+    ///
+    /// # Safety
+    /// \[TAIL\]: it was found in a list, under the lock.
+    pub(crate) unsafe fn on(this: *const Self) -> On {
+        // SAFETY: the caller's word.
+        unsafe {
+            if !(*this).manner.get().is_known() {
+                return On::UNKNOWN;
+            }
+            (*this.cast::<Park<Known>>()).tail.with(|known| match (*known).thing {
+                Some(thing) => On::Thing(thing, (*known).number),
+                None => On::Child((*known).number),
+            })
+        }
+    }
+
+    #[inline]
+    fn is_active(&self) -> bool {
         self.state.load(Ordering::Acquire) & (WAITING | OVER) != 0
     }
 
@@ -244,23 +525,12 @@ impl Park {
         self.state.load(Ordering::Acquire) & OTHER == 0
     }
 
-    /// Whether a wait was begun that is neither completed nor cancelled.
+    #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         self.state.load(Ordering::Acquire) & (WAITING | OVER | CLAIMED) == WAITING
     }
 
-    /// Whether a park that is idle has to be [prepared](Self::prepare) before a wait is begun under a lock.
-    #[inline]
-    pub(crate) fn needs_prepare(cx: &Context<'_>) -> bool {
-        !ready::is_ours(cx.waker()) || context::opens_foreign()
-    }
-
-    /// Clones the waker of a foreign executor ahead of a [`begin`](Self::begin) that is called under a lock: its `clone` is code of others,
-    /// which may come back for that lock. Nothing to do for a waker of ours.
-    ///
-    /// # Safety
-    /// \[OWNER\].
-    pub unsafe fn prepare(&self, cx: &Context<'_>) {
+    unsafe fn prepare(&self, cx: &Context<'_>) {
         if self.is_active() {
             return;
         }
@@ -283,132 +553,79 @@ impl Park {
         drop(old);
     }
 
-    /// Begins to wait, in the current scope. Call it before anybody can find this park to complete it.
-    ///
-    /// `Err` in a cancelled scope: nothing was begun. The waker stays until [`end`](Self::end).
-    ///
-    /// # Safety
-    /// \[OWNER\].
-    ///
-    /// # Panics
-    /// Outside of a run, and where a wait is going on already.
-    pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
+    /// \[OWNER\]: it is not active. What it is told of the wait comes in registers: a struct would be written and read again.
+    unsafe fn begin(
+        this: *const Self,
+        cx: &mut Context<'_>,
+        manner: Manner,
+        place: &'static Location<'static>,
+        until: u64,
+    ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { self.begin_on(cx, wait, On::UNKNOWN) }
-    }
-
-    /// The same, for something of which it is known who could end the wait.
-    pub(crate) unsafe fn begin_on(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait, on: On) -> Result<(), Cancelled> {
-        let frame = if wait.abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
+        let park = unsafe { &*this };
+        let abort = manner.abort();
+        let frame = if abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
-        assert!(!self.is_active(), "a Park waits for one thing at a time");
-        if self.state.load(Ordering::Relaxed) & PREPARED == 0 {
+        if park.state.load(Ordering::Relaxed) & PREPARED == 0 {
             let waker = cx.waker().clone();
             // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-            let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
+            let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
             drop(old);
         }
-        self.state.store(IDLE, Ordering::Relaxed);
+        park.state.store(IDLE, Ordering::Relaxed);
         let mut locked = tree.lock();
         // SAFETY: [CURRENT] of the context module.
         let scope = unsafe { &*frame.scope };
-        if scope.is_cancelled() && (wait.abort != Abort::Lasting || locked.is_cancelled_for_good(scope)) {
+        if scope.is_cancelled() && (abort != Abort::Lasting || locked.is_cancelled_for_good(scope)) {
             return Err(Cancelled::delivered());
         }
-        self.tree.set(Some(tree));
-        // SAFETY: [OWNER]; it is in no list.
-        self.on.with_mut(|known| unsafe {
-            if !BLIND {
-                *known = on;
-            }
-        });
-        self.links.with_mut(|links| {
-            // SAFETY: [LOCKED].
-            let links = unsafe { &mut *links };
-            links.manner = Manner::new(if BLIND { Reason::Forever } else { wait.reason }, wait.abort);
-            if !BLIND {
-                links.since = locked.now();
-            }
-        });
+        park.tree.set(tree.id());
+        // [TAIL]: it is in no list.
+        park.manner.set(manner);
         if !BLIND {
-            self.place.set(wait.place);
+            park.place.set(place);
+            // SAFETY: [LOCKED].
+            park.links.with_mut(|links| unsafe { (*links).since = locked.now() });
         }
         let other = if ready::is_of(cx.waker(), frame.task) { 0 } else { OTHER };
-        self.state.store(WAITING | other, Ordering::Release);
-        locked.link_park(&self, frame.scope, frame.task, wait.until);
-        record::wait_begins(&self, &wait);
+        park.state.store(WAITING | other, Ordering::Release);
+        // SAFETY: [LOCKED]; the owner's pointer is for the whole of the park.
+        unsafe { locked.link_park(this, frame.scope, frame.task, until) };
+        record::wait_begins(this, until);
         Ok(())
     }
 
-    /// Looks whether the wait is over: `Ok` completed, `Err` cancelled. Keeps the waker up to date otherwise.
-    ///
-    /// A wait that is polled in another scope or task than before belongs to that one from now on. One that ends by itself is polled with
-    /// [`poll_until`](Self::poll_until).
-    ///
-    /// # Safety
     /// \[OWNER\].
-    pub unsafe fn poll(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
-        // SAFETY: the caller's word.
-        unsafe { self.poll_until(cx, u64::MAX) }
-    }
-
-    /// The same for a wait that was begun with this `until`: where it belongs elsewhere from now on, that is what it ends at there.
-    ///
-    /// # Safety
-    /// \[OWNER\].
-    pub unsafe fn poll_until(self: Pin<&Self>, cx: &mut Context<'_>, until: u64) -> Poll<Result<(), Cancelled>> {
-        // SAFETY: the caller's word.
-        unsafe { self.poll_in(cx, until, context::open_frame) }
-    }
-
-    /// The same for a wait that was begun as [`Abort::Lasting`].
-    ///
-    /// # Safety
-    /// \[OWNER\].
-    pub(crate) unsafe fn poll_lasting(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
-        // SAFETY: the caller's word.
-        unsafe { self.poll_in(cx, u64::MAX, context::guest_frame) }
-    }
-
-    unsafe fn poll_in(
-        self: Pin<&Self>,
+    unsafe fn poll(
+        this: *const Self,
         cx: &mut Context<'_>,
         until: u64,
         frame: impl FnOnce() -> context::Frame,
     ) -> Poll<Result<(), Cancelled>> {
-        let mut state = self.state.load(Ordering::Acquire);
+        // SAFETY: the caller's word.
+        let park = unsafe { &*this };
+        let mut state = park.state.load(Ordering::Acquire);
         if state & OVER == 0 {
             debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
             let frame = frame();
             let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
-            if !ptr::eq(self.scope.load(Ordering::Relaxed), frame.scope)
-                || !ptr::eq(self.task.load(Ordering::Relaxed), frame.task)
+            if !ptr::eq(park.scope.load(Ordering::Relaxed), frame.scope)
+                || !ptr::eq(park.task.load(Ordering::Relaxed), frame.task)
             {
-                self.adopt(tree, frame.scope, frame.task, until);
+                // SAFETY: as above.
+                unsafe { Self::adopt(this, tree, frame.scope, frame.task, until) };
             }
-            state = self.refresh(cx);
+            state = park.refresh(cx);
             if state & OVER == 0 {
                 return Poll::Pending;
             }
         }
-        // SAFETY: [OWNER].
-        unsafe { self.end() };
+        // SAFETY: as above.
+        unsafe { park.end() };
         Poll::Ready(if state & DONE != 0 { Ok(()) } else { Err(Cancelled::delivered()) })
     }
 
-    /// Whether a cancel has asked the owner of this wait to end it ([`Abort::Ask`]).
-    pub fn cancel_asked(&self) -> bool {
-        self.state.load(Ordering::Acquire) & ASKED != 0
-    }
-
-    /// Gives up the wait, whatever its state: whether it had been completed.
-    ///
-    /// Call it when nobody can find this park any more to complete it, and before it goes away; not under a lock that code of
-    /// others may want: it drops the waker.
-    ///
-    /// # Safety
-    /// \[OWNER\].
-    pub unsafe fn end(&self) -> bool {
+    unsafe fn end(&self) -> bool {
         self.unlink();
         let state = self.state.load(Ordering::Acquire);
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
@@ -420,8 +637,8 @@ impl Park {
         state & DONE != 0
     }
 
-    /// Completes the wait, unless it was cancelled or completed before. Any thread; R18 and R19 are decided here.
-    pub fn complete(&self) -> Completed {
+    #[inline]
+    pub(crate) fn complete(&self) -> Completed {
         self.settle(DONE)
     }
 
@@ -470,7 +687,7 @@ impl Park {
         waker
     }
 
-    fn settle(&self, outcome: u32) -> Completed {
+    fn settle(&self, outcome: u8) -> Completed {
         let mut state = self.state.load(Ordering::Relaxed);
         let claimed = loop {
             if state & (OVER | CLAIMED) != 0 || state & WAITING == 0 {
@@ -493,7 +710,7 @@ impl Park {
     }
 
     /// Registers the waker of a wait that goes on. Returns the state then.
-    fn refresh(&self, cx: &mut Context<'_>) -> u32 {
+    fn refresh(&self, cx: &mut Context<'_>) -> u8 {
         // Before the waker is taken hold of: the clone of a foreign executor may do anything, and panic.
         let new = cx.waker().clone();
         let other = if ready::is_of(&new, context::task()) { 0 } else { OTHER };
@@ -523,28 +740,30 @@ impl Park {
         state
     }
 
-    /// Moves a wait that goes on into the scope that polls it.
+    /// Moves a wait that goes on into the scope that polls it. \[OWNER\].
     #[cold]
-    fn adopt(self: Pin<&Self>, tree: &'static Tree, scope: *const Scope, task: *const Header, until: u64) {
-        self.unlink();
+    unsafe fn adopt(this: *const Self, tree: &'static Tree, scope: *const Scope, task: *const Header, until: u64) {
+        // SAFETY: the caller's word.
+        let park = unsafe { &*this };
+        park.unlink();
         let mut locked = tree.lock();
-        self.tree.set(Some(tree));
-        if self.state.load(Ordering::Acquire) & OVER != 0 {
+        park.tree.set(tree.id());
+        if park.state.load(Ordering::Acquire) & OVER != 0 {
             return;
         }
-        locked.link_park(&self, scope, task, until);
+        // SAFETY: [LOCKED]; the owner's pointer is for the whole of the park.
+        unsafe { locked.link_park(this, scope, task, until) };
         // SAFETY: [CURRENT] of the context module.
         if unsafe { &*scope }.is_cancelled() {
-            locked.cancel_park(&self);
+            locked.cancel_park(park);
         }
     }
 
+    #[inline]
     fn unlink(&self) {
         // Acquire: who has taken it out of the list is done with it.
-        if !self.scope.load(Ordering::Acquire).is_null()
-            && let Some(tree) = self.tree.get()
-        {
-            let mut locked = tree.lock();
+        if !self.scope.load(Ordering::Acquire).is_null() {
+            let mut locked = self.tree.get().tree().lock();
             // Looked at again, under the lock: an abort may have done it.
             if !self.scope.load(Ordering::Relaxed).is_null() {
                 locked.unlink_park(self);
@@ -553,7 +772,7 @@ impl Park {
     }
 }
 
-impl Drop for Park {
+impl Drop for Core {
     fn drop(&mut self) {
         self.unlink();
         if self.is_active() {

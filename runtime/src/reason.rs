@@ -84,50 +84,72 @@ impl fmt::Display for Does {
     }
 }
 
-/// A [`Reason`] and an [`Abort`] in two words instead of four: most of what a sleeping child takes is its park.
+/// Which [`Reason`] it is, which [`Abort`], and what follows the park, in one byte: a constant where a wait begins, and told apart when somebody looks.
 #[derive(Clone, Copy)]
-pub(crate) struct Manner {
-    /// The text of a custom reason.
-    text: *const u8,
-    /// Its length, or the descriptor.
-    number: u32,
-    reason: u8,
-    pub abort: Abort,
-}
+pub(crate) struct Manner(u8);
+
+const REASON: u8 = 31;
+const ABORT: u8 = 3 << 5;
+const LASTING: u8 = 1 << 5;
+const ASK: u8 = 2 << 5;
+const KNOWN: u8 = 1 << 7;
 
 impl Manner {
     /// Of what does not wait.
-    pub const NONE: Self = Self { text: std::ptr::null(), number: 0, reason: 1, abort: Abort::AtOnce };
+    pub const NONE: Self = Self(0);
 
-    pub fn new(reason: Reason, abort: Abort) -> Self {
-        let (code, number, text) = match reason {
-            Reason::Sleep => (0, 0, ""),
-            Reason::Forever => (1, 0, ""),
-            Reason::Join => (2, 0, ""),
-            Reason::Event => (3, 0, ""),
-            Reason::Send => (4, 0, ""),
-            Reason::Receive => (5, 0, ""),
-            Reason::Accept(fd) => (6, fd.cast_unsigned(), ""),
-            Reason::Connect(fd) => (7, fd.cast_unsigned(), ""),
-            Reason::Read(fd) => (8, fd.cast_unsigned(), ""),
-            Reason::Write(fd) => (9, fd.cast_unsigned(), ""),
-            Reason::Lock => (10, 0, ""),
-            Reason::Permits => (11, 0, ""),
-            Reason::Condition => (12, 0, ""),
-            Reason::Barrier => (13, 0, ""),
-            Reason::Start => (14, 0, ""),
-            Reason::Children => (15, 0, ""),
-            Reason::Custom(text) => match u32::try_from(text.len()) {
-                Ok(length) => (16, length, text),
-                Err(_) => (16, 0, ""), // 4 GB of reason
-            },
+    #[inline(always)]
+    pub fn new(reason: Reason, abort: Abort, known: bool) -> Self {
+        // In the order of the variants: of one that is not a constant, it is the tag.
+        let reason = match reason {
+            Reason::Sleep => 0,
+            Reason::Forever => 1,
+            Reason::Join => 2,
+            Reason::Event => 3,
+            Reason::Send => 4,
+            Reason::Receive => 5,
+            Reason::Accept(_) => 6,
+            Reason::Connect(_) => 7,
+            Reason::Read(_) => 8,
+            Reason::Write(_) => 9,
+            Reason::Lock => 10,
+            Reason::Permits => 11,
+            Reason::Children => 12,
+            Reason::Condition => 13,
+            Reason::Barrier => 14,
+            Reason::Start => 15,
+            Reason::Custom(_) => 16,
         };
-        Self { text: text.as_ptr(), number, reason: code, abort }
+        let abort = match abort {
+            Abort::AtOnce => 0,
+            Abort::Lasting => LASTING,
+            Abort::Ask => ASK,
+        };
+        Self(reason | abort | if known { KNOWN } else { 0 })
     }
 
-    pub fn reason(&self) -> Reason {
-        let fd = self.number.cast_signed();
-        match self.reason {
+    #[inline(always)]
+    pub fn abort(self) -> Abort {
+        match self.0 & ABORT {
+            LASTING => Abort::Lasting,
+            ASK => Abort::Ask,
+            _ => Abort::AtOnce,
+        }
+    }
+
+    /// Whether the reason has something to say beside which it is.
+    pub fn has_detail(self) -> bool {
+        matches!(self.0 & REASON, 6..=9 | 16)
+    }
+
+    /// Whether the park says who could end the wait.
+    pub fn is_known(self) -> bool {
+        self.0 & KNOWN != 0
+    }
+
+    pub fn reason(self, detail: Detail) -> Reason {
+        let fd = detail.number.cast_signed();
+        match self.0 & REASON {
             0 => Reason::Sleep,
             1 => Reason::Forever,
             2 => Reason::Join,
@@ -140,14 +162,46 @@ impl Manner {
             9 => Reason::Write(fd),
             10 => Reason::Lock,
             11 => Reason::Permits,
-            12 => Reason::Condition,
-            13 => Reason::Barrier,
-            14 => Reason::Start,
-            15 => Reason::Children,
-            // SAFETY: of the `&'static str` that it was made of: pointer and length.
-            _ => Reason::Custom(unsafe {
-                str::from_utf8_unchecked(std::slice::from_raw_parts(self.text, self.number as usize))
-            }),
+            12 => Reason::Children,
+            13 => Reason::Condition,
+            14 => Reason::Barrier,
+            15 => Reason::Start,
+            _ => Reason::Custom(detail.text()),
         }
+    }
+}
+
+/// What a [`Reason`] has to say beside which it is: the descriptor, or the text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detail {
+    text: *const u8,
+    /// The length of the text, or the descriptor.
+    number: u32,
+}
+
+impl Detail {
+    pub const NONE: Self = Self { text: std::ptr::null(), number: 0 };
+
+    /// Keeps what this one has to say. Nothing is written where there is nothing.
+    #[inline(always)]
+    pub fn note(&mut self, reason: Reason) {
+        match reason {
+            Reason::Accept(fd) | Reason::Connect(fd) | Reason::Read(fd) | Reason::Write(fd) => {
+                *self = Self { text: std::ptr::null(), number: fd.cast_unsigned() };
+            }
+            Reason::Custom(text) => {
+                // Not of 4 GB.
+                *self = Self { text: text.as_ptr(), number: u32::try_from(text.len()).unwrap_or(0) };
+            }
+            _ => {}
+        }
+    }
+
+    fn text(self) -> &'static str {
+        if self.text.is_null() {
+            return "";
+        }
+        // SAFETY: of the `&'static str` that it was made of: pointer and length, which are written together.
+        unsafe { str::from_utf8_unchecked(std::slice::from_raw_parts(self.text, self.number as usize)) }
     }
 }

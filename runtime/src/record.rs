@@ -10,7 +10,7 @@ use crate::cause::{Cause, ScopeInfo};
 use crate::clock::NEVER;
 use crate::context;
 use crate::instrument::{TaskInfo, Watch};
-use crate::park::{Park, Wait};
+use crate::park::Core;
 use crate::ready::{Header, Ready};
 use crate::reason::Reason;
 use crate::scope::Scope;
@@ -290,14 +290,14 @@ fn ring() -> Option<Rc<Ring>> {
 }
 
 #[inline(always)]
-pub(crate) fn wait_begins(park: &Park, wait: &Wait) {
+pub(crate) fn wait_begins(park: *const Core, until: u64) {
     if perhaps() {
-        note_wait(park, wait);
+        note_wait(park, until);
     }
 }
 
 #[inline(always)]
-pub(crate) fn wait_ends(park: &Park, how: impl FnOnce() -> Ended) {
+pub(crate) fn wait_ends(park: &Core, how: impl FnOnce() -> Ended) {
     if perhaps() {
         note_end_of_wait(park, how);
     }
@@ -317,21 +317,23 @@ pub(crate) fn scope_left(scope: &Scope) {
     }
 }
 
+/// It is linked, and we have the lock.
 #[cold]
-fn note_wait(park: &Park, wait: &Wait) {
+fn note_wait(park: *const Core, until: u64) {
     if let Some(ring) = ring() {
         let state = &mut *ring.state.borrow_mut();
         let Some(task) = state.polled().cloned() else { return };
-        let Wait { reason, place, .. } = *wait;
-        let until = (wait.until != NEVER).then_some(wait.until);
+        // SAFETY: [TAIL] of the parks.
+        let (reason, place) = unsafe { (Core::reason(park), (*park).place()) };
+        let until = (until != NEVER).then_some(until);
         let wait = state.number();
-        state.waits.insert(std::ptr::from_ref(park).addr(), (wait, task.clone()));
+        state.waits.insert(park.addr(), (wait, task.clone()));
         ring.push(state, task, What::WaitBegins { wait, reason, place, until });
     }
 }
 
 #[cold]
-fn note_end_of_wait(park: &Park, how: impl FnOnce() -> Ended) {
+fn note_end_of_wait(park: &Core, how: impl FnOnce() -> Ended) {
     if let Some(ring) = ring() {
         let state = &mut *ring.state.borrow_mut();
         if let Some((wait, task)) = state.waits.remove(&std::ptr::from_ref(park).addr()) {

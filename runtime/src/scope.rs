@@ -16,7 +16,7 @@
 use crate::cause::{Cause, Culprit, Kind, Named, ScopeInfo, Source, Why};
 use crate::clock;
 use crate::heap::NOWHERE;
-use crate::park::Park;
+use crate::park::Core;
 use crate::ready::Header;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell};
 use crate::tree::{Locked, Tree};
@@ -61,8 +61,8 @@ pub(crate) struct Links {
     pub next: *const Scope,
     pub first_child: *const Scope,
     pub last_child: *const Scope,
-    pub first_park: *const Park,
-    pub last_park: *const Park,
+    pub first_park: *const Core,
+    pub last_park: *const Core,
     pub index: u32,
     pub waker: Option<Waker>,
     /// Why it was cancelled; at its exit, also if it only inherits that.

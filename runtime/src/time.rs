@@ -3,7 +3,7 @@
 use crate::cancelled::Cancelled;
 use crate::clock::{self, NEVER};
 use crate::context;
-use crate::park::{Park, Wait};
+use crate::park::{Bare, Park, Wait};
 use crate::reason::Reason;
 use crate::worker;
 use std::future::{Future, poll_fn};
@@ -116,7 +116,7 @@ impl Until {
 pub struct Sleep {
     until: Until,
     /// It knows the place.
-    park: Park,
+    park: Park<Bare>,
 }
 
 impl Sleep {

@@ -48,8 +48,50 @@ pub(crate) struct State {
 // SAFETY: the pointers in the heap are used under the lock ([LOCKED]).
 unsafe impl Send for State {}
 
+/// Names a tree in two bytes, for what there are many of.
+#[cfg(not(trefoil_loom))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TreeId(u16);
+
+#[cfg(not(trefoil_loom))]
+impl TreeId {
+    /// Of what was never in one. Not to be asked for its tree.
+    pub const NONE: Self = Self(0);
+
+    /// The tree: mostly that of the run around us, which need not be looked for.
+    #[inline]
+    pub fn tree(self) -> &'static Tree {
+        match context::tree() {
+            Some(tree) if tree.id == self => tree,
+            _ => self.find(),
+        }
+    }
+
+    #[cold]
+    fn find(self) -> &'static Tree {
+        POOL.lock().all[usize::from(self.0)]
+    }
+}
+
+/// In a model there is no pool to find it in.
+#[cfg(trefoil_loom)]
+#[derive(Clone, Copy)]
+pub struct TreeId(Option<&'static Tree>);
+
+#[cfg(trefoil_loom)]
+impl TreeId {
+    pub(crate) const NONE: Self = Self(None);
+
+    pub(crate) fn tree(self) -> &'static Tree {
+        self.0.expect("it was in one")
+    }
+}
+
 /// The tree of one run. See the module.
 pub struct Tree {
+    /// Its place in the pool.
+    #[cfg(not(trefoil_loom))]
+    id: TreeId,
     state: BiasedLock<State>,
     now: AtomicU64,
     /// Not later than the next deadline, for a look without the lock; [`NEVER`] if there is none. Written under the lock.
@@ -143,15 +185,29 @@ struct Pool {
 
 impl Tree {
     /// One from the pool, or a new one.
+    ///
+    /// # Panics
+    /// With more than 65,536 runs at once, each of which has a thread of its own.
     #[cfg(not(trefoil_loom))]
     pub(crate) fn lend() -> &'static Tree {
         if let Some(tree) = POOL.lock().free.pop() {
             return tree;
         }
         crate::ready::prepare_for_onlookers();
-        let tree = Self::leaked();
-        POOL.lock().all.push(tree);
+        let mut pool = POOL.lock();
+        let id = u16::try_from(pool.all.len()).expect("no more than 65,536 runs at once");
+        let tree: &'static Tree = Box::leak(Box::new(Self { id: TreeId(id), ..Self::new() }));
+        pool.all.push(tree);
         tree
+    }
+
+    /// What names it.
+    #[inline]
+    pub(crate) fn id(&'static self) -> TreeId {
+        #[cfg(not(trefoil_loom))]
+        return self.id;
+        #[cfg(trefoil_loom)]
+        return TreeId(Some(self));
     }
 
     /// Those of all runs, and those that wait for one.
@@ -189,12 +245,15 @@ impl Tree {
     }
 
     /// A new one, for ever.
+    #[cfg(trefoil_loom)]
     pub fn leaked() -> &'static Tree {
         Box::leak(Box::new(Self::new()))
     }
 
     fn new() -> Self {
         Self {
+            #[cfg(not(trefoil_loom))]
+            id: TreeId::NONE,
             state: BiasedLock::new(State { heap: Heap::new(), created: 0, alarm: 0, activity: 0, root: ptr::null() }),
             now: AtomicU64::new(0),
             next: AtomicU64::new(NEVER),

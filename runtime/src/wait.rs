@@ -17,7 +17,7 @@ use crate::cancelled::Cancelled;
 use crate::context;
 use crate::deadlock;
 use crate::holders::Thing;
-use crate::park::{Completed, On, Park, Wait};
+use crate::park::{self, Completed, Known, Park, Wait};
 use crate::sync::UnsafeCell;
 use crate::wakers::Wakers;
 use crate::worker;
@@ -25,21 +25,22 @@ use std::fmt;
 use std::marker::PhantomPinned;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll};
 
 struct Node<T> {
-    park: Park,
+    park: Park<Known>,
     links: UnsafeCell<Links<T>>,
     slot: UnsafeCell<Option<T>>,
 }
 
 impl<T> Node<T> {
-    fn new() -> Self {
+    fn new(place: &'static Location<'static>) -> Self {
         Self {
-            park: Park::new(),
-            links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), list: None }),
+            park: Park::new_at(place),
+            links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), list: NO_LIST }),
             slot: UnsafeCell::new(None),
         }
     }
@@ -57,9 +58,11 @@ impl<T> Node<T> {
 struct Links<T> {
     prev: *const Node<T>,
     next: *const Node<T>,
-    /// The list it is in.
-    list: Option<usize>,
+    /// The list it is in, or [`NO_LIST`].
+    list: usize,
 }
+
+const NO_LIST: usize = usize::MAX;
 
 struct List<T> {
     first: *const Node<T>,
@@ -70,10 +73,6 @@ struct List<T> {
 struct Inner<S, T, const N: usize> {
     state: S,
     lists: [List<T>; N],
-    /// What the operation that looks just now waits for, if it has to; and so many units of it. Two fields, each of which is written and read as it is:
-    /// a value of several words that is read whole just after it was put together makes the processor wait for its own stores.
-    on: Option<Thing>,
-    units: u32,
 }
 
 // SAFETY: the nodes in the lists are used under the lock ([LISTED]); items of type `T` pass between threads through them.
@@ -97,6 +96,8 @@ pub enum Turn<R, T> {
     Ready(R),
     /// It waits in this list, and brings this.
     Wait(usize, Option<T>),
+    /// The same, for so many units of a thing. So a report can say who has them (N10).
+    WaitFor(usize, Option<T>, Option<Thing>, usize),
 }
 
 /// How an operation ended.
@@ -115,7 +116,7 @@ impl<S, T, const N: usize> WaitQueue<S, T, N> {
     /// A queue around a state.
     pub fn new(state: S) -> Self {
         let lists = std::array::from_fn(|_| List { first: ptr::null(), last: ptr::null(), len: 0 });
-        Self { inner: BiasedLock::new(Inner { state, lists, on: None, units: 0 }) }
+        Self { inner: BiasedLock::new(Inner { state, lists }) }
     }
 
     /// Takes the lock. It favours a thread that runs a loop, if that uses the queue alone.
@@ -157,15 +158,6 @@ impl<S, T, const N: usize> DerefMut for Guard<'_, S, T, N> {
 }
 
 impl<S, T, const N: usize> Guard<'_, S, T, N> {
-    /// To be called by what looks and finds that the operation has to wait: for so many units of this. So a report can say who has them
-    /// (N10).
-    pub fn waits_for(&mut self, thing: Option<Thing>, units: usize) {
-        if !BLIND {
-            self.inner.on = thing;
-            self.inner.units = u32::try_from(units).unwrap_or(u32::MAX);
-        }
-    }
-
     /// Serves the oldest waiter of a list: it gets `give` and wakes up, and what it had brought is returned. `Err(give)` if nobody
     /// waits.
     ///
@@ -181,7 +173,8 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
     ///
     /// # Errors
     /// Gives back what nobody took.
-    // Inlined, so that what is given and returned goes by registers: see `Inner::on`.
+    // Inlined, so that what is given and returned goes by registers: a value of several words that is read whole just after it was put together makes the
+    // processor wait for its own stores.
     #[inline(always)]
     pub fn hand_if(
         &mut self,
@@ -298,7 +291,7 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
         let queue = &mut self.inner.lists[list];
         // SAFETY: [LISTED]; whoever is last in the list is there.
         unsafe {
-            node.links.with_mut(|links| *links = Links { prev: queue.last, next: ptr::null(), list: Some(list) });
+            node.links.with_mut(|links| *links = Links { prev: queue.last, next: ptr::null(), list });
             if queue.last.is_null() {
                 queue.first = node;
             } else {
@@ -312,9 +305,10 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
     fn remove(&mut self, node: &Node<T>) {
         // SAFETY: [LISTED].
         unsafe {
-            let (prev, next, list) = node.links.with_mut(|links| ((*links).prev, (*links).next, (*links).list.take()));
-            let Some(list) = list else { return };
-            let queue = &mut self.inner.lists[list];
+            let (prev, next, list) = node
+                .links
+                .with_mut(|links| ((*links).prev, (*links).next, std::mem::replace(&mut (*links).list, NO_LIST)));
+            let Some(queue) = self.inner.lists.get_mut(list) else { return };
             if prev.is_null() {
                 queue.first = next;
             } else {
@@ -363,6 +357,8 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
     ///
     /// `look` runs under the lock, when the operation begins, unless the scope is cancelled (R37) or the task has to give up its turn
     /// (N11). A cancelled wait returns what it had brought.
+    // Inlined into the one caller that there is for each `look`, so that the reason is a constant.
+    #[inline(always)]
     pub fn poll<R>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -397,40 +393,35 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             return Poll::Ready(Err((cancelled, this.node().and_then(|node| unsafe { node.take() }))));
         }
         std::task::ready!(context::poll_budget(cx));
-        if this.made || Park::needs_prepare(cx) {
+        if this.made || park::needs_prepare(cx) {
             // SAFETY: [OWNER] of the park: `&mut self`. Not under the lock: see there.
-            unsafe { this.make().park.prepare(cx) };
+            unsafe { this.make(wait.place).park.prepare(cx) };
         }
         let mut guard = queue.lock();
-        match look(&mut guard) {
-            Turn::Ready(result) => Poll::Ready(Ok(Handed::Ready(result))),
-            Turn::Wait(list, bring) => {
-                let on = match guard.inner.on.take() {
-                    Some(thing) if !BLIND => On::Thing(thing, guard.inner.units),
-                    _ => On::UNKNOWN,
-                };
-                // `look` is code of others, and can put the guard of another queue in the place of this one.
-                assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");
-                let node = this.make();
-                // SAFETY: [LISTED]: not in a list yet, and we have the lock.
-                node.slot.with_mut(|slot| unsafe { *slot = bring });
-                let suspect = matches!(on, On::Thing(thing, _) if thing.is_closed());
-                // SAFETY: [OWNER] of the park, which is pinned as above. Nobody can find it before it is in the list.
-                if unsafe { Pin::new_unchecked(&node.park).begin_on(cx, wait, on) }.is_err() {
-                    drop(guard);
-                    // SAFETY: as above.
-                    unsafe { node.park.end() };
-                    let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
-                    // SAFETY: as above.
-                    return Poll::Ready(Err((cancelled, unsafe { node.take() })));
-                }
-                guard.add(list, node);
-                if suspect {
-                    deadlock::suspect();
-                }
-                Poll::Pending
-            }
+        let (list, bring, thing, units) = match look(&mut guard) {
+            Turn::Ready(result) => return Poll::Ready(Ok(Handed::Ready(result))),
+            Turn::Wait(list, bring) => (list, bring, None, 0),
+            Turn::WaitFor(list, bring, thing, units) => (list, bring, thing, units),
+        };
+        // `look` is code of others, and can put the guard of another queue in the place of this one.
+        assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");
+        let node = this.make(wait.place);
+        // SAFETY: [LISTED]: not in a list yet, and we have the lock.
+        node.slot.with_mut(|slot| unsafe { *slot = bring });
+        // SAFETY: [OWNER] of the park, which is pinned as above. Nobody can find it before it is in the list.
+        if unsafe { Pin::new_unchecked(&node.park).begin_for(cx, wait, thing, units) }.is_err() {
+            drop(guard);
+            // SAFETY: as above.
+            unsafe { node.park.end() };
+            let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
+            // SAFETY: as above.
+            return Poll::Ready(Err((cancelled, unsafe { node.take() })));
         }
+        guard.add(list, node);
+        if !BLIND && thing.is_some_and(Thing::is_closed) {
+            deadlock::suspect();
+        }
+        Poll::Pending
     }
 
     fn node(&self) -> Option<&Node<T>> {
@@ -439,9 +430,10 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
     }
 
     /// Its node, which is made if there is none: it is pinned from here on.
-    fn make(&mut self) -> &Node<T> {
+    #[inline(always)]
+    fn make(&mut self, place: &'static Location<'static>) -> &Node<T> {
         if !self.made {
-            self.node.write(Node::new());
+            self.node.write(Node::new(place));
             self.made = true;
         }
         // SAFETY: [MADE].

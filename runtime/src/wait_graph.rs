@@ -128,7 +128,7 @@ impl Graph {
                                 if let Some(ticket) = thing.ticket() {
                                     lines.push((known, joined.wrapping_sub(ticket), at, graph.nodes[at].waits.len()));
                                 }
-                                Target::Thing(known, wanted as usize, None)
+                                Target::Thing(known, wanted, None)
                             }
                             // It was forgotten, and what it waited for is gone.
                             None => Target::Unknown,

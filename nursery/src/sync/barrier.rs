@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -63,7 +64,7 @@ impl Barrier {
     /// It is as if this task had not come.
     #[track_caller]
     pub fn wait(&self) -> WaitBarrier<'_> {
-        WaitBarrier { parties: self.parties, waiter: self.queue.waiter(), wait: Wait::new(Reason::Barrier) }
+        WaitBarrier { parties: self.parties, waiter: self.queue.waiter(), place: Location::caller() }
     }
 }
 
@@ -73,7 +74,7 @@ impl Barrier {
 pub struct WaitBarrier<'a> {
     parties: usize,
     waiter: Waiter<'a, (), Opened, 1>,
-    wait: Wait,
+    place: &'static Location<'static>,
 }
 
 impl Future for WaitBarrier<'_> {
@@ -81,12 +82,12 @@ impl Future for WaitBarrier<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this.
-        let (parties, mut waiter, wait) = unsafe {
+        let (parties, mut waiter, place) = unsafe {
             let this = self.get_unchecked_mut();
-            (this.parties, Pin::new_unchecked(&mut this.waiter), this.wait)
+            (this.parties, Pin::new_unchecked(&mut this.waiter), this.place)
         };
         loop {
-            let polled = waiter.as_mut().poll(cx, wait, |queue| {
+            let polled = waiter.as_mut().poll(cx, Wait::new(Reason::Barrier).at(place), |queue| {
                 if queue.count(0) + 1 < parties {
                     return Turn::Wait(0, None);
                 }

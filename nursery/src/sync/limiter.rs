@@ -92,7 +92,7 @@ impl CapacityLimiter {
     /// No token is borrowed, and none is lost.
     #[track_caller]
     pub fn acquire(&self) -> AcquireToken<'_> {
-        AcquireToken { limiter: self, waiter: self.queue.waiter(), wait: Wait::new(Reason::Permits) }
+        AcquireToken { limiter: self, waiter: self.queue.waiter(), place: Location::caller() }
     }
 
     /// Borrows a token if there is one now.
@@ -151,7 +151,7 @@ impl Drop for Token<'_> {
 pub struct AcquireToken<'a> {
     limiter: &'a CapacityLimiter,
     waiter: Waiter<'a, State, (), 1>,
-    wait: Wait,
+    place: &'static Location<'static>,
 }
 
 impl fmt::Debug for AcquireToken<'_> {
@@ -165,23 +165,22 @@ impl<'a> Future for AcquireToken<'a> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this.
-        let (limiter, waiter, wait) = unsafe {
+        let (limiter, waiter, place) = unsafe {
             let this = self.get_unchecked_mut();
-            (this.limiter, Pin::new_unchecked(&mut this.waiter), this.wait)
+            (this.limiter, Pin::new_unchecked(&mut this.waiter), this.place)
         };
-        let polled = waiter.poll(cx, wait, |state| {
+        let polled = waiter.poll(cx, Wait::new(Reason::Permits).at(place), |state| {
             if state.borrowed >= state.total {
                 let tokens = state.holders.thing();
-                state.waits_for(tokens, 1);
-                return Turn::Wait(0, None);
+                return Turn::WaitFor(0, None, tokens, 1);
             }
             state.borrowed += 1;
-            Turn::Ready(state.hold(wait.place))
+            Turn::Ready(state.hold(place))
         });
         Poll::Ready(match ready!(polled) {
             Ok(Handed::Ready(key)) => Ok(Token { limiter, key: Some(key) }),
             Ok(Handed::Handed(_)) => {
-                let key = Some(limiter.queue.lock().hold(wait.place));
+                let key = Some(limiter.queue.lock().hold(place));
                 Ok(Token { limiter, key })
             }
             Err((cancelled, _)) => Err(cancelled),

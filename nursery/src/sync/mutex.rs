@@ -90,7 +90,7 @@ impl<T: ?Sized> Mutex<T> {
     /// The lock is not held. One that was handed over first is: then this has succeeded (R18).
     #[track_caller]
     pub fn lock(&self) -> Lock<'_, T> {
-        Lock { mutex: self, waiter: self.queue.waiter(), wait: Wait::new(Reason::Lock) }
+        Lock { mutex: self, waiter: self.queue.waiter(), place: Location::caller() }
     }
 
     /// Locks it if nobody has it, and nobody waits for it.
@@ -212,7 +212,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
 pub struct Lock<'a, T: ?Sized> {
     mutex: &'a Mutex<T>,
     waiter: Waiter<'a, State, usize, 2>,
-    wait: Wait,
+    place: &'static Location<'static>,
 }
 
 impl<T: ?Sized> fmt::Debug for Lock<'_, T> {
@@ -226,22 +226,21 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this.
-        let (mutex, waiter, wait) = unsafe {
+        let (mutex, waiter, place) = unsafe {
             let this = self.get_unchecked_mut();
-            (this.mutex, Pin::new_unchecked(&mut this.waiter), this.wait)
+            (this.mutex, Pin::new_unchecked(&mut this.waiter), this.place)
         };
-        let polled = waiter.poll(cx, wait, |state| {
+        let polled = waiter.poll(cx, Wait::new(Reason::Lock).at(place), |state| {
             if state.locked {
                 let lock = state.holders.thing();
-                state.waits_for(lock, 1);
-                return Turn::Wait(LOCKERS, None);
+                return Turn::WaitFor(LOCKERS, None, lock, 1);
             }
-            state.lock(wait.place);
+            state.lock(place);
             Turn::Ready(())
         });
         Poll::Ready(match ready!(polled) {
             Ok(Handed::Ready(())) => Ok(MutexGuard { mutex }),
-            Ok(Handed::Handed(_)) => Ok(MutexGuard::handed(mutex, wait.place)),
+            Ok(Handed::Handed(_)) => Ok(MutexGuard::handed(mutex, place)),
             Err((cancelled, _)) => Err(cancelled),
         })
     }

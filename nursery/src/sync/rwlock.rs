@@ -134,7 +134,7 @@ impl<T: ?Sized> RwLock<T> {
 
     #[track_caller]
     fn acquire(&self, access: Access) -> Acquire<'_, T> {
-        Acquire { rwlock: self, access, waiter: self.queue.waiter(), wait: Wait::new(Reason::Lock) }
+        Acquire { rwlock: self, access, waiter: self.queue.waiter(), place: Location::caller() }
     }
 
     /// Locks it for reading if that needs no wait.
@@ -205,28 +205,27 @@ struct Acquire<'a, T: ?Sized> {
     rwlock: &'a RwLock<T>,
     access: Access,
     waiter: Waiter<'a, State, Access, 1>,
-    wait: Wait,
+    place: &'static Location<'static>,
 }
 
 impl<T: ?Sized> Acquire<'_, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<HolderKey, Cancelled>> {
         // SAFETY: `waiter` is pinned with this.
-        let (rwlock, access, waiter, wait) = unsafe {
+        let (rwlock, access, waiter, place) = unsafe {
             let this = self.get_unchecked_mut();
-            (this.rwlock, this.access, Pin::new_unchecked(&mut this.waiter), this.wait)
+            (this.rwlock, this.access, Pin::new_unchecked(&mut this.waiter), this.place)
         };
-        let polled = waiter.poll(cx, wait, |state| {
+        let polled = waiter.poll(cx, Wait::new(Reason::Lock).at(place), |state| {
             if state.peek(0).is_some() || !state.allows(access) {
                 let lock = state.holders.thing_in_line();
-                state.waits_for(lock, access.units());
-                return Turn::Wait(0, Some(access));
+                return Turn::WaitFor(0, Some(access), lock, access.units());
             }
             state.grant(access);
-            Turn::Ready(state.hold(access, wait.place))
+            Turn::Ready(state.hold(access, place))
         });
         Poll::Ready(match ready!(polled) {
             Ok(Handed::Ready(key)) => Ok(key),
-            Ok(Handed::Handed(_)) => Ok(rwlock.queue.lock().hold(access, wait.place)),
+            Ok(Handed::Handed(_)) => Ok(rwlock.queue.lock().hold(access, place)),
             Err((cancelled, _)) => {
                 // A writer that gives up lets the readers behind it through.
                 serve(&mut rwlock.queue.lock());

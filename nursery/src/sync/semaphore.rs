@@ -93,7 +93,7 @@ impl Semaphore {
     /// No permit is taken, none is lost (R77).
     #[track_caller]
     pub fn acquire(&self, n: usize) -> Acquire<'_> {
-        Acquire { semaphore: self, n, waiter: self.queue.waiter(), wait: Wait::new(Reason::Permits) }
+        Acquire { semaphore: self, n, waiter: self.queue.waiter(), place: Location::caller() }
     }
 
     /// Acquires `n` permits if they are there now, and nobody waits.
@@ -174,7 +174,7 @@ pub struct Acquire<'a> {
     semaphore: &'a Semaphore,
     n: usize,
     waiter: Waiter<'a, State, usize, 1>,
-    wait: Wait,
+    place: &'static Location<'static>,
 }
 
 impl<'a> Future for Acquire<'a> {
@@ -182,23 +182,22 @@ impl<'a> Future for Acquire<'a> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `waiter` is pinned with this.
-        let (semaphore, n, waiter, wait) = unsafe {
+        let (semaphore, n, waiter, place) = unsafe {
             let this = self.get_unchecked_mut();
-            (this.semaphore, this.n, Pin::new_unchecked(&mut this.waiter), this.wait)
+            (this.semaphore, this.n, Pin::new_unchecked(&mut this.waiter), this.place)
         };
-        let polled = waiter.poll(cx, wait, |state| {
+        let polled = waiter.poll(cx, Wait::new(Reason::Permits).at(place), |state| {
             if state.peek(0).is_some() || state.permits < n {
                 let permits = state.holders.thing_in_line();
-                state.waits_for(permits, n);
-                return Turn::Wait(0, Some(n));
+                return Turn::WaitFor(0, Some(n), permits, n);
             }
             state.permits -= n;
-            Turn::Ready(state.holders.add(Holder::here(wait.place, n)))
+            Turn::Ready(state.holders.add(Holder::here(place, n)))
         });
         Poll::Ready(match ready!(polled) {
             Ok(Handed::Ready(key)) => Ok(Permits { semaphore, n, key }),
             Ok(Handed::Handed(_)) => {
-                let key = semaphore.queue.lock().holders.add(Holder::here(wait.place, n));
+                let key = semaphore.queue.lock().holders.add(Holder::here(place, n));
                 Ok(Permits { semaphore, n, key })
             }
             Err((cancelled, _)) => {

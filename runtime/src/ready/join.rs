@@ -3,7 +3,7 @@
 use super::task::{DONE, Header, JOIN, REF, WAITER};
 use super::wake::release;
 use crate::context;
-use crate::park::{On, Park, Reason, Wait};
+use crate::park::{Known, Park, Reason, Wait};
 use crate::sync::Ordering;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 pub struct RawJoin<T> {
     task: *const Header,
     /// Where it waits; made at the first wait. Registered in the task while `WAITER` is set.
-    park: Option<Pin<Box<Park>>>,
+    park: Option<Pin<Box<Park<Known>>>>,
     _value: PhantomData<T>,
 }
 
@@ -98,17 +98,17 @@ impl<T> RawJoin<T> {
             return Poll::Ready(Ok(self.take()));
         }
         let place = place(self.place());
-        let park = self.park.get_or_insert_with(|| Box::pin(Park::new()));
+        let park = self.park.get_or_insert_with(|| Box::pin(Park::new_at(place)));
         // SAFETY: [REF]; [QUEUE]: the task is not freed, so its queue is there. [OWNER] of the park: `&mut self`.
         unsafe {
             park.prepare(cx);
             let lock = (*(*self.task).queue).joins.lock();
-            if park.as_ref().begin_on(cx, Wait::new(Reason::Join).at(place), On::Child(self.task.addr())).is_err() {
+            if park.as_ref().begin_for_child(cx, Wait::new(Reason::Join).at(place), self.task.addr()).is_err() {
                 drop(lock);
                 park.end();
                 return context::poll_cancelled(place).map(Err);
             }
-            (*self.task).waiter.store(ptr::from_ref::<Park>(park).cast_mut(), Ordering::Relaxed);
+            (*self.task).waiter.store(ptr::from_ref(park.as_core()).cast_mut(), Ordering::Relaxed);
             // One word decides: either this finds DONE, or the owner finds WAITER and comes for the lock.
             if (*self.task).state.fetch_or(WAITER, Ordering::AcqRel) & DONE == 0 {
                 return Poll::Pending;

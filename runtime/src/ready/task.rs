@@ -5,7 +5,7 @@ use super::{Above, Ready};
 use crate::blind::BLIND;
 use crate::context;
 use crate::inbox::Linked;
-use crate::park::Park;
+use crate::park::Core;
 use crate::payload::Payload;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::tree::Tree;
@@ -106,7 +106,7 @@ pub struct Header {
     pub(super) prev: Cell<*const Header>,
     /// The next child of the queue. Written by the owner; who looks on reads it.
     pub(super) next: AtomicPtr<Header>,
-    pub(super) waiter: AtomicPtr<Park>,
+    pub(super) waiter: AtomicPtr<Core>,
     /// Waits and scopes of ours that this task began and that are open: while there are some, it pends on something known (N13).
     pub(super) waits: AtomicU32,
     /// A cancel ended a wait of this task since its last poll began. Set under the lock of the tree, before `waits` goes down.

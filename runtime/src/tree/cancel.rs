@@ -4,7 +4,7 @@ use super::Locked;
 use crate::cause::Cause;
 use crate::cause::{Source, Why};
 use crate::heap::NOWHERE;
-use crate::park::{Abort, Completed, Park};
+use crate::park::{Abort, Completed, Core};
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::Ordering;
 use std::panic::Location;
@@ -15,9 +15,8 @@ use std::time::Duration;
 
 impl Locked<'_> {
     /// The scope of this wait is cancelled.
-    pub(crate) fn cancel_park(&mut self, park: &Park) {
-        // SAFETY: [LOCKED].
-        match park.links.with(|links| unsafe { (*links).abort() }) {
+    pub(crate) fn cancel_park(&mut self, park: &Core) {
+        match park.abort_kind() {
             Abort::Ask => {
                 let waker = park.ask();
                 self.wakers.push(waker);
@@ -132,7 +131,7 @@ impl Locked<'_> {
         false
     }
 
-    fn is_told_for_good(&self, park: &Park) -> bool {
+    fn is_told_for_good(&self, park: &Core) -> bool {
         let scope = park.scope.load(Ordering::Relaxed);
         // SAFETY: [LOCKED]: the park is linked, so its scope is there.
         unsafe { scope.as_ref() }.is_some_and(|scope| self.is_cancelled_for_good(scope))
@@ -180,7 +179,7 @@ impl Locked<'_> {
             while open && !park.is_null() {
                 // SAFETY: [LOCKED].
                 unsafe {
-                    if (*park).is_waiting() && (*park).links.with(|links| (*links).abort()) != Abort::Lasting {
+                    if (*park).is_waiting() && (*park).abort_kind() != Abort::Lasting {
                         return true;
                     }
                     park = (*park).links.with(|links| (*links).next);

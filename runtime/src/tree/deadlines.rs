@@ -3,7 +3,7 @@
 use super::Locked;
 use crate::clock::NEVER;
 use crate::heap::{Entry, NOWHERE, Position};
-use crate::park::{Completed, Park};
+use crate::park::{Completed, Core};
 use crate::scope::{CANCEL_CALLED, Scope};
 use crate::sync::Ordering;
 use std::ptr;
@@ -14,7 +14,7 @@ pub(crate) struct Timer(*const ());
 
 enum Who {
     Scope(*const Scope),
-    Park(*const Park),
+    Park(*const Core),
 }
 
 impl Timer {
@@ -22,9 +22,9 @@ impl Timer {
         Self(ptr::from_ref(scope).cast())
     }
 
-    pub(super) fn park(park: &Park) -> Self {
-        const { assert!(align_of::<Park>() > 1 && align_of::<Scope>() > 1, "the lowest bit is free") };
-        Self(ptr::from_ref(park).cast::<()>().map_addr(|at| at | 1))
+    pub(super) fn park(park: *const Core) -> Self {
+        const { assert!(align_of::<Core>() > 1 && align_of::<Scope>() > 1, "the lowest bit is free") };
+        Self(park.cast::<()>().map_addr(|at| at | 1))
     }
 
     fn who(self) -> Who {
@@ -150,7 +150,7 @@ impl Locked<'_> {
         expired
     }
 
-    fn complete(&mut self, park: &Park) {
+    fn complete(&mut self, park: &Core) {
         if let Completed::Won(waker) = park.complete() {
             self.unlink_park(park);
             self.wakers.push(waker);

@@ -3,7 +3,7 @@
 use super::{Locked, Timer};
 use crate::blind::BLIND;
 use crate::heap::NOWHERE;
-use crate::park::Park;
+use crate::park::Core;
 use crate::ready::Header;
 use crate::scope::{Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, Ordering};
@@ -18,10 +18,15 @@ fn take<T>(pointer: &AtomicPtr<T>) -> *mut T {
 }
 
 impl Locked<'_> {
-    pub(crate) fn link_park(&mut self, park: &Park, scope: *const Scope, task: *const Header, until: u64) {
+    /// # Safety
+    /// \[LOCKED\]: the park is unlinked before it goes away; `scope` and `task` are current. The pointer is good for what follows the core: \[TAIL\] of
+    /// the parks.
+    pub(crate) unsafe fn link_park(&mut self, this: *const Core, scope: *const Scope, task: *const Header, until: u64) {
         if !BLIND {
             self.state.activity += 1;
         }
+        // SAFETY: the caller's word.
+        let park = unsafe { &*this };
         park.scope.store(scope.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]; `scope` and `task` are current.
         unsafe {
@@ -37,19 +42,19 @@ impl Locked<'_> {
                     links.prev = scope.last_park;
                 });
                 if scope.last_park.is_null() {
-                    scope.first_park = park;
+                    scope.first_park = this;
                 } else {
-                    (*scope.last_park).links.with_mut(|last| (*last).next = park);
+                    (*scope.last_park).links.with_mut(|last| (*last).next = this);
                 }
-                scope.last_park = park;
+                scope.last_park = this;
             });
         }
         if until != u64::MAX {
-            self.arm(until, Timer::park(park));
+            self.arm(until, Timer::park(this));
         }
     }
 
-    pub(crate) fn unlink_park(&mut self, park: &Park) {
+    pub(crate) fn unlink_park(&mut self, park: &Core) {
         let scope = park.scope.load(Ordering::Relaxed);
         if park.index.get() != NOWHERE {
             self.state.heap.remove(park.index.get());

@@ -3,7 +3,7 @@
 use super::Locked;
 use crate::cause::{Cause, Source};
 use crate::heap::NOWHERE;
-use crate::park::{Abort, On, Park};
+use crate::park::{Abort, Core, On};
 use crate::ready::{self, Header, Ready};
 use crate::reason::Reason;
 use crate::scope::{SHIELD, Scope};
@@ -132,34 +132,34 @@ impl Locked<'_> {
         all
     }
 
-    /// One that is linked.
-    fn waiting(park: &Park) -> Waiting {
-        // SAFETY: [LOCKED].
-        park.links.with(|links| unsafe {
+    /// One that is linked: \[TAIL\] of the parks.
+    unsafe fn waiting(this: *const Core) -> Waiting {
+        // SAFETY: the caller's word; [LOCKED].
+        unsafe {
+            let park = &*this;
             Waiting {
                 task: park.task.load(Ordering::Relaxed),
-                reason: (*links).reason(),
+                reason: Core::reason(this),
                 place: park.place(),
-                since: (*links).since,
+                since: park.links.with(|links| (*links).since),
                 for_ever: park.index.get() == NOWHERE,
-                wakers: match (park.wakes_its_task(), (*links).abort()) {
+                wakers: match (park.wakes_its_task(), park.abort_kind()) {
                     (false, _) => 0,
                     (true, Abort::Lasting) => 2,
                     (true, _) => 1,
                 },
             }
-        })
+        }
     }
 
     /// The same as [`waits`](Self::waits), with what is known of who could end them.
     pub(crate) fn waits_on(&self, scope: &Scope) -> Vec<(Waiting, On)> {
         let mut all = Vec::new();
-        // SAFETY: [LOCKED]; `on` of a park that is linked changes no more.
+        // SAFETY: [LOCKED]; [TAIL] of the parks.
         unsafe {
             let mut park = scope.links.with(|links| (*links).first_park);
             while !park.is_null() {
-                let on = (*park).on.with(|on| *on);
-                all.push((Self::waiting(&*park), on));
+                all.push((Self::waiting(park), Core::on(park)));
                 park = (*park).links.with(|links| (*links).next);
             }
         }
@@ -173,7 +173,7 @@ impl Locked<'_> {
         unsafe {
             let mut park = scope.links.with(|links| (*links).first_park);
             while !park.is_null() {
-                all.push(Self::waiting(&*park));
+                all.push(Self::waiting(park));
                 park = (*park).links.with(|links| (*links).next);
             }
         }
