@@ -1,6 +1,6 @@
 //! The deadlines of a run: a 4-ary heap whose entries can be found by a key, so that removing one is cheap.
 //!
-//! Exact order: by deadline, then by `order` (scopes before sleepers, then by creation: R46, N2). Moving a deadline *later*
+//! Exact order: by deadline, then scopes before sleepers, then by creation (R46, N2). Moving a deadline *later*
 //! is left to the owner: it stores the new deadline beside the entry, and the heap puts the entry right when it surfaces.
 //!
 //! An entry that is removed stays as a dead one, until it surfaces or more than half of them are dead: then all those are swept out at once. So who
@@ -8,6 +8,9 @@
 //!
 //! Where an entry is stands in a table of the heap's own, four bytes each, and not with its owner: with 100,000 deadlines, moving one up or down would touch
 //! an owner in cold memory for each level (a fifth of the time that they take in all).
+//!
+//! A million sleepers have a million of entries, so these are short, and four that are compared with each other are a line of the cache: who is older is told by
+//! 31 bits. When those are used up, once in two milliards of deadlines, the entries are numbered anew.
 
 /// The owner of an entry.
 pub trait Position: Copy {
@@ -23,8 +26,6 @@ pub const NOWHERE: u32 = u32::MAX;
 pub struct Entry<P> {
     /// Nanoseconds on the run's clock.
     pub at: u64,
-    /// Breaks ties.
-    pub order: u64,
     /// Whose deadline it is.
     pub owner: P,
 }
@@ -33,21 +34,39 @@ pub struct Entry<P> {
 #[derive(Clone, Copy, Debug)]
 struct Node {
     at: u64,
-    order: u64,
-    /// [`NOWHERE`]: it is dead. A whole word, since one with a gap would be waited for when it is copied just after it was made.
-    key: u64,
+    /// From the top: one bit for a sleeper; 31, how many were made before it; 32, its key, or [`NOWHERE`]: it is dead. One word, since parts of one would be
+    /// waited for when it is copied just after it was made.
+    rest: u64,
 }
+
+/// The bit of a sleeper.
+const SLEEPER: u64 = 1 << 63;
+/// One more was made.
+const MADE: u64 = 1 << 32;
+/// All that can be told apart.
+const MOST: u32 = (SLEEPER / MADE - 1) as u32;
+/// The bits of a key.
+const KEY: u64 = MADE - 1;
 
 /// So many dead ones are left alone.
 const FEW: usize = 32;
 
 impl Node {
-    fn is_dead(&self) -> bool {
-        self.key == u64::from(NOWHERE)
+    fn key(&self) -> u32 {
+        (self.rest & KEY) as u32
     }
 
+    fn is_dead(&self) -> bool {
+        self.key() == NOWHERE
+    }
+
+    fn die(&mut self) {
+        self.rest |= KEY;
+    }
+
+    /// The key counts for nothing: no two were made at once.
     fn rank(&self) -> (u64, u64) {
-        (self.at, self.order)
+        (self.at, self.rest)
     }
 }
 
@@ -60,6 +79,8 @@ pub struct Heap<P> {
     /// By key.
     owners: Vec<P>,
     free: u32,
+    /// How many nodes were made, since they were numbered anew.
+    made: u32,
     /// How many nodes are dead.
     dead: usize,
 }
@@ -73,7 +94,7 @@ impl<P: Position> Default for Heap<P> {
 impl<P: Position> Heap<P> {
     /// An empty heap.
     pub const fn new() -> Self {
-        Self { nodes: Vec::new(), places: Vec::new(), owners: Vec::new(), free: NOWHERE, dead: 0 }
+        Self { nodes: Vec::new(), places: Vec::new(), owners: Vec::new(), free: NOWHERE, made: 0, dead: 0 }
     }
 
     /// How many entries there are.
@@ -85,8 +106,9 @@ impl<P: Position> Heap<P> {
     /// The earliest entry, and its key.
     pub fn first(&mut self) -> Option<(u32, Entry<P>)> {
         self.clear_first();
-        let &Node { at, order, key } = self.nodes.first()?;
-        Some((key as u32, Entry { at, order, owner: self.owners[key as usize] }))
+        let node = self.nodes.first()?;
+        let key = node.key();
+        Some((key, Entry { at: node.at, owner: self.owners[key as usize] }))
     }
 
     /// The deadline of an entry.
@@ -94,13 +116,18 @@ impl<P: Position> Heap<P> {
         self.nodes[self.places[key as usize] as usize].at
     }
 
-    /// Adds an entry; its owner is told the key.
+    /// Adds an entry, for a sleeper or for a scope; its owner is told the key.
     ///
     /// # Panics
-    /// With more than `u32::MAX - 1` entries.
-    pub fn insert(&mut self, entry: Entry<P>) {
+    /// With more than 2^31 - 1 entries.
+    pub fn insert(&mut self, entry: Entry<P>, sleeper: bool) {
+        if self.made == MOST {
+            self.number();
+        }
+        self.made += 1;
         let key = self.take_key(entry.owner);
-        let (index, node) = (self.nodes.len(), Node { at: entry.at, order: entry.order, key: key.into() });
+        let rest = (u64::from(self.made) * MADE) | if sleeper { SLEEPER } else { 0 } | u64::from(key);
+        let (index, node) = (self.nodes.len(), Node { at: entry.at, rest });
         self.nodes.push(node);
         entry.owner.keyed(key);
         self.up(index, node);
@@ -112,7 +139,7 @@ impl<P: Position> Heap<P> {
         self.places[key as usize] = self.free;
         self.free = key;
         self.owners[key as usize].keyed(NOWHERE);
-        self.nodes[index].key = NOWHERE.into();
+        self.nodes[index].die();
         self.dead += 1;
         // What was added last is often removed first, as a deadline around an operation is.
         while self.nodes.last().is_some_and(Node::is_dead) {
@@ -142,10 +169,23 @@ impl<P: Position> Heap<P> {
         self.nodes.retain(|node| !node.is_dead());
         self.dead = 0;
         for (index, node) in self.nodes.iter().enumerate() {
-            self.places[node.key as usize] = index as u32;
+            self.places[node.key() as usize] = index as u32;
         }
         for index in (0..self.nodes.len().div_ceil(4)).rev() {
             self.down(index, self.nodes[index]);
+        }
+    }
+
+    /// Numbers the nodes anew, in the order in which they were made: so each is where it was.
+    #[cold]
+    fn number(&mut self) {
+        let mut nodes: Vec<&mut Node> = self.nodes.iter_mut().collect();
+        assert!(nodes.len() < MOST as usize, "too many deadlines in one run");
+        nodes.sort_unstable_by_key(|node| node.rest & !SLEEPER);
+        self.made = 0;
+        for node in nodes {
+            self.made += 1;
+            node.rest = node.rest & (SLEEPER | KEY) | (u64::from(self.made) * MADE);
         }
     }
 
@@ -181,7 +221,7 @@ impl<P: Position> Heap<P> {
     fn put(&mut self, index: usize, node: Node) {
         self.nodes[index] = node;
         if !node.is_dead() {
-            self.places[node.key as usize] = index as u32;
+            self.places[node.key() as usize] = index as u32;
         }
     }
 
@@ -231,36 +271,40 @@ mod tests {
     }
 
     proptest! {
-        /// R46, N2: the heap agrees with a `BTreeMap` keyed by (deadline, creation) under any mix of operations.
+        /// R46, N2: the heap agrees with a `BTreeMap` keyed by (deadline, sleeper, creation) under any mix of operations, also while it is numbered anew.
         #[test]
-        fn agrees_with_a_btree_map(ops in prop::collection::vec((0..4u8, 0..40u64, any::<prop::sample::Index>()), 0..400)) {
+        fn agrees_with_a_btree_map(
+            ops in prop::collection::vec((0..4u8, 0..40u64, any::<prop::sample::Index>(), any::<bool>()), 0..400),
+            left in 0..400u32,
+        ) {
             let places: Vec<Cell<u32>> = (0..ops.len()).map(|_| Cell::new(NOWHERE)).collect();
             let (mut heap, mut model) = (Heap::new(), BTreeMap::new());
-            let mut live: Vec<(u64, u64)> = Vec::new();
-            for (id, (op, at, pick)) in ops.into_iter().enumerate() {
+            heap.made = MOST - left;
+            let mut live: Vec<(u64, bool, u64)> = Vec::new();
+            for (id, (op, at, pick, sleeper)) in ops.into_iter().enumerate() {
                 match op {
                     0 | 1 => {
-                        heap.insert(Entry { at, order: id as u64, owner: Owner(id as u64, &places[id]) });
-                        model.insert((at, id as u64), id as u64);
-                        live.push((at, id as u64));
+                        heap.insert(Entry { at, owner: Owner(id as u64, &places[id]) }, sleeper);
+                        model.insert((at, sleeper, id as u64), id as u64);
+                        live.push((at, sleeper, id as u64));
                     }
                     2 if !live.is_empty() => {
                         let key = live.swap_remove(pick.index(live.len()));
-                        heap.remove(places[key.1 as usize].get());
-                        prop_assert_eq!(places[key.1 as usize].get(), NOWHERE);
+                        heap.remove(places[key.2 as usize].get());
+                        prop_assert_eq!(places[key.2 as usize].get(), NOWHERE);
                         model.remove(&key);
                     }
                     3 if !live.is_empty() => {
                         let i = pick.index(live.len());
                         model.remove(&live[i]);
                         live[i].0 = at;
-                        heap.change(places[live[i].1 as usize].get(), at);
-                        model.insert(live[i], live[i].1);
+                        heap.change(places[live[i].2 as usize].get(), at);
+                        model.insert(live[i], live[i].2);
                     }
                     _ => {}
                 }
                 prop_assert_eq!(heap.first().map(|(_, e)| e.owner.0), model.values().next().copied());
-                for &(at, id) in &live {
+                for &(at, _, id) in &live {
                     prop_assert_eq!(heap.at(places[id as usize].get()), at);
                 }
             }

@@ -28,7 +28,9 @@ use crate::heap::Heap;
 use crate::parker::Parker;
 use crate::ready::Header;
 use crate::scope::Scope;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+#[cfg(not(trefoil_loom))]
+use crate::sync::Mutex;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::wakers::Wakers;
 use deadlines::Timer;
 use std::panic::Location;
@@ -36,7 +38,6 @@ use std::ptr;
 
 pub(crate) struct State {
     heap: Heap<Timer>,
-    created: u64,
     /// The deadline for which the worker sleeps; 0 while it is awake.
     alarm: u64,
     /// How many waits and scopes have begun.
@@ -75,7 +76,7 @@ impl TreeId {
 
 /// In a model there is no pool to find it in.
 #[cfg(trefoil_loom)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct TreeId(Option<&'static Tree>);
 
 #[cfg(trefoil_loom)]
@@ -254,7 +255,7 @@ impl Tree {
         Self {
             #[cfg(not(trefoil_loom))]
             id: TreeId::NONE,
-            state: BiasedLock::new(State { heap: Heap::new(), created: 0, alarm: 0, activity: 0, root: ptr::null() }),
+            state: BiasedLock::new(State { heap: Heap::new(), alarm: 0, activity: 0, root: ptr::null() }),
             now: AtomicU64::new(0),
             next: AtomicU64::new(NEVER),
             once: AtomicBool::new(false),

@@ -60,14 +60,9 @@ impl Timer {
     }
 }
 
-/// Ties between equal deadlines: scopes before sleepers (R46), then the older first (N2).
-const SLEEPERS: u64 = 1 << 63;
-
 impl Locked<'_> {
     pub(super) fn arm(&mut self, at: u64, timer: Timer) {
-        self.state.created += 1;
-        let order = self.state.created | if matches!(timer.who(), Who::Park(_)) { SLEEPERS } else { 0 };
-        self.state.heap.insert(Entry { at, order, owner: timer });
+        self.state.heap.insert(Entry { at, owner: timer }, matches!(timer.who(), Who::Park(_)));
         self.earlier(at);
     }
 
