@@ -330,7 +330,14 @@ fn take<T>(handle: &Handle<T>, queue: &mut Locked<'_, T>) -> Result<T, TryRecvEr
 }
 
 /// The item of the sender that waits longest.
+#[inline(always)]
 fn from_sender<T>(queue: &mut Locked<'_, T>) -> Option<T> {
+    // Mostly there is none.
+    if queue.waiting(SENDERS) == 0 { None } else { from_waiting_sender(queue) }
+}
+
+#[inline(never)]
+fn from_waiting_sender<T>(queue: &mut Locked<'_, T>) -> Option<T> {
     let brought = queue.hand(SENDERS, None).ok()?;
     Some(brought.and_then(|slot| slot.item).expect("a sender that waits has an item"))
 }

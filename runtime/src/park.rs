@@ -572,11 +572,11 @@ impl Core {
             let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
             drop(old);
         }
-        park.state.store(IDLE, Ordering::Relaxed);
         let mut locked = tree.lock();
         // SAFETY: [CURRENT] of the context module.
         let scope = unsafe { &*frame.scope };
         if scope.is_cancelled() && (abort != Abort::Lasting || locked.is_cancelled_for_good(scope)) {
+            park.state.store(IDLE, Ordering::Relaxed);
             return Err(Cancelled::delivered());
         }
         park.tree.set(tree.id());
@@ -759,7 +759,7 @@ impl Core {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn unlink(&self) {
         // Acquire: who has taken it out of the list is done with it.
         if !self.scope.load(Ordering::Acquire).is_null() {

@@ -276,7 +276,7 @@ impl Scope {
     }
 
     /// The tree, locked, in which this scope is linked; `None` where it has not been entered, or was left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock(&self) -> Option<Locked<'static>> {
         loop {
             let tree = self.tree.load(Ordering::Acquire);

@@ -442,6 +442,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
 
     /// Gives the operation up, as a drop does. `Some` if it had been served and nobody has looked: what it was handed, to be passed
     /// on (N5).
+    #[inline]
     pub fn withdraw(self: Pin<&mut Self>) -> Option<Option<T>> {
         match self.retract() {
             Retracted::Served(handed) => Some(handed),
@@ -450,12 +451,15 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
     }
 
     /// Gives the operation up, as a drop does, and says what became of it.
+    #[inline]
     pub fn retract(self: Pin<&mut Self>) -> Retracted<T> {
         // SAFETY: nothing is moved out but what the slot holds.
         let this = unsafe { self.get_unchecked_mut() };
-        this.give_up()
+        // Most are over, or never waited.
+        if this.made { this.give_up() } else { Retracted::Idle }
     }
 
+    #[inline(never)]
     fn give_up(&mut self) -> Retracted<T> {
         let Some(node) = self.node().filter(|node| node.park.is_active()) else { return Retracted::Idle };
         let mut guard = self.queue.lock();

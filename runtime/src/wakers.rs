@@ -27,21 +27,26 @@ impl Drop for Wakers {
     #[inline(always)]
     fn drop(&mut self) {
         if let Some(first) = self.first.take() {
-            wake(first, std::mem::take(&mut *self.rest));
+            if self.rest.capacity() == 0 {
+                return wake(first);
+            }
+            wake_all(first, std::mem::take(&mut *self.rest));
         }
     }
 }
 
-#[inline(never)]
-fn wake(first: Waker, rest: Vec<Waker>) {
-    if rest.capacity() == 0 && !std::thread::panicking() {
-        return first.wake();
+/// Most wake one: without a set of them in memory.
+#[inline]
+fn wake(waker: Waker) {
+    if std::thread::panicking() {
+        return wake_all(waker, Vec::new());
     }
-    wake_all(first, rest);
+    waker.wake();
 }
 
 /// A waker that panics does not keep the others from being woken, and does not abort where a panic is under way.
 #[cold]
+#[inline(never)]
 fn wake_all(first: Waker, rest: Vec<Waker>) {
     let mut panicked = None;
     for waker in std::iter::once(first).chain(rest) {
