@@ -21,15 +21,16 @@ impl WakeList {
     /// Wakes all that are here, and keeps the memory. Called without locks: a waker is user code.
     pub fn wake(&mut self) {
         let mut panicked = None;
-        for waker in self.0.drain(..) {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                match panicked {
-                    None => panicked = Some(payload),
-                    // Dropping it is code of others, which may panic once more.
-                    Some(_) => discard(payload),
-                }
+        let mut wakers = self.0.drain(..);
+        // Caught around as many as there are, and not around each.
+        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| wakers.by_ref().for_each(Waker::wake))) {
+            match panicked {
+                None => panicked = Some(payload),
+                // Dropping it is code of others, which may panic once more.
+                Some(_) => discard(payload),
             }
         }
+        drop(wakers);
         match panicked {
             Some(payload) if !std::thread::panicking() => resume_unwind(payload),
             Some(payload) => discard(payload),
@@ -40,7 +41,9 @@ impl WakeList {
 
 impl Drop for WakeList {
     fn drop(&mut self) {
-        self.wake();
+        if !self.is_empty() {
+            self.wake();
+        }
     }
 }
 
