@@ -127,7 +127,7 @@ impl<S, T, const N: usize> WaitQueue<S, T, N> {
 
     /// An operation that has not begun.
     pub fn waiter(&self) -> Waiter<'_, S, T, N> {
-        Waiter { queue: self, made: false, node: MaybeUninit::uninit(), _pinned: PhantomPinned }
+        Waiter { queue: self, made: false, aborted: false, node: MaybeUninit::uninit(), _pinned: PhantomPinned }
     }
 }
 
@@ -328,6 +328,8 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
 pub struct Waiter<'a, S, T, const N: usize> {
     queue: &'a WaitQueue<S, T, N>,
     made: bool,
+    /// The wait was aborted, and that was not told yet: what it had brought is in the node.
+    aborted: bool,
     /// Made when it has to wait, where it stays then ([MADE]): what need not wait has none, and what has not begun is moved about without it.
     node: MaybeUninit<Node<T>>,
     _pinned: PhantomPinned,
@@ -368,25 +370,26 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         // SAFETY: the node is pinned with the waiter, and not moved.
         let this = unsafe { self.get_unchecked_mut() };
         let queue = this.queue;
-        if let Some(node) = this.node()
-            && node.park.is_active()
-        {
-            // SAFETY: [OWNER] of the park: `&mut self`; pinned as above.
-            return match std::task::ready!(unsafe { Pin::new_unchecked(&node.park).poll(cx) }) {
-                Ok(()) => {
-                    // SAFETY: [LISTED]: who completed the wait had taken it out of the list.
-                    let handed = unsafe { node.take() };
-                    // [MADE]: of a node without a waker and without an item, in no list, nothing is left to be dropped.
-                    this.made = false;
-                    Poll::Ready(Ok(Handed::Handed(handed)))
-                }
-                Err(_) => {
-                    queue.lock().remove(node);
-                    let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
-                    // SAFETY: [LISTED]: it is in no list.
-                    Poll::Ready(Err((cancelled, unsafe { node.take() })))
-                }
-            };
+        if let Some(node) = this.node() {
+            if node.park.is_active() {
+                // SAFETY: [OWNER] of the park: `&mut self`; pinned as above.
+                return match std::task::ready!(unsafe { Pin::new_unchecked(&node.park).poll(cx) }) {
+                    Ok(()) => {
+                        // SAFETY: [LISTED]: who completed the wait had taken it out of the list.
+                        let handed = unsafe { node.take() };
+                        // [MADE]: of a node without a waker and without an item, in no list, nothing is left to be dropped.
+                        this.made = false;
+                        Poll::Ready(Ok(Handed::Handed(handed)))
+                    }
+                    Err(_) => {
+                        queue.lock().remove(node);
+                        this.poll_aborted(wait.place)
+                    }
+                };
+            }
+            if this.aborted {
+                return this.poll_aborted(wait.place);
+            }
         }
         if let Err(cancelled) = std::task::ready!(context::poll_checkpoint_if_cancelled(wait.place)) {
             // SAFETY: [LISTED]: it is in no list.
@@ -413,15 +416,23 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             drop(guard);
             // SAFETY: as above.
             unsafe { node.park.end() };
-            let cancelled = std::task::ready!(context::poll_cancelled(wait.place));
-            // SAFETY: as above.
-            return Poll::Ready(Err((cancelled, unsafe { node.take() })));
+            return this.poll_aborted(wait.place);
         }
         guard.add(list, node);
         if !BLIND && thing.is_some_and(Thing::is_closed) {
             deadlock::suspect();
         }
         Poll::Pending
+    }
+
+    /// The end of a wait that was aborted. Who has heard too many is not told (N13 b); who polls it next, outside, is.
+    #[cold]
+    fn poll_aborted<R>(&mut self, place: &'static Location<'static>) -> Poll<Served<R, T>> {
+        self.aborted = true;
+        let cancelled = std::task::ready!(context::poll_cancelled(place));
+        self.aborted = false;
+        // SAFETY: [LISTED]: it is in no list.
+        Poll::Ready(Err((cancelled, self.node().and_then(|node| unsafe { node.take() }))))
     }
 
     fn node(&self) -> Option<&Node<T>> {
@@ -461,6 +472,10 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
 
     #[inline(never)]
     fn give_up(&mut self) -> Retracted<T> {
+        if std::mem::take(&mut self.aborted) {
+            // SAFETY: [LISTED]: it is in no list.
+            return Retracted::Waited(self.node().and_then(|node| unsafe { node.take() }));
+        }
         let Some(node) = self.node().filter(|node| node.park.is_active()) else { return Retracted::Idle };
         let mut guard = self.queue.lock();
         guard.remove(node);

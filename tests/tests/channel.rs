@@ -7,8 +7,10 @@
 //! | R100, R101 | later |
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use trefoil_nursery::{
     CancelAware, CancelScope, Cancelled, SendError, Sender, TryRecvError, TrySendError, channel, checkpoint,
     local_nursery, move_on_after, nursery, sleep, unbounded, yield_now,
@@ -441,5 +443,29 @@ fn a_channel_between_threads() {
         .unwrap();
         assert_eq!(sum, 499_500);
         thread.join().unwrap();
+    });
+}
+
+/// N13 (b), N6: a send that was aborted in a scope which had swallowed too much is polled outside of it: it says so, with its item.
+#[test]
+fn n13b_an_aborted_send_that_is_awaited_outside_gives_its_item_back() {
+    run_virtual(async || {
+        let (tx, rx) = channel(1);
+        tx.send(1).await.unwrap();
+        let mut send = Box::pin(tx.send(2));
+        let scope = CancelScope::new();
+        let ended = scope.run(async {
+            let first = poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx))).await;
+            assert!(first.is_pending());
+            scope.cancel();
+            for _ in 0..1_000 {
+                checkpoint().await.unwrap_err();
+            }
+            // One too many: it is told nothing more, and is dropped here.
+            send.as_mut().await.map_err(|_| CANCELLED)
+        });
+        assert_eq!(ended.await, Ok(None));
+        let SendError::Cancelled(_, item) = send.await.unwrap_err() else { panic!("it was aborted") };
+        assert_eq!((item, rx.recv().await, rx.try_recv()), (2, Ok(Some(1)), Err(TryRecvError::Empty)));
     });
 }
