@@ -88,6 +88,11 @@ impl Doze {
 static DOZE: Doze = Doze::new();
 #[cfg(not(trefoil_loom))]
 static WATCHED: Mutex<Vec<Arc<Watched>>> = Mutex::new(Vec::new());
+// Loom's are not made by constants. No model runs a loop, which would use them.
+#[cfg(trefoil_loom)]
+static DOZE: std::sync::LazyLock<Doze> = std::sync::LazyLock::new(Doze::new);
+#[cfg(trefoil_loom)]
+static WATCHED: std::sync::LazyLock<Mutex<Vec<Arc<Watched>>>> = std::sync::LazyLock::new(|| Mutex::new(Vec::new()));
 
 /// A run that is watched.
 #[derive(Debug)]
@@ -204,7 +209,6 @@ impl Watched {
     /// The loop is awake again.
     pub fn wakes(&self) {
         self.awake.store(true, Ordering::Relaxed);
-        #[cfg(not(trefoil_loom))]
         DOZE.rouse();
     }
 
@@ -247,19 +251,15 @@ impl Watching {
             told: AtomicBool::new(false),
             is_error,
         });
-        #[cfg(not(trefoil_loom))]
-        {
-            WATCHED.lock().push(watched.clone());
-            start();
-            DOZE.rouse();
-        }
+        WATCHED.lock().push(watched.clone());
+        start();
+        DOZE.rouse();
         Self(watched)
     }
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        #[cfg(not(trefoil_loom))]
         WATCHED.lock().retain(|watched| !Arc::ptr_eq(watched, &self.0));
         let seen = self.0.seen.lock().take();
         if let Some(Seen { who: Some(who), since, .. }) = seen {
@@ -268,7 +268,6 @@ impl Drop for Watching {
     }
 }
 
-#[cfg(not(trefoil_loom))]
 fn start() {
     static STARTED: std::sync::Once = std::sync::Once::new();
     STARTED.call_once(|| {
@@ -278,7 +277,6 @@ fn start() {
     });
 }
 
-#[cfg(not(trefoil_loom))]
 fn watch() {
     let _wakes_nobody = crate::threads::ServiceThread::here();
     // The turns of all loops at the last look.
