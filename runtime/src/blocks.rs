@@ -133,7 +133,7 @@ impl Drop for Blocks {
 #[inline(always)]
 fn here<'a>() -> Option<&'a Blocks> {
     // SAFETY: [CURRENT] of the context module, until the caller returns.
-    unsafe { context::frame().worker.as_ref() }.map(|worker| &worker.blocks)
+    unsafe { context::worker().as_ref() }.map(|worker| &worker.blocks)
 }
 
 /// Puts a value on the heap.

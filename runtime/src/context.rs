@@ -26,6 +26,7 @@ pub const BUDGET: u32 = 128;
 /// How many cancelled operations a task may do before it is cut where it waits (N13 b).
 pub const STRIKES: u32 = 1_000;
 
+/// All of it at once. Who needs one word asks for that: a load that nobody needs is made all the same.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame {
     pub tree: Option<&'static Tree>,

@@ -453,7 +453,7 @@ pub(crate) fn suspect() {
         worker.suspicion.pay();
     });
     // A nursery in which nothing but its own children run gives the loop its turn.
-    if let Some(tree) = context::frame().tree {
+    if let Some(tree) = context::tree() {
         tree.parker.unpark();
     }
 }

@@ -53,7 +53,7 @@ impl GuestWait {
     pub fn poll(&mut self, cx: &mut Context<'_>, wait: Wait, by: Ender) -> Poll<Cancelled> {
         let place = wait.place;
         if let Some(park) = self.park.as_ref().filter(|park| park.is_active()) {
-            if context::frame().tree.is_none() {
+            if context::tree().is_none() {
                 return Poll::Pending;
             }
             // SAFETY: [OWNER] of the park: `&mut self`.
@@ -63,7 +63,7 @@ impl GuestWait {
                 Poll::Ready(Err(_)) => context::poll_cancelled(place),
             };
         }
-        if context::frame().tree.is_none() {
+        if context::tree().is_none() {
             return Poll::Pending;
         }
         let park = self.park.get_or_insert_with(|| Box::pin(Park::new_at(place)));

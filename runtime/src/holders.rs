@@ -101,7 +101,7 @@ impl Holder {
     /// The task that runs now, which got so many units at `place`.
     pub fn here(place: &'static Location<'static>, units: usize) -> Self {
         // SAFETY: [CURRENT] of the context module.
-        match unsafe { context::frame().task.as_ref() } {
+        match unsafe { context::task().as_ref() } {
             Some(task) => {
                 let (spawned, epoch) = (task.holds(), GRAVES.part(ptr::from_ref(task).addr()).now());
                 Self { task: TaskRef::of(task), place, units, spawned, epoch }

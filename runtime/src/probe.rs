@@ -19,13 +19,13 @@ fn run<R>(what: &str, f: impl FnOnce(&Worker) -> R) -> R {
 /// Outside of a run, as all of this module.
 #[track_caller]
 pub fn next_deadline() -> u64 {
-    let Some(tree) = context::frame().tree else { context::outside("a question about the run") };
+    let Some(tree) = context::tree() else { context::outside("a question about the run") };
     tree.lock().next_deadline()
 }
 
 /// Whether the time of the run is virtual.
 pub fn is_virtual() -> bool {
-    context::frame().tree.is_some_and(|tree| tree.clock.is_virtual())
+    context::tree().is_some_and(|tree| tree.clock.is_virtual())
 }
 
 /// Moves virtual time forward, never back. Deadlines that are due by then expire in the next turn, in order (R46).
@@ -34,7 +34,7 @@ pub fn is_virtual() -> bool {
 /// Outside of a run, and where its time is the machine's.
 #[track_caller]
 pub fn jump(to: u64) {
-    let Some(tree) = context::frame().tree else { context::outside("a virtual clock") };
+    let Some(tree) = context::tree() else { context::outside("a virtual clock") };
     assert!(tree.clock.is_virtual(), "only virtual time can be moved: this run goes by the machine's clock");
     assert!(to != NEVER, "time cannot be moved to its end");
     tree.clock.jump(to);

@@ -72,7 +72,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::ptr;
 use std::time::Duration;
-use task::{DONE, JOIN, NEW, REF, SCHEDULED};
+use task::{DONE, JOIN, Life, NEW, REF, SCHEDULED};
 use wake::WAKER;
 
 /// How many tasks of a queue are polled before the task above gives up its turn.
@@ -109,14 +109,18 @@ struct Owner {
     last_child: *const Header,
     /// A child that has ended had been told a cancellation (N13 b).
     told: bool,
-    /// Why a push is not the ordinary one: `CLOSED`, `WATCHED`.
+    /// Why a push or a spawn is not the ordinary one: `CLOSED`, `WATCHED`, `HELD`.
     special: u8,
+    /// What a child that is spawned in a turn of this queue begins its life with.
+    newborn: Life,
 }
 
 /// Nothing is queued any more.
 const CLOSED: u8 = 1;
 /// Instruments want to know.
 const WATCHED: u8 = 2;
+/// A task of this queue holds, or held, something that others wait for: the children that it spawns are counted.
+const HELD: u8 = 4;
 
 /// The tasks of a nursery (or of the worker), and the queue of those that can run. See the module.
 #[repr(C)]
@@ -198,7 +202,7 @@ impl Ready {
     unsafe fn push_local(&self, task: *const Header) {
         // SAFETY: [OWNER], [LISTED], [REF].
         unsafe {
-            let special = self.owner.with(|owner| (*owner).special);
+            let special = self.owner.with(|owner| (*owner).special) & (CLOSED | WATCHED);
             if special != 0 && !self.push_special(special, task) {
                 return;
             }
@@ -404,22 +408,24 @@ impl Ready {
         F: Future,
         S: Outcome<F::Output>,
     {
-        let frame = context::frame();
+        let here = ptr::eq(context::ready(), ready);
+        // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so.
+        let life = if here { unsafe { (*ready).owner.with(|owner| (*owner).newborn) } } else { Life::begins() };
         let cell = blocks::put(TaskCell {
-            header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, frame.tree, place),
+            header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, life, place),
             outcome,
             stage: UnsafeCell::new(Stage::Running(future)),
         })
         .as_ptr();
         let task: *const Header = cell.cast();
-        // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so; [CURRENT] of the context module.
+        // SAFETY: as above.
         unsafe {
-            if let Some(spawner) = frame.task.as_ref() {
-                spawner.spawns();
-            }
-            if ptr::eq(frame.ready, ready) {
+            if here {
                 let special = (*ready).owner.with(|owner| (*owner).special);
-                if special == 0 {
+                if special != 0 {
+                    task::count_spawned();
+                }
+                if special & (CLOSED | WATCHED) == 0 {
                     (*ready).link_child(task);
                     (*ready).enqueue(task);
                     return RawJoin::new(task);
@@ -430,6 +436,7 @@ impl Ready {
                     return RawJoin::new(task);
                 }
             } else {
+                task::count_spawned();
                 // Nobody knows of it yet. The third reference is the inbox's.
                 (*task).state.store(SCHEDULED | NEW | JOIN | (3 * REF), Ordering::Relaxed);
                 record::wakes(&*task);

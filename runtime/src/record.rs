@@ -285,7 +285,7 @@ fn perhaps() -> bool {
 #[cold]
 fn ring() -> Option<Rc<Ring>> {
     // SAFETY: [CURRENT] of the context module.
-    let worker: &Worker = unsafe { context::frame().worker.as_ref() }?;
+    let worker: &Worker = unsafe { context::worker().as_ref() }?;
     worker.watch.get().and_then(Watch::ring)
 }
 
@@ -475,7 +475,7 @@ pub fn record(capacity: usize) -> Recording {
 
 /// The turn of the loop, modulo 2^32.
 fn this_turn() -> u32 {
-    context::frame().tree.map_or(0, |tree| tree.current.turn())
+    context::tree().map_or(0, |tree| tree.current.turn())
 }
 
 /// The task that asks: not the body of a nursery, but the task around that.

@@ -416,7 +416,7 @@ impl<F> std::error::Error for RunFinished<F> {}
 /// ```
 #[track_caller]
 pub fn run_handle() -> RunHandle {
-    let tree = context::frame().tree;
+    let tree = context::tree();
     worker::with(|worker| tree.map(|tree| worker.calls.get_or_init(|| Calls::new(tree)).handle()))
         .flatten()
         .unwrap_or_else(|| context::outside("`run_handle`"))

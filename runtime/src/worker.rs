@@ -131,7 +131,7 @@ pub fn try_run<F: Future>(
     main: F,
 ) -> Result<F::Output, Deadlock> {
     assert!(
-        context::frame().tree.is_none(),
+        context::tree().is_none(),
         "a run was started inside of a run, on the same thread: await the future instead, or start the run on a thread of its own"
     );
     let tree = Tree::lend();
@@ -739,7 +739,7 @@ impl Wake for UnparkWorker {
 
 /// Calls `f` with the driver of the run on this thread, if there is one and it is a `D`.
 pub fn with_driver<D: Driver, R>(f: impl FnOnce(&D) -> R) -> Option<R> {
-    let worker = context::frame().worker;
+    let worker = context::worker();
     if worker.is_null() {
         return None;
     }
@@ -752,7 +752,7 @@ pub fn with_driver<D: Driver, R>(f: impl FnOnce(&D) -> R) -> Option<R> {
 /// [`with_driver`].
 #[inline]
 pub fn driver_address() -> *const () {
-    let worker = context::frame().worker;
+    let worker = context::worker();
     // SAFETY: [CURRENT] of the context module.
     if worker.is_null() { std::ptr::null() } else { std::ptr::from_ref(unsafe { &*(*worker).driver }).cast() }
 }
@@ -765,7 +765,7 @@ pub(crate) fn with<R>(f: impl FnOnce(&Worker) -> R) -> Option<R> {
 
 /// The name of the driver of the run on this thread, and how much it has in flight.
 pub(crate) fn driver_state() -> (&'static str, usize) {
-    let worker = context::frame().worker;
+    let worker = context::worker();
     // SAFETY: [CURRENT] of the context module.
     unsafe { worker.as_ref() }.map_or(("none", 0), |worker| (worker.driver.name(), worker.driver.in_flight()))
 }

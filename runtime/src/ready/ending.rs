@@ -21,59 +21,98 @@ pub(super) unsafe fn bury_holder(task: *const Header) {
 
 /// Waits and scopes that outlive their task, moved elsewhere, must not point to it. They are in the tree of `scope`, that of its queue,
 /// and most of them below it; once that was left, everything below it has been let go.
+#[inline(always)]
 pub(super) unsafe fn forget_task(scope: Option<&Scope>, task: *const Header) {
     // SAFETY: [REF].
     let task = unsafe { &*task };
     if task.waits() != 0 {
-        // The tree that the scope is in, not that of the run around us: a nursery may be dropped anywhere.
-        if let Some(scope) = scope
-            && let Some(mut locked) = scope.lock()
-        {
-            locked.forget_task(scope, task);
-        }
-        // Nothing points to it now that could count.
-        task.waits.store(0, Ordering::Release);
+        forget_waits(scope, task);
     }
 }
 
+/// Apart from the look whether there are some: most who end have none, and need no room on the stack for this.
+#[inline(never)]
+fn forget_waits(scope: Option<&Scope>, task: &Header) {
+    // The tree that the scope is in, not that of the run around us: a nursery may be dropped anywhere.
+    if let Some(scope) = scope
+        && let Some(mut locked) = scope.lock()
+    {
+        locked.forget_task(scope, task);
+    }
+    // Nothing points to it now that could count.
+    task.waits.store(0, Ordering::Release);
+}
+
 impl Ready {
-    /// Transition 3: the future is gone. Tells the join handle, and gives up the owner's reference.
-    pub(super) unsafe fn finish(&self, scope: Option<&Scope>, child: *const Header) {
+    /// Transition 3: the future is gone. Tells the join handle, and gives up the owner's reference. `WATCHED`: instruments look at this
+    /// queue; that changes in no batch.
+    pub(super) unsafe fn finish<const WATCHED: bool>(&self, scope: Option<&Scope>, child: *const Header) {
         // SAFETY: [OWNER]; [REF]: the owner's, until the end.
         unsafe {
             forget_task(scope, child);
             // One look at what it was told, and at what it holds: most have neither.
-            let marked = (*child).marks.get() != 0;
-            if marked {
-                bury_holder(child);
+            if (*child).marks.get() != 0 {
+                self.end_marked(child);
             }
-            self.owner.with_mut(|owner| {
-                let owner = &mut *owner;
-                let (prev, next) = ((*child).prev.get(), (*child).next());
-                // The child itself still names the next one, for who has come to it.
-                if prev.is_null() {
-                    self.first_child.store(next.cast_mut(), Ordering::Release);
-                } else {
-                    (*prev).next.store(next.cast_mut(), Ordering::Release);
-                }
-                if next.is_null() {
-                    owner.last_child = prev;
-                } else {
-                    (*next).prev.set(prev);
-                }
-                if marked {
-                    owner.told |= (*child).strikes() > 0;
-                }
-                self.live.store(self.live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-            });
-            self.tell_if_watched(child, Watch::exited);
+            self.unlink_child(child);
+            if WATCHED {
+                self.tell_if_watched(child, Watch::exited);
+            }
             let state = (*child).state.load(Ordering::Acquire);
             if state / REF == 1 {
                 // [ALONE]: no handle and no waker is left, so nobody learns of it. 5 ns.
                 (*child).state.store(state | DONE, Ordering::Relaxed);
                 ((*child).vtable.drop_value)(child);
-                return self.let_go(child);
+                if (*child).queued.get() {
+                    return;
+                }
+                return free(child, state);
             }
+            self.finish_shared(child);
+        }
+    }
+
+    /// The same, where it is not known whether instruments look.
+    pub(super) unsafe fn finish_watched(&self, scope: Option<&Scope>, child: *const Header) {
+        // SAFETY: the caller's word.
+        unsafe { self.finish::<true>(scope, child) }
+    }
+
+    #[cold]
+    unsafe fn end_marked(&self, child: *const Header) {
+        // SAFETY: [OWNER], [REF].
+        unsafe {
+            bury_holder(child);
+            self.owner.with_mut(|owner| (*owner).told |= (*child).strikes() > 0);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn unlink_child(&self, child: *const Header) {
+        // SAFETY: [OWNER], [REF].
+        self.owner.with_mut(|owner| unsafe {
+            let owner = &mut *owner;
+            let (prev, next) = ((*child).prev.get(), (*child).next());
+            // The child itself still names the next one, for who has come to it.
+            if prev.is_null() {
+                self.first_child.store(next.cast_mut(), Ordering::Release);
+            } else {
+                (*prev).next.store(next.cast_mut(), Ordering::Release);
+            }
+            if next.is_null() {
+                owner.last_child = prev;
+            } else {
+                (*next).prev.set(prev);
+            }
+            self.live.store(self.live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        });
+    }
+
+    /// The end of transition 3 for a child of which others have references.
+    #[inline(never)]
+    unsafe fn finish_shared(&self, child: *const Header) {
+        // SAFETY: as in `finish`.
+        unsafe {
             // Release: the value, for the join handle.
             let before = (*child).state.fetch_or(DONE, Ordering::AcqRel);
             if before & JOIN == 0 {
@@ -142,7 +181,7 @@ impl Ready {
         unsafe {
             tracing::debug!(task = %&*child, "a cancelled child pended on nothing known, and was dropped (N13)");
             ((*child).vtable.cut)(child, true);
-            self.finish(scope, child);
+            self.finish_watched(scope, child);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The owner of a queue: polls what can run, and ends what is left.
 
 use super::ending::{bury_holder, forget_task};
-use super::task::{DONE, Header, REF, VTable};
+use super::task::{DONE, Header, Life, REF, VTable};
 use super::wake::{borrowed_waker, is_of, release, wake};
 use super::{Above, CLOSED, Owner, Ready, SLICE, WATCHED};
 use crate::blind::BLIND;
@@ -48,12 +48,12 @@ impl ReadyBox {
     }
 
     pub(crate) fn new(parent: Above, place: &'static Location<'static>) -> Self {
-        let tree = match &parent {
-            Above::Task(_) => context::frame().tree,
-            Above::Worker(tree) => Some(*tree),
+        let life = match &parent {
+            Above::Task(_) => Life::begins(),
+            Above::Worker(tree) => Life::begins_in(tree),
         };
         let ready = Box::into_raw(Box::new(Ready {
-            body: Header::new(REF, &BODY, ptr::null(), tree, place),
+            body: Header::new(REF, &BODY, ptr::null(), life, place),
             inbox: Inbox::new(),
             parent,
             joins: Mutex::new(()),
@@ -66,6 +66,7 @@ impl ReadyBox {
                 last_child: ptr::null(),
                 told: false,
                 special: 0,
+                newborn: life,
             }),
         }));
         // SAFETY: just allocated.
@@ -170,9 +171,13 @@ impl ReadyBox {
         let worker = unsafe { frame.worker.as_ref() };
         let schedule = worker.and_then(|worker| worker.schedule.as_ref());
         let current = frame.tree.map_or(&NOBODY_LOOKS, |tree| &tree.current);
+        let newborn = frame.tree.map_or_else(Life::default, Life::begins_in);
         let watch = worker.and_then(|worker| worker.watch.get()).filter(|watch| !BLIND && watch.is_active());
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
+            if !BLIND {
+                (*this).owner.with_mut(|owner| (*owner).newborn = newborn);
+            }
             (*this).set_watched(watch);
             (*this).drain_inbox();
             let count = (*this).owner.with(|owner| (*owner).queued).min(SLICE);
@@ -205,7 +210,10 @@ impl ReadyBox {
                     Some(watch) => Self::poll_watched(watch, task, &mut task_cx, is_body.then_some(&mut poll_body)),
                 };
                 if over {
-                    (*this).finish(Some(scope), task);
+                    match watch {
+                        None => (*this).finish::<false>(Some(scope), task),
+                        Some(_) => (*this).finish::<true>(Some(scope), task),
+                    }
                 } else if !is_body && scope.is_cancelled() && Header::is_stuck(task) {
                     (*this).cut(Some(scope), task);
                 }
@@ -308,7 +316,7 @@ impl ReadyBox {
                     break;
                 }
                 ((*child).vtable.cut)(child, false);
-                (*this).finish(scope, child);
+                (*this).finish_watched(scope, child);
             }
             // The queue may go now, and the body's header with it.
             bury_holder(self.body());

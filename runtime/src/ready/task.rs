@@ -1,7 +1,7 @@
 //! The part of a task that does not depend on its future, and what its words mean. The protocol is told in the [module above](super).
 
 use super::wake::wake;
-use super::{Above, Ready};
+use super::{Above, HELD, Ready};
 use crate::blind::BLIND;
 use crate::context;
 use crate::inbox::Linked;
@@ -79,7 +79,7 @@ impl Count {
         self.0.store(to, Ordering::Relaxed);
     }
 
-    /// By its one writer: no read-modify-write.
+    /// By its one writer: no read-modify-write, and one instruction.
     #[inline(always)]
     fn add_one(&self) {
         self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
@@ -92,6 +92,28 @@ const AGE_UNIT: u32 = 20;
 fn age_units(now: u64) -> u32 {
     // Cut on purpose.
     (now >> AGE_UNIT) as u32
+}
+
+/// What the task tree says of a task that it has had so far. A queue has one ready for the children that are spawned in its turn, so that a
+/// child is born by a copy of one word.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Life {
+    /// When it was spawned: in [`AGE_UNIT`]s of the run's clock, modulo 2^32.
+    born: u32,
+    /// How many polls of it have begun, modulo 2^32.
+    polls: u32,
+}
+
+impl Life {
+    /// It begins in the turn of the run on this thread.
+    pub(super) fn begins() -> Self {
+        context::tree().map_or_else(Self::default, Self::begins_in)
+    }
+
+    #[inline]
+    pub(super) fn begins_in(tree: &'static Tree) -> Self {
+        Self { born: if BLIND { 0 } else { age_units(tree.turn_time()) }, polls: 0 }
+    }
 }
 
 /// The part of a task that does not depend on its future.
@@ -126,6 +148,17 @@ pub struct Header {
     pub place: &'static Location<'static>,
 }
 
+/// The current task spawns a child. To be called where it might be a holder, which its queue knows: most never are.
+#[cold]
+pub(super) fn count_spawned() {
+    // SAFETY: [CURRENT] of the context module.
+    let Some(spawner) = (unsafe { context::task().as_ref() }) else { return };
+    let marks = spawner.marks.get();
+    if marks & HOLDER != 0 && marks / SPAWNED < MANY {
+        spawner.marks.set(marks + SPAWNED);
+    }
+}
+
 // SAFETY: `link` is the field that only the inbox uses ([LISTED]).
 unsafe impl Linked for Header {
     fn link(&self) -> &AtomicPtr<Header> {
@@ -155,7 +188,7 @@ impl Header {
         state: usize,
         vtable: &'static VTable,
         queue: *const Ready,
-        tree: Option<&'static Tree>,
+        life: Life,
         place: &'static Location<'static>,
     ) -> Self {
         Self {
@@ -171,8 +204,8 @@ impl Header {
             told: AtomicBool::new(false),
             queued: Flag::default(),
             marks: Cell::new(0),
-            born: Count::new(if BLIND { 0 } else { tree.map_or(0, |tree| age_units(tree.turn_time())) }),
-            polls: Count::default(),
+            born: Count::new(life.born),
+            polls: Count::new(life.polls),
             place,
         }
     }
@@ -205,6 +238,8 @@ impl Header {
     /// It holds something from now on. How many children it has spawned as a holder, if that can still be said. \[OWNER\]
     pub(crate) fn holds(&self) -> Option<u16> {
         self.marks.set(self.marks.get() | HOLDER);
+        // SAFETY: [QUEUE]: it has references; [OWNER] of the queue, too: it is being polled.
+        unsafe { (*self.queue).owner.with_mut(|owner| (*owner).special |= HELD) };
         self.spawned()
     }
 
@@ -212,22 +247,6 @@ impl Header {
     pub(crate) fn spawned(&self) -> Option<u16> {
         let spawned = self.marks.get() / SPAWNED;
         (spawned < MANY).then_some(spawned)
-    }
-
-    /// It spawns a child. \[OWNER\]
-    #[inline]
-    pub(super) fn spawns(&self) {
-        if !BLIND && self.marks.get() & HOLDER != 0 {
-            self.count_spawned();
-        }
-    }
-
-    #[cold]
-    fn count_spawned(&self) {
-        let marks = self.marks.get();
-        if marks / SPAWNED < MANY {
-            self.marks.set(marks + SPAWNED);
-        }
     }
 
     /// How many references there are beside the owner's and the join handle's: of wakers, while it is not scheduled.
