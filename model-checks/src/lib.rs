@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use trefoil_runtime::model::{Tree, free_tree, link, unlink};
 use trefoil_runtime::sync::{AtomicBool, UnsafeCell as UnsafeLoomCell};
-use trefoil_runtime::{Kind, Outcome, Payload, RawJoin, Ready, ReadyBox, Scope, Source};
+use trefoil_runtime::{Kind, Origin, Outcome, Payload, RawJoin, Ready, ReadyBox, Scope, Source};
 
 // ---- The runner ----------------------------------------------------------------------------------------------------
 
@@ -412,15 +412,15 @@ pub struct Hatched {
 impl Outcome<u32> for Hatched {
     type Value = Value;
 
-    fn finished(&self, says: u32, _: &'static Location<'static>) -> Option<Value> {
+    fn finished(&self, says: u32, _: Origin) -> Option<Value> {
         Some(Value { says, _token: self.values.token() })
     }
 
-    fn panicked(&self, payload: Payload, _: &'static Location<'static>) {
+    fn panicked(&self, payload: Payload, _: Origin) {
         resume_unwind(payload);
     }
 
-    fn cut(&self, _: &'static Location<'static>) {
+    fn cut(&self, _: Origin) {
         panic!("no child of a model is stuck");
     }
 }

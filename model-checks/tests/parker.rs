@@ -13,7 +13,7 @@ use loom::sync::{Condvar, Mutex};
 use trefoil_model_checks::{Drops, Order, Run, Woken, model};
 use trefoil_runtime::model::{Parker, link, parker, unlink, worker_queue};
 use trefoil_runtime::sync::{AtomicBool, AtomicU32, Ordering};
-use trefoil_runtime::{Kind, Outcome, Payload, Ready, Scope, Unpark};
+use trefoil_runtime::{Kind, Origin, Outcome, Payload, Ready, Scope, Unpark};
 
 /// A driver that sleeps until it is woken, as `Thread::park` or an eventfd does: a wake-up that comes early is kept.
 struct Driver {
@@ -168,13 +168,13 @@ struct Nothing;
 
 impl Outcome<()> for Nothing {
     type Value = ();
-    fn finished(&self, _: (), _: &'static Location<'static>) -> Option<()> {
+    fn finished(&self, _: (), _: Origin) -> Option<()> {
         None
     }
-    fn panicked(&self, payload: Payload, _: &'static Location<'static>) {
+    fn panicked(&self, payload: Payload, _: Origin) {
         std::panic::resume_unwind(payload);
     }
-    fn cut(&self, _: &'static Location<'static>) {}
+    fn cut(&self, _: Origin) {}
 }
 
 /// All of it: a child of the worker's own queue waits for a word, which another thread sets before it wakes the child. Seen: how

@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use trefoil_runtime::{
-    self as runtime, CancelAware, Cancelled, Culprit, Entry, ErrorGroup, Kind, Outcome, Payload, Ready, ReadyBox,
-    Scope, Source,
+    self as runtime, CancelAware, Cancelled, Culprit, Entry, ErrorGroup, Kind, Origin, Outcome, Payload, Ready,
+    ReadyBox, Scope, Source,
 };
 
 type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
@@ -153,43 +153,48 @@ pub(crate) fn message(payload: &Payload) -> &str {
         .unwrap_or("(a payload that is not text)")
 }
 
-/// Where a child's outcome goes.
-struct ToNursery<E> {
-    state: *const State<E>,
-}
+/// Where a child's outcome goes: to the state of its nursery, which is the home of the queue. So a child has no room for it.
+struct ToNursery<E>(PhantomData<fn(E)>);
 
 impl<E: CancelAware> ToNursery<E> {
-    fn finish<T>(&self, output: Result<T, E>, name: Option<&Arc<str>>, place: &'static Location<'static>) -> Option<T> {
+    /// # Safety
+    /// The child is one of a nursery of `E`, which calls this.
+    unsafe fn state<'a>(from: Origin) -> &'a State<E> {
+        // SAFETY: [BRAND]: the child is there, so the nursery is; [OWNER]. It has set itself as the home of its queue.
+        unsafe { &*from.home.cast::<State<E>>() }
+    }
+
+    fn finish<T>(&self, output: Result<T, E>, name: Option<&Arc<str>>, from: Origin) -> Option<T> {
         match output {
             Ok(value) => Some(value),
             Err(error) => {
-                // SAFETY: [BRAND]: the child is there, so the nursery is; [OWNER].
-                unsafe { &*self.state }.fail(error, Who { name, place, body: false });
+                // SAFETY: children with such an outcome are spawned into nurseries of `E` alone.
+                unsafe { Self::state(from) }.fail(error, Who { name, place: from.place, body: false });
                 None
             }
         }
     }
 
-    fn panic(&self, payload: Payload, name: Option<&Arc<str>>, place: &'static Location<'static>) {
+    fn panic(&self, payload: Payload, name: Option<&Arc<str>>, from: Origin) {
         // SAFETY: as above.
-        unsafe { &*self.state }.panicked(payload, Who { name, place, body: false });
+        unsafe { Self::state(from) }.panicked(payload, Who { name, place: from.place, body: false });
     }
 }
 
 impl<T, E: CancelAware> Outcome<Result<T, E>> for ToNursery<E> {
     type Value = T;
 
-    fn finished(&self, output: Result<T, E>, place: &'static Location<'static>) -> Option<T> {
-        self.finish(output, None, place)
+    fn finished(&self, output: Result<T, E>, from: Origin) -> Option<T> {
+        self.finish(output, None, from)
     }
 
-    fn panicked(&self, payload: Payload, place: &'static Location<'static>) {
-        self.panic(payload, None, place);
+    fn panicked(&self, payload: Payload, from: Origin) {
+        self.panic(payload, None, from);
     }
 
-    fn cut(&self, _: &'static Location<'static>) {
+    fn cut(&self, from: Origin) {
         // SAFETY: as above.
-        unsafe { &*self.state }.cut.set(true);
+        unsafe { Self::state(from) }.cut.set(true);
     }
 }
 
@@ -213,17 +218,17 @@ struct NamedToNursery<E, N> {
 impl<T, E: CancelAware, N: Name> Outcome<Result<T, E>> for NamedToNursery<E, N> {
     type Value = T;
 
-    fn finished(&self, output: Result<T, E>, place: &'static Location<'static>) -> Option<T> {
+    fn finished(&self, output: Result<T, E>, from: Origin) -> Option<T> {
         let name = output.is_err().then(|| self.name.name());
-        self.to.finish(output, name.as_ref(), place)
+        self.to.finish(output, name.as_ref(), from)
     }
 
-    fn panicked(&self, payload: Payload, place: &'static Location<'static>) {
-        self.to.panic(payload, Some(&self.name.name()), place);
+    fn panicked(&self, payload: Payload, from: Origin) {
+        self.to.panic(payload, Some(&self.name.name()), from);
     }
 
-    fn cut(&self, place: &'static Location<'static>) {
-        Outcome::<Result<T, E>>::cut(&self.to, place);
+    fn cut(&self, from: Origin) {
+        Outcome::<Result<T, E>>::cut(&self.to, from);
     }
 
     unsafe fn name(this: *const Self) -> Option<Arc<str>> {
@@ -451,7 +456,7 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
     {
         // SAFETY: [BRAND]: the queue is there. Child and value live as long as the nursery ('s), and its owner polls and drops them on
         // its thread; where that may be another thread than this, the caller has asked for `Send`.
-        Join::new(unsafe { Ready::spawn((*self.state).ready, child, ToNursery { state: self.state }, place) })
+        Join::new(unsafe { Ready::spawn((*self.state).ready, child, ToNursery(PhantomData), place) })
     }
 
     /// As [`spawn_any`](Self::spawn_any). In a box always, so that there are not two kinds of cell for each child.
@@ -492,7 +497,7 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
     where
         B: Future<Output = Result<T, E>>,
     {
-        let to = NamedToNursery { to: ToNursery { state: self.state }, name };
+        let to = NamedToNursery { to: ToNursery(PhantomData), name };
         // SAFETY: [BRAND]: the queue is there.
         let ready = unsafe { (*self.state).ready };
         if runtime::locals_differ(ready) {
@@ -711,7 +716,7 @@ where
     where
         F: FnOnce(Nursery<'env, 'env, E, M>) -> B,
     {
-        let ready = ReadyBox::nested(place);
+        let mut ready = ReadyBox::nested(place);
         let state = Box::new(State {
             scope: Scope::new(Kind::Nursery, place),
             ready: ready.as_ptr(),
@@ -723,6 +728,7 @@ where
         });
         // SAFETY: a box is not null.
         let state = StateBox(unsafe { NonNull::new_unchecked(Box::into_raw(state)) });
+        ready.set_home(state.0.as_ptr().cast());
         // SAFETY: the entry is dropped, and the scope left with it, before the queue.
         unsafe { state.get().scope.set_children(ready.as_ptr()) };
         // SAFETY: the state is in a box, and dropped after the entry.

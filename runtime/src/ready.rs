@@ -47,7 +47,7 @@ mod owner;
 mod task;
 mod wake;
 
-pub use cell::Outcome;
+pub use cell::{Origin, Outcome};
 pub use join::RawJoin;
 #[cfg(not(trefoil_loom))]
 pub(crate) use memory::prepare_for_onlookers;
@@ -69,6 +69,7 @@ use crate::waker_slot::WakerSlot;
 use cell::{Stage, TaskCell};
 use memory::free;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr;
 use std::time::Duration;
@@ -113,6 +114,8 @@ struct Owner {
     special: u8,
     /// What a child that is spawned in a turn of this queue begins its life with.
     newborn: Life,
+    /// For the outcomes of children.
+    home: *const (),
 }
 
 /// Nothing is queued any more.
@@ -187,6 +190,12 @@ impl Ready {
         }
     }
 
+    /// What the owner has set. \[OWNER\]
+    unsafe fn home(&self) -> *const () {
+        // SAFETY: [OWNER].
+        self.owner.with(|owner| unsafe { (*owner).home })
+    }
+
     /// How many children are not done. Any thread.
     pub fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
@@ -214,7 +223,7 @@ impl Ready {
         // SAFETY: [OWNER], [LISTED].
         self.owner.with_mut(|owner| unsafe {
             let owner = &mut *owner;
-            (*task).queued.set(true);
+            (*task).set_queued(true);
             (*task).next_ready.set(ptr::null());
             if owner.last.is_null() {
                 owner.first = task;
@@ -235,7 +244,7 @@ impl Ready {
         // User code runs here, and may wake the task: it is marked before, and comes into the queue after ([LISTED]).
         // SAFETY: [REF]; [OWNER].
         unsafe {
-            (*task).queued.set(true);
+            (*task).set_queued(true);
             instrument::tell(&*task, Watch::scheduled);
         }
         true
@@ -276,7 +285,7 @@ impl Ready {
                 owner.last = ptr::null();
             }
             owner.queued -= 1;
-            (*task).queued.set(false);
+            (*task).set_queued(false);
             Some(task)
         })
     }
@@ -348,7 +357,7 @@ impl Ready {
                 if new != 0 {
                     self.add_child(task);
                 }
-                if !(*task).queued.get() {
+                if !(*task).is_queued() {
                     self.push_local(task);
                 }
             }
@@ -409,12 +418,16 @@ impl Ready {
         S: Outcome<F::Output>,
     {
         let here = ptr::eq(context::ready(), ready);
-        // SAFETY: [QUEUE]: the caller's word; [OWNER] where the context says so.
-        let life = if here { unsafe { (*ready).owner.with(|owner| (*owner).newborn) } } else { Life::begins() };
+        let life = match here {
+            _ if BLIND => Life::default(),
+            // SAFETY: [QUEUE]: the caller's word; [OWNER]: the context says so.
+            true => unsafe { (*ready).owner.with(|owner| (*owner).newborn) },
+            false => Life::begins(),
+        };
         let cell = blocks::put(TaskCell {
             header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, life, place),
             outcome,
-            stage: UnsafeCell::new(Stage::Running(future)),
+            stage: UnsafeCell::new(Stage { future: ManuallyDrop::new(future) }),
         })
         .as_ptr();
         let task: *const Header = cell.cast();
@@ -450,11 +463,16 @@ impl Ready {
                 }
             }
             // Refused: it is dropped here, never having been polled.
-            let stage = (*cell).stage.with_mut(|stage| ptr::replace(stage, Stage::Finished(None)));
+            let future = (*cell).stage.with_mut(|stage| {
+                let future = ManuallyDrop::take(&mut (*stage).future);
+                (*stage).value = ManuallyDrop::new(None);
+                future
+            });
+            (*task).set_gone();
             (*task).state.store(DONE | JOIN | (2 * REF), Ordering::Relaxed);
             (*ready).let_go(task);
             let join = RawJoin::new(task);
-            drop(stage);
+            drop(future);
             join
         }
     }

@@ -5,22 +5,32 @@ use crate::blocks;
 use crate::payload::Payload;
 use crate::sync::UnsafeCell;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// What becomes of a child's outcome: the nursery's side. Called by the owner, with the place where the child was spawned.
+/// Where a child comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// Where it was spawned.
+    pub place: &'static Location<'static>,
+    /// What the owner has set as the home of its queue, so that not every child has to name it. Null if nothing was.
+    pub home: *const (),
+}
+
+/// What becomes of a child's outcome: the nursery's side. Called by the owner.
 pub trait Outcome<O> {
     /// What a join handle gets.
     type Value;
     /// The child returned: the value for the join handle, if there is one.
-    fn finished(&self, output: O, place: &'static Location<'static>) -> Option<Self::Value>;
+    fn finished(&self, output: O, from: Origin) -> Option<Self::Value>;
     /// The child panicked, or a destructor of it, or the waker of who waits for it. This must not panic.
-    fn panicked(&self, payload: Payload, place: &'static Location<'static>);
+    fn panicked(&self, payload: Payload, from: Origin);
     /// The child was cancelled and pended on nothing that the library knows of: it was dropped (N13).
-    fn cut(&self, place: &'static Location<'static>);
+    fn cut(&self, from: Origin);
 
     /// The name of the child, if it was given one. Here, since few are: so the others have no room for one.
     ///
@@ -33,9 +43,10 @@ pub trait Outcome<O> {
     }
 }
 
-pub(super) enum Stage<F, T> {
-    Running(F),
-    Finished(Option<T>),
+/// The future, and once the header says that it is gone, the value: a union, since a tag would be a word more in every cell.
+pub(super) union Stage<F, T> {
+    pub(super) future: ManuallyDrop<F>,
+    pub(super) value: ManuallyDrop<Option<T>>,
 }
 
 #[repr(C)]
@@ -51,6 +62,7 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         cut: Self::cut,
         value: Self::value,
         drop_value: Self::drop_value,
+        end: Self::end,
         name: Self::name,
         panicked: Self::panicked,
         free: Self::free,
@@ -60,20 +72,21 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         // SAFETY: [OWNER]. The pointer stays raw but for the future itself, which is pinned in the cell.
         unsafe {
             let this = task.cast::<Self>();
+            assert!(!(*task).is_gone(), "a task is polled until it is done");
             let polled = (*this).stage.with_mut(|stage| {
-                let Stage::Running(future) = &mut *stage else { unreachable!("a task is polled until it is done") };
+                let future = &mut *(*stage).future;
                 catch_unwind(AssertUnwindSafe(|| Pin::new_unchecked(future).poll(cx)))
             });
             match polled {
                 Ok(Poll::Pending) => false,
                 Ok(Poll::Ready(output)) => {
                     Self::drop_future(this);
-                    let value = (*this).outcome.finished(output, (*task).place);
-                    (*this).stage.with_mut(|stage| *stage = Stage::Finished(value));
+                    let value = (*this).outcome.finished(output, Self::origin(task));
+                    (*this).stage.with_mut(|stage| (*stage).value = ManuallyDrop::new(value));
                     true
                 }
                 Err(payload) => {
-                    (*this).outcome.panicked(payload, (*this).header.place);
+                    (*this).outcome.panicked(payload, Self::origin(task));
                     Self::drop_future(this);
                     true
                 }
@@ -85,14 +98,15 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
     unsafe fn drop_future(this: *const Self) {
         // SAFETY: [OWNER]: the future is dropped in place, once, and written over without being dropped again.
         unsafe {
+            if (*this).header.is_gone() {
+                return;
+            }
             (*this).stage.with_mut(|stage| {
-                if let Stage::Running(future) = &mut *stage {
-                    let future: *mut F = future;
-                    let dropped = catch_unwind(AssertUnwindSafe(|| ptr::drop_in_place(future)));
-                    ptr::write(stage, Stage::Finished(None));
-                    if let Err(payload) = dropped {
-                        (*this).outcome.panicked(payload, (*this).header.place);
-                    }
+                let dropped = catch_unwind(AssertUnwindSafe(|| ManuallyDrop::drop(&mut (*stage).future)));
+                (*stage).value = ManuallyDrop::new(None);
+                (*this).header.set_gone();
+                if let Err(payload) = dropped {
+                    (*this).outcome.panicked(payload, Self::origin(this.cast()));
                 }
             });
         }
@@ -103,7 +117,7 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         unsafe {
             Self::drop_future(task.cast());
             if told {
-                (*task.cast::<Self>()).outcome.cut((*task).place);
+                (*task.cast::<Self>()).outcome.cut(Self::origin(task));
             }
         }
     }
@@ -112,25 +126,39 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         // SAFETY: after DONE the stage belongs to the join handle, which knows its `T`.
         unsafe {
             (*task.cast::<Self>()).stage.with_mut(|stage| {
-                if let Stage::Finished(value) = &mut *stage {
-                    *to.cast::<Option<S::Value>>() = value.take();
-                }
+                let value = &mut *(*stage).value;
+                *to.cast::<Option<S::Value>>() = value.take();
             });
         }
     }
 
     unsafe fn drop_value(task: *const Header) {
-        // SAFETY: without a handle the stage is the owner's.
+        // SAFETY: without a handle the stage is the owner's; the future is gone.
         unsafe {
             let this = task.cast::<Self>();
-            let value = (*this).stage.with_mut(|stage| match &mut *stage {
-                Stage::Finished(value) => value.take(),
-                Stage::Running(_) => None,
+            let value = (*this).stage.with_mut(|stage| {
+                let value = &mut *(*stage).value;
+                value.take()
             });
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-                (*this).outcome.panicked(payload, (*this).header.place);
+                (*this).outcome.panicked(payload, Self::origin(task));
             }
         }
+    }
+
+    unsafe fn end(task: *const Header) {
+        // SAFETY: the caller's word, for both.
+        unsafe {
+            Self::drop_value(task);
+            Self::free(task);
+        }
+    }
+
+    unsafe fn origin(task: *const Header) -> Origin {
+        // SAFETY: [OWNER]; [QUEUE]: the task has references.
+        let home = unsafe { (*(*task).queue).home() };
+        // SAFETY: [REF].
+        Origin { place: unsafe { (*task).place }, home }
     }
 
     unsafe fn name(task: *const Header) -> Option<Arc<str>> {
@@ -140,11 +168,11 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
 
     unsafe fn panicked(task: *const Header, payload: Payload) {
         // SAFETY: [OWNER].
-        unsafe { (*task.cast::<Self>()).outcome.panicked(payload, (*task).place) }
+        unsafe { (*task.cast::<Self>()).outcome.panicked(payload, Self::origin(task)) }
     }
 
     unsafe fn free(task: *const Header) {
-        // SAFETY: it was put on the heap as this type; the future is gone.
+        // SAFETY: it was put on the heap as this type; the future is gone, and so is the value: who had the handle took it, or there was none.
         unsafe { blocks::drop_put(NonNull::new_unchecked(task.cast::<Self>().cast_mut())) };
     }
 }

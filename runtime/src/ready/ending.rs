@@ -1,7 +1,7 @@
 //! The end of a child: transition 3 of the protocol.
 
 use super::Ready;
-use super::memory::free;
+use super::memory::{free, is_looked_at};
 use super::task::{DONE, HOLDER, Header, JOIN, ORPHAN, REF, WAITER};
 use crate::holders;
 use crate::instrument::Watch;
@@ -62,11 +62,7 @@ impl Ready {
             if state / REF == 1 {
                 // [ALONE]: no handle and no waker is left, so nobody learns of it. 5 ns.
                 (*child).state.store(state | DONE, Ordering::Relaxed);
-                ((*child).vtable.drop_value)(child);
-                if (*child).queued.get() {
-                    return;
-                }
-                return free(child, state);
+                return self.end_alone(child, state);
             }
             self.finish_shared(child);
         }
@@ -76,6 +72,21 @@ impl Ready {
     pub(super) unsafe fn finish_watched(&self, scope: Option<&Scope>, child: *const Header) {
         // SAFETY: the caller's word.
         unsafe { self.finish::<true>(scope, child) }
+    }
+
+    /// Of a child that is done, and of which nobody else has a reference.
+    #[inline(always)]
+    unsafe fn end_alone(&self, child: *const Header, state: usize) {
+        // SAFETY: as in `finish`.
+        unsafe {
+            if !(*child).is_queued() && !is_looked_at() {
+                return ((*child).vtable.end)(child);
+            }
+            ((*child).vtable.drop_value)(child);
+            if !(*child).is_queued() {
+                free(child, state);
+            }
+        }
     }
 
     #[cold]
@@ -149,7 +160,7 @@ impl Ready {
     pub(super) unsafe fn let_go(&self, child: *const Header) {
         // SAFETY: [REF], [QUEUE], [OWNER].
         unsafe {
-            if (*child).queued.get() {
+            if (*child).is_queued() {
                 return;
             }
             let mut state = (*child).state.load(Ordering::Acquire);

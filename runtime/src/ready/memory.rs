@@ -7,11 +7,20 @@ use crate::blind::BLIND;
 #[cfg(not(trefoil_loom))]
 use crate::onlook::Onlookers;
 
+/// Whether somebody looks on, so that a task that was unlinked just now is not to be freed at once.
 #[inline(always)]
-pub(super) unsafe fn free(task: *const Header, state: usize) {
+pub(super) fn is_looked_at() -> bool {
     // Under loom the protocol has a model of its own: a word that all tasks look at would make the others too large.
     #[cfg(not(trefoil_loom))]
-    if !BLIND && ONLOOKERS.any() {
+    return !BLIND && ONLOOKERS.any();
+    #[cfg(trefoil_loom)]
+    return false;
+}
+
+#[inline(always)]
+pub(super) unsafe fn free(task: *const Header, state: usize) {
+    #[cfg(not(trefoil_loom))]
+    if is_looked_at() {
         // SAFETY: the caller's word.
         return unsafe { free_or_keep(task, state) };
     }

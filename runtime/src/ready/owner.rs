@@ -27,6 +27,7 @@ static BODY: VTable = VTable {
     cut: |_, _| {},
     value: |_, _| {},
     drop_value: |_| {},
+    end: |_| unreachable!("the body is not a child"),
     name: |_| None,
     panicked: |_, payload| discard(payload),
     // SAFETY: the body is the first field of a queue that was allocated in a box, and that was its last reference.
@@ -67,6 +68,7 @@ impl ReadyBox {
                 told: false,
                 special: 0,
                 newborn: life,
+                home: ptr::null(),
             }),
         }));
         // SAFETY: just allocated.
@@ -81,6 +83,12 @@ impl ReadyBox {
     /// For handles, which must not outlive this.
     pub fn as_ptr(&self) -> *const Ready {
         self.0.as_ptr()
+    }
+
+    /// Sets what the [`Outcome`](super::Outcome)s of its children are told as their home.
+    pub fn set_home(&mut self, home: *const ()) {
+        // SAFETY: [OWNER].
+        self.get().owner.with_mut(|owner| unsafe { (*owner).home = home });
     }
 
     fn get(&self) -> &Ready {

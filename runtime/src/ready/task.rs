@@ -40,6 +40,8 @@ pub(super) struct VTable {
     pub(super) value: unsafe fn(*const Header, *mut ()),
     /// Drops the value. \[OWNER\], after DONE, when there is no join handle.
     pub(super) drop_value: unsafe fn(*const Header),
+    /// Drops the value, and frees the memory: both at once for the last who has a reference.
+    pub(super) end: unsafe fn(*const Header),
     /// Its name. By who has a reference, on any thread.
     pub(super) name: unsafe fn(*const Header) -> Option<Arc<str>>,
     /// Code of others panicked on behalf of the child. \[OWNER\]
@@ -48,17 +50,25 @@ pub(super) struct VTable {
     pub(super) free: unsafe fn(*const Header),
 }
 
-/// Not one of loom's atomics: of what others read in it nothing follows.
+/// What the owner alone writes, by plain stores. Not one of loom's atomics: of what others read in it nothing follows.
 #[derive(Default)]
-pub(super) struct Flag(std::sync::atomic::AtomicBool);
+pub(super) struct Flags(std::sync::atomic::AtomicU8);
 
-impl Flag {
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+/// It is in the owner's queue.
+const QUEUED: u8 = 1;
+/// The future is gone: in its place is the value.
+const GONE: u8 = 2;
+
+impl Flags {
+    #[inline(always)]
+    fn has(&self, flag: u8) -> bool {
+        self.0.load(Ordering::Relaxed) & flag != 0
     }
 
-    pub(super) fn set(&self, to: bool) {
-        self.0.store(to, Ordering::Relaxed);
+    #[inline(always)]
+    fn set(&self, flag: u8, to: bool) {
+        let others = self.0.load(Ordering::Relaxed) & !flag;
+        self.0.store(if to { others | flag } else { others }, Ordering::Relaxed);
     }
 }
 
@@ -116,25 +126,31 @@ impl Life {
     }
 }
 
-/// The part of a task that does not depend on its future.
+/// The part of a task that does not depend on its future: eleven words.
 #[repr(C)]
 pub struct Header {
+    /// The flags and the count of the protocol.
     pub(super) state: AtomicUsize,
+    /// The next one in the inbox ([LISTED]).
     pub(super) link: AtomicPtr<Header>,
     /// The next one in the owner's queue, while this is `queued`. \[OWNER\]
     pub(super) next_ready: Cell<*const Header>,
+    /// What depends on the future.
     pub(super) vtable: &'static VTable,
+    /// Whose body or child it is.
     pub(super) queue: *const Ready,
+    /// The child before it in the queue. \[OWNER\]
     pub(super) prev: Cell<*const Header>,
     /// The next child of the queue. Written by the owner; who looks on reads it.
     pub(super) next: AtomicPtr<Header>,
+    /// Where its join handle waits. Under the lock `joins` of its queue.
     pub(super) waiter: AtomicPtr<Core>,
     /// Waits and scopes of ours that this task began and that are open: while there are some, it pends on something known (N13).
     pub(super) waits: AtomicU32,
     /// A cancel ended a wait of this task since its last poll began. Set under the lock of the tree, before `waits` goes down.
     pub(super) told: AtomicBool,
-    /// It is in the owner's queue. \[OWNER\], who looks on reads it.
-    pub(super) queued: Flag,
+    /// \[OWNER\], who looks on reads it.
+    flags: Flags,
     /// How many cancellations it was told (N13 b): the bits of `STRIKE`. Whether it holds, or held, something that others wait for: `HOLDER`.
     /// And from there on, up to `MANY`, how many children it has spawned since. \[OWNER\]
     pub(super) marks: Cell<u16>,
@@ -165,6 +181,9 @@ unsafe impl Linked for Header {
         &self.link
     }
 }
+
+#[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
+const _: () = assert!(size_of::<Header>() == 88);
 
 impl std::fmt::Debug for Header {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -202,12 +221,36 @@ impl Header {
             waiter: AtomicPtr::new(ptr::null_mut()),
             waits: AtomicU32::new(0),
             told: AtomicBool::new(false),
-            queued: Flag::default(),
+            flags: Flags::default(),
             marks: Cell::new(0),
             born: Count::new(life.born),
             polls: Count::new(life.polls),
             place,
         }
+    }
+
+    /// Whether it is in the owner's queue. \[OWNER\], or roughly.
+    #[inline(always)]
+    pub(super) fn is_queued(&self) -> bool {
+        self.flags.has(QUEUED)
+    }
+
+    /// \[OWNER\]
+    #[inline(always)]
+    pub(super) fn set_queued(&self, to: bool) {
+        self.flags.set(QUEUED, to);
+    }
+
+    /// Whether the value is where the future was. \[OWNER\]
+    #[inline(always)]
+    pub(super) fn is_gone(&self) -> bool {
+        self.flags.has(GONE)
+    }
+
+    /// \[OWNER\]
+    #[inline(always)]
+    pub(super) fn set_gone(&self) {
+        self.flags.set(GONE, true);
     }
 
     /// Under the lock of the tree.
@@ -267,7 +310,7 @@ impl Header {
 
     /// Whether it was woken since its last poll began. \[OWNER\], or roughly.
     pub(crate) fn is_scheduled(&self) -> bool {
-        self.queued.get() || self.state.load(Ordering::Acquire) & SCHEDULED != 0
+        self.is_queued() || self.state.load(Ordering::Acquire) & SCHEDULED != 0
     }
 
     /// Its name, if it was given one.

@@ -54,7 +54,7 @@ pub(super) unsafe fn wake(task: *const Header, give: bool) {
     let header = unsafe { &*task };
     if ptr::eq(context::ready(), header.queue) {
         // Inside of this queue's `run`: no read-modify-write, here and when it is polled. A turn takes half the time by that.
-        if !header.queued.get() && !header.is_done() {
+        if !header.is_queued() && !header.is_done() {
             // SAFETY: [OWNER], [LISTED]; [QUEUE]: the task has references, so its queue is there.
             unsafe { (*header.queue).push_local(task) };
         }
