@@ -20,7 +20,7 @@
 //!   here: destruction is decided by ownership, never by winning the queue, so a wake that comes late finds an empty shell.
 //! - `NEW`: spawned from elsewhere, not in the owner's list of children yet.
 //! - `JOIN`: a join handle exists. Until it goes, the value stays in the cell.
-//! - `WAITER`: the join handle has registered to be told (under the lock `joins`).
+//! - `WAITER`: the join handle has registered to be told (in `joins` of the queue, under its lock).
 //! - `ORPHAN`: the owner has let go of the task while wakers remain; the last of them releases the queue's memory too.
 //! - references: one of the owner (until DONE, or until it takes the task out of its queue), one of the inbox that holds the task, one of
 //!   the join handle, one of each waker.
@@ -48,6 +48,7 @@ mod task;
 mod wake;
 
 pub use cell::{Origin, Outcome};
+use join::Joins;
 pub use join::RawJoin;
 #[cfg(not(trefoil_loom))]
 pub(crate) use memory::prepare_for_onlookers;
@@ -63,7 +64,7 @@ use crate::inbox::{Inbox, Pushed};
 use crate::instrument::{self, Watch};
 use crate::record;
 use crate::schedule::Schedule;
-use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, UnsafeCell};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use crate::waker_slot::WakerSlot;
 use cell::{Stage, TaskCell};
@@ -132,7 +133,7 @@ pub struct Ready {
     body: Header,
     inbox: Inbox<Header>,
     parent: Above,
-    joins: Mutex<()>,
+    joins: Joins,
     /// Children that are not done: stored by the owner, read by anybody.
     live: AtomicUsize,
     /// The list of children. Written by the owner; who looks on reads it.

@@ -8,7 +8,6 @@ use crate::instrument::Watch;
 use crate::scope::Scope;
 use crate::sync::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
 
 /// Another task may get the address of one that has ended; it does not hold what this one held.
 #[cold]
@@ -130,10 +129,7 @@ impl Ready {
                 ((*child).vtable.drop_value)(child);
             }
             if before & WAITER != 0 {
-                let lock = self.joins.lock();
-                let waiter = (*child).waiter.swap(ptr::null_mut(), Ordering::Relaxed);
-                let completed = if waiter.is_null() { None } else { Some((*waiter).complete()) };
-                drop(lock);
+                let completed = self.joins.complete(child);
                 if let Some(completed) = completed
                     && let Err(payload) = catch_unwind(AssertUnwindSafe(|| completed.wake()))
                 {

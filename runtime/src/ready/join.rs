@@ -3,13 +3,58 @@
 use super::task::{DONE, Header, JOIN, REF, WAITER};
 use super::wake::release;
 use crate::context;
-use crate::park::{Known, Park, Reason, Wait};
-use crate::sync::Ordering;
+use crate::park::{Completed, Core, Known, Park, Reason, Wait};
+use crate::sync::{Mutex, Ordering};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
-use std::ptr;
 use std::task::{Context, Poll};
+
+/// Where the join handles of a queue's children wait: few children are waited for at a time, so the others have no room for it.
+pub(super) struct Joins(Mutex<HashMap<usize, Waits, BuildHasherDefault<ByAddress>>>);
+
+/// A park that is registered. \[REF\] of the child, and the lock: who gives the park up takes it out before.
+struct Waits(*const Core);
+
+// SAFETY: a park is `Sync`, and stays while it is registered.
+unsafe impl Send for Waits {}
+
+impl Joins {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(HashMap::default()))
+    }
+
+    /// The child is done, and somebody has registered, who may have left meanwhile. Whom to wake.
+    ///
+    /// # Safety
+    /// The child has references.
+    pub(super) unsafe fn complete(&self, child: *const Header) -> Option<Completed> {
+        let mut waiting = self.0.lock();
+        // SAFETY: as long as it is registered it is there.
+        waiting.remove(&child.addr()).map(|Waits(park)| unsafe { (*park).complete() })
+    }
+}
+
+/// An address of a task, as the hash of itself: nobody chooses where his children are.
+#[derive(Default)]
+struct ByAddress(u64);
+
+impl Hasher for ByAddress {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("an address is a word");
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // The table looks at the lowest and at the highest bits.
+        self.0 = (address as u64 >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+}
 
 /// The handle of a child. Dropping it neither cancels nor detaches the child.
 pub struct RawJoin<T> {
@@ -38,6 +83,11 @@ impl<T> RawJoin<T> {
     /// Takes over the handle's reference.
     pub(super) unsafe fn new(task: *const Header) -> Self {
         Self { task, park: None, _value: PhantomData }
+    }
+
+    fn joins(&self) -> &Joins {
+        // SAFETY: [QUEUE]: the task is not freed, so its queue is there.
+        unsafe { &(*self.task().queue).joins }
     }
 
     fn task(&self) -> &Header {
@@ -102,31 +152,27 @@ impl<T> RawJoin<T> {
         // SAFETY: [REF]; [QUEUE]: the task is not freed, so its queue is there. [OWNER] of the park: `&mut self`.
         unsafe {
             park.prepare(cx);
-            let lock = (*(*self.task).queue).joins.lock();
+            let mut waiting = (*(*self.task).queue).joins.0.lock();
             if park.as_ref().begin_for_child(cx, Wait::new(Reason::Join).at(place), self.task.addr()).is_err() {
-                drop(lock);
+                drop(waiting);
                 park.end();
                 return context::poll_cancelled(place).map(Err);
             }
-            (*self.task).waiter.store(ptr::from_ref(park.as_core()).cast_mut(), Ordering::Relaxed);
+            waiting.insert(self.task.addr(), Waits(park.as_core()));
             // One word decides: either this finds DONE, or the owner finds WAITER and comes for the lock.
             if (*self.task).state.fetch_or(WAITER, Ordering::AcqRel) & DONE == 0 {
                 return Poll::Pending;
             }
-            (*self.task).waiter.store(ptr::null_mut(), Ordering::Relaxed);
-            drop(lock);
+            waiting.remove(&self.task.addr());
+            drop(waiting);
             park.end();
         }
         Poll::Ready(Ok(self.take()))
     }
 
     fn unregister(&mut self) {
-        // SAFETY: as in `poll`. Under the lock, the owner either has taken the pointer and is done with it, or finds none.
-        unsafe {
-            let lock = (*(*self.task).queue).joins.lock();
-            (*self.task).waiter.store(ptr::null_mut(), Ordering::Relaxed);
-            drop(lock);
-        }
+        // Under the lock, the owner either has taken the pointer and is done with it, or finds none.
+        self.joins().0.lock().remove(&self.task.addr());
     }
 }
 

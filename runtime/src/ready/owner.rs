@@ -1,6 +1,7 @@
 //! The owner of a queue: polls what can run, and ends what is left.
 
 use super::ending::{bury_holder, forget_task};
+use super::join::Joins;
 use super::task::{DONE, Header, Life, REF, VTable};
 use super::wake::{borrowed_waker, is_of, release, wake};
 use super::{Above, CLOSED, Owner, Ready, SLICE, WATCHED};
@@ -11,7 +12,7 @@ use crate::instrument::{self, Watch};
 use crate::payload::discard;
 use crate::record;
 use crate::scope::Scope;
-use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, UnsafeCell};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
 use crate::tree::Current;
 use crate::waker_slot::WakerSlot;
 use crate::worker;
@@ -57,7 +58,7 @@ impl ReadyBox {
             body: Header::new(REF, &BODY, ptr::null(), life, place),
             inbox: Inbox::new(),
             parent,
-            joins: Mutex::new(()),
+            joins: Joins::new(),
             live: AtomicUsize::new(0),
             first_child: AtomicPtr::new(ptr::null_mut()),
             owner: UnsafeCell::new(Owner {

@@ -5,7 +5,6 @@ use super::{Above, HELD, Ready};
 use crate::blind::BLIND;
 use crate::context;
 use crate::inbox::Linked;
-use crate::park::Core;
 use crate::payload::Payload;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::tree::Tree;
@@ -126,7 +125,7 @@ impl Life {
     }
 }
 
-/// The part of a task that does not depend on its future: eleven words.
+/// The part of a task that does not depend on its future: ten words.
 #[repr(C)]
 pub struct Header {
     /// The flags and the count of the protocol.
@@ -143,8 +142,6 @@ pub struct Header {
     pub(super) prev: Cell<*const Header>,
     /// The next child of the queue. Written by the owner; who looks on reads it.
     pub(super) next: AtomicPtr<Header>,
-    /// Where its join handle waits. Under the lock `joins` of its queue.
-    pub(super) waiter: AtomicPtr<Core>,
     /// Waits and scopes of ours that this task began and that are open: while there are some, it pends on something known (N13).
     pub(super) waits: AtomicU32,
     /// A cancel ended a wait of this task since its last poll began. Set under the lock of the tree, before `waits` goes down.
@@ -183,7 +180,7 @@ unsafe impl Linked for Header {
 }
 
 #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
-const _: () = assert!(size_of::<Header>() == 88);
+const _: () = assert!(size_of::<Header>() == 80);
 
 impl std::fmt::Debug for Header {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -218,7 +215,6 @@ impl Header {
             queue,
             prev: Cell::new(ptr::null()),
             next: AtomicPtr::new(ptr::null_mut()),
-            waiter: AtomicPtr::new(ptr::null_mut()),
             waits: AtomicU32::new(0),
             told: AtomicBool::new(false),
             flags: Flags::default(),
