@@ -54,7 +54,12 @@ fn task(task: &TaskView) -> Value {
 }
 
 fn wait(wait: &WaitView) -> Value {
-    json!({"reason": wait.reason.to_string(), "place": place(wait.place), "since": seconds(wait.since)})
+    json!({
+        "reason": wait.reason.to_string(),
+        "place": place(wait.place),
+        "since": seconds(wait.since),
+        "unpolled": wait.unpolled,
+    })
 }
 
 fn hold(hold: &HoldView) -> Value {

@@ -138,6 +138,9 @@ pub(crate) type Names = Arc<[Option<Arc<str>>]>;
 /// A child that is joined, and its name.
 pub(crate) type Child = (TaskRef, Option<Arc<str>>);
 
+/// A task that was handed something, for a future that it does not poll, and where that waits.
+pub(crate) type Handed = (Child, &'static Location<'static>);
+
 /// Who stands in front in a line.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
@@ -158,6 +161,8 @@ pub struct BlockedWait {
     names: Names,
     front: Option<Front>,
     child: Option<Child>,
+    unpolled: bool,
+    handed: Arc<[Handed]>,
 }
 
 impl Deadlock {
@@ -224,7 +229,13 @@ impl BlockedWait {
         names: Names,
         front: Option<Front>,
     ) -> Self {
-        Self { reason, place, since, held, holders, names, front, child: None }
+        let (child, unpolled, handed) = (None, false, Arc::default());
+        Self { reason, place, since, held, holders, names, front, child, unpolled, handed }
+    }
+
+    /// It has got what it waited for, and is not polled; and who else has.
+    pub(crate) fn with_handed(self, unpolled: bool, handed: Arc<[Handed]>) -> Self {
+        Self { unpolled, handed, ..self }
     }
 
     /// It waits for the end of this one.
@@ -252,6 +263,12 @@ impl BlockedWait {
         self.since
     }
 
+    /// What it waited for has come; but its task, which was woken for that, does not poll the future that waited. A lock that it was handed
+    /// stays with it.
+    pub fn is_unpolled(&self) -> bool {
+        self.unpolled
+    }
+
     /// Who held it.
     pub fn holders(&self) -> &[Holder] {
         &self.holders
@@ -269,6 +286,9 @@ impl BlockedWait {
     }
 
     fn text(&self, with_time: bool) -> String {
+        if self.unpolled {
+            return format!("{} {} at {}", snapshot::UNPOLLED, self.reason, short(self.place));
+        }
         let mut text = match &self.child {
             // Where it is awaited is not known: by way of a combinator.
             Some((child, name)) if child.place == self.place => {
@@ -291,8 +311,12 @@ impl BlockedWait {
             return text;
         }
         let named = self.holders.iter().zip(self.holder_names()).take(4);
-        let holders: Vec<String> = named.map(|(holder, name)| describe(held, holder, name)).collect();
-        let listed = match self.holders.len() {
+        let mut holders: Vec<String> = named.map(|(holder, name)| describe(held, holder, name)).collect();
+        let handed = self.handed.iter().take(4).map(|((task, name), place)| {
+            format!("a future of {} that is not polled (waits at {})", Called(*task, name.as_deref()), short(place))
+        });
+        holders.extend(handed);
+        let listed = match self.holders.len() + self.handed.len() {
             0 => "nobody that is known".to_string(),
             1..=4 => holders.join(", "),
             more => format!("{}, and {} more", holders[..3].join(", "), more - 3),

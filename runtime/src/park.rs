@@ -530,6 +530,11 @@ impl Core {
         self.state.load(Ordering::Acquire) & (WAITING | OVER | CLAIMED) == WAITING
     }
 
+    /// Whether what it waited for has come, and its owner has not looked since.
+    pub(crate) fn has_come(&self) -> bool {
+        self.state.load(Ordering::Acquire) & DONE != 0
+    }
+
     unsafe fn prepare(&self, cx: &Context<'_>) {
         if self.is_active() {
             return;

@@ -110,6 +110,22 @@ pub struct WaitView {
     pub place: &'static Location<'static>,
     /// For how long it had been.
     pub since: Duration,
+    /// What it waited for has come; but its task, which was woken for that, does not poll the future that waited. A lock that it was handed
+    /// stays with it.
+    pub unpolled: bool,
+}
+
+/// Of a task with such a wait; what that was for follows.
+pub(crate) const UNPOLLED: &str = "does not poll a future that has got what it waited for:";
+
+impl fmt::Display for WaitView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = short(self.place);
+        match self.unpolled {
+            true => write!(f, "{UNPOLLED} {} at {place}", self.reason),
+            false => write!(f, "{} at {place} since {}", Does(self.reason), length(self.since)),
+        }
+    }
 }
 
 /// Something that a task holds, as it was at one moment.
@@ -293,7 +309,8 @@ impl View<'_> {
             let task = tasks.of(scope, wait.task);
             // Its age is not known so exactly.
             task.age = task.age.max(since);
-            task.waits.push(WaitView { reason: wait.reason, place: wait.place, since });
+            let unpolled = wait.come && matches!(task.state, TaskState::Waiting | TaskState::Foreign);
+            task.waits.push(WaitView { reason: wait.reason, place: wait.place, since, unpolled });
         }
         for child in locked.children(scope) {
             // SAFETY: [LOCKED] of the tree.
@@ -502,7 +519,8 @@ impl TaskView {
     fn key(&self, key: &mut String) {
         let _ = write!(key, "{:?}{:?}", PlaceKey(self.place), self.state);
         for wait in &self.waits {
-            let _ = write!(key, ",{:?}@{:?}", std::mem::discriminant(&wait.reason), PlaceKey(wait.place));
+            let kind = std::mem::discriminant(&wait.reason);
+            let _ = write!(key, ",{kind:?}@{:?}{}", PlaceKey(wait.place), wait.unpolled);
         }
         for hold in &self.holds {
             let _ = write!(key, "+{:?}{}@{:?}", hold.held, hold.units, PlaceKey(hold.place));
@@ -595,9 +613,7 @@ impl Line<'_> {
             // It waits elsewhere in the tree, or its wait has ended just now.
             Line::Body(TaskState::Waiting) => writeln!(out, "{first}waits"),
             Line::Body(state) => writeln!(out, "{first}{state}"),
-            Line::Wait(wait) => {
-                writeln!(out, "{first}{} at {} since {}", Does(wait.reason), short(wait.place), length(wait.since))
-            }
+            Line::Wait(wait) => writeln!(out, "{first}{wait}"),
             Line::Holds(holds) => writeln!(out, "{first}holds {}", listed(holds)),
             Line::Scope(scope) => scope.write(out, first, rest),
             Line::Others(count) => writeln!(out, "{first}{} that have just been spawned", grouped(*count)),
@@ -613,7 +629,7 @@ impl Line<'_> {
                 let holds =
                     if task.holds.is_empty() { String::new() } else { format!(", holds {}", listed(&task.holds)) };
                 match (waits, &task.scopes[..]) {
-                    ([wait], []) => writeln!(
+                    ([wait], []) if !wait.unpolled => writeln!(
                         out,
                         "{first}{many}task {who} {} at {}{} since {}{holds} {}",
                         Does(wait.reason),

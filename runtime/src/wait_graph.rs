@@ -9,7 +9,7 @@
 
 use crate::cause::Kind;
 use crate::clock::NEVER;
-use crate::deadlock::{BlockedTask, BlockedWait, Child, Front, Names};
+use crate::deadlock::{BlockedTask, BlockedWait, Child, Front, Handed, Names};
 use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
 use crate::park::On;
 use crate::ready::Header;
@@ -31,6 +31,8 @@ struct Wait {
     since: Duration,
     /// No deadline ends it, and no scope around it is for being cancelled by hand.
     for_ever: bool,
+    /// What it waited for has come, and its future was not polled since.
+    come: bool,
     on: Target,
 }
 
@@ -54,6 +56,8 @@ struct Held {
     known: Vec<usize>,
     /// Those of them that still have what they got, for all that is known, and how many units.
     certain: Vec<(usize, usize)>,
+    /// Futures that were handed units, and were not polled since: their nodes, and where they wait.
+    handed: Vec<(usize, &'static Location<'static>)>,
     /// Those that wait in line, the first first: their nodes, and how many units they want. Nobody passes one in front.
     line: Vec<(usize, usize)>,
 }
@@ -125,7 +129,7 @@ impl Graph {
                     On::Thing(thing, wanted) => {
                         match *things.entry(thing.key()).or_insert_with(|| graph.thing(thing)) {
                             Some((known, joined)) => {
-                                if let Some(ticket) = thing.ticket() {
+                                if let Some(ticket) = thing.ticket().filter(|_| !wait.come) {
                                     lines.push((known, joined.wrapping_sub(ticket), at, graph.nodes[at].waits.len()));
                                 }
                                 Target::Thing(known, wanted, None)
@@ -137,9 +141,9 @@ impl Graph {
                 };
                 let (reason, place) = (wait.reason, wait.place);
                 let since = Duration::from_nanos(now.saturating_sub(wait.since));
-                let for_ever = for_ever && wait.for_ever;
+                let (for_ever, come) = (for_ever && wait.for_ever, wait.come);
                 graph.steps += 1;
-                graph.nodes[at].waits.push(Wait { reason, place, since, for_ever, on });
+                graph.nodes[at].waits.push(Wait { reason, place, since, for_ever, come, on });
             }
             if here.kind != Kind::Run {
                 *wakers.entry(here.task().addr()).or_default() += usize::from(locked.has_waker(here));
@@ -197,15 +201,36 @@ impl Graph {
                 }
             }
         }
+        graph.count_handed();
         graph
+    }
+
+    /// What was handed to a future that is not polled is held by the task that ought to poll it.
+    fn count_handed(&mut self) {
+        for (at, node) in self.nodes.iter().enumerate() {
+            for wait in node.waits.iter().filter(|wait| wait.come) {
+                let Target::Thing(thing, units, _) = wait.on else { continue };
+                let thing = &mut self.things[thing];
+                if !matches!(thing.held, Holding::Lock | Holding::Permits) {
+                    continue;
+                }
+                thing.handed.push((at, wait.place));
+                thing.out = thing.out.saturating_add(units);
+                // Of the body of a nursery it is not known whether a waker of it is on its way.
+                if node.task.role == Role::Child {
+                    thing.certain.push((at, units));
+                }
+            }
+        }
     }
 
     /// Its place among the things, and how many have joined its line.
     fn thing(&mut self, thing: Thing) -> Option<(usize, u32)> {
         let holders::Held { held, holders, capacity, joined } = thing.look()?;
         let out = holders.iter().fold(0, |out: usize, holder| out.saturating_add(holder.units()));
-        let (holders, known, certain, line) = (holders.into(), Vec::new(), Vec::new(), Vec::new());
-        self.things.push(Held { held, holders, capacity, out, known, certain, line });
+        let (holders, known, certain) = (holders.into(), Vec::new(), Vec::new());
+        let (handed, line) = (Vec::new(), Vec::new());
+        self.things.push(Held { held, holders, capacity, out, known, certain, handed, line });
         Some((self.things.len() - 1, joined))
     }
 
@@ -307,9 +332,12 @@ impl Graph {
     fn is_stuck(&self, node: &Node, stuck: &[bool], gone: &[usize], heads: &[usize]) -> bool {
         let is = |at: Option<&usize>| at.is_some_and(|at| stuck[*at]);
         // A task that waits for two things at once goes on with either.
-        (node.waits.len() + node.nurseries.len() > 0)
+        (node.waits.iter().any(|wait| !wait.come) || !node.nurseries.is_empty())
             && node.nurseries.iter().all(|nursery| nursery.nodes.iter().any(|at| stuck[*at]))
             && node.waits.iter().all(|wait| match wait.on {
+                // It was woken for that, and polled since: it does not look.
+                _ if wait.come && node.task.role == Role::Child => true,
+                _ if wait.come => false,
                 Target::Unknown => false,
                 Target::Child(header) => is(self.by_header.get(&header)),
                 Target::Thing(thing, wanted, place) => {
@@ -351,13 +379,14 @@ impl Graph {
     fn edges(&self, at: usize, among: &impl Fn(usize) -> bool, most: &[Vec<usize>]) -> std::vec::IntoIter<usize> {
         let node = &self.nodes[at];
         let mut edges = Vec::new();
-        for wait in &node.waits {
+        for wait in node.waits.iter().filter(|wait| !wait.come) {
             match &wait.on {
                 Target::Unknown => {}
                 Target::Child(header) => edges.extend(self.by_header.get(header)),
                 Target::Thing(thing, ..) => {
                     if !self.is_enough(&wait.on) {
                         edges.extend(&self.things[*thing].known);
+                        edges.extend(self.things[*thing].handed.iter().map(|(at, _)| *at));
                     }
                     edges.extend(self.in_front(&wait.on, most));
                 }
@@ -441,8 +470,11 @@ impl Graph {
                 Some(((at, number), Front { task, name, alone }))
             })
             .collect();
-        let names: Vec<Names> = self.things.iter().map(|thing| thing.holders.iter().map(name).collect()).collect();
         let called = |at: usize| (self.nodes[at].task, self.nodes[at].name.clone());
+        let handed: Vec<Arc<[Handed]>> = (self.things.iter())
+            .map(|thing| thing.handed.iter().map(|&(at, place)| (called(at), place)).collect())
+            .collect();
+        let names: Vec<Names> = self.things.iter().map(|thing| thing.holders.iter().map(name).collect()).collect();
         let children: HashMap<usize, Child> = (self.nodes.iter())
             .flat_map(|node| &node.waits)
             .filter_map(|wait| if let Target::Child(header) = wait.on { Some(header) } else { None })
@@ -464,7 +496,13 @@ impl Graph {
                         Target::Unknown | Target::Child(_) => (None, Arc::default(), Arc::default()),
                     };
                     let front = fronts.get(&(at, number)).cloned();
-                    BlockedWait::new(wait.reason, wait.place, wait.since, held, holders, names, front).of_child(child)
+                    let handed = match wait.on {
+                        Target::Thing(thing, ..) => handed[thing].clone(),
+                        Target::Unknown | Target::Child(_) => Arc::default(),
+                    };
+                    BlockedWait::new(wait.reason, wait.place, wait.since, held, holders, names, front)
+                        .of_child(child)
+                        .with_handed(wait.come, handed)
                 })
                 .collect();
             waits.extend(node.nurseries.into_iter().filter(|nursery| nursery.queue != 0).map(|nursery| {

@@ -21,6 +21,8 @@ pub(crate) struct Waiting {
     pub since: u64,
     /// It has no end of its own.
     pub for_ever: bool,
+    /// What it waited for has come, and its future was not polled since.
+    pub come: bool,
     /// How many wakers of the task it accounts for. Whose a guest's wait is has one, too.
     pub wakers: usize,
 }
@@ -137,14 +139,18 @@ impl Locked<'_> {
         // SAFETY: the caller's word; [LOCKED].
         unsafe {
             let park = &*this;
+            let come = park.has_come();
             Waiting {
                 task: park.task.load(Ordering::Relaxed),
                 reason: Core::reason(this),
                 place: park.place(),
                 since: park.links.with(|links| (*links).since),
                 for_ever: park.index.get() == NOWHERE,
+                come,
                 wakers: match (park.wakes_its_task(), park.abort_kind()) {
                     (false, _) => 0,
+                    // Who completed it has taken the waker. While that is on its way, somebody has it whom we do not know.
+                    _ if come => 0,
                     (true, Abort::Lasting) => 2,
                     (true, _) => 1,
                 },
