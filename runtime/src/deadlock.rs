@@ -460,6 +460,8 @@ pub(crate) struct Suspicion {
     reported: RefCell<HashSet<usize>>,
     /// The run is cancelled since it is in a deadlock.
     ends: Cell<bool>,
+    /// Since when it was not looked since a report of the whole run is about to come.
+    put_off: Cell<Option<Instant>>,
 }
 
 /// What a search has found.
@@ -491,6 +493,15 @@ impl Suspicion {
     /// The run is cancelled since it is in a deadlock.
     pub fn end(&self) {
         self.ends.set(true);
+    }
+
+    /// Nothing can come but from another thread, so that a report of the whole run is about to: whether to wait for that. It does not come to
+    /// a run that other threads wake all the time.
+    pub fn puts_off(&self) -> bool {
+        let now = Instant::now();
+        let since = self.put_off.get().unwrap_or(now);
+        self.put_off.set(Some(since));
+        now - since < 2 * SOON
     }
 
     /// Whether it may be time to look: two loads, for each turn.
@@ -533,6 +544,7 @@ impl Suspicion {
             }
         }
         self.fresh.set(false);
+        self.put_off.set(None);
         let found = self.search(tree, root, if is_virtual { STANDS_VIRTUAL } else { STANDS_REAL });
         let end = Instant::now();
         self.looked.set(Some(end));

@@ -412,6 +412,20 @@ impl<F: Future> Run<'_, F> {
         if !sleeps && !self.tree.current.turn().is_multiple_of(CLOCK_EVERY) {
             return;
         }
+        // Where nothing at all can go on the cycle is in the report of that, unless it has to be waited for.
+        if !(sleeps && self.is_quiet() && self.worker.suspicion.puts_off()) {
+            self.report_cycles();
+        }
+    }
+
+    /// Whether nothing can come, unless another thread wakes a task.
+    fn is_quiet(&self) -> bool {
+        let alarm = self.tree.lock().next_deadline();
+        let next = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), || self.pending());
+        matches!(next, Some((Next::Deadlock | Next::Suspicious, _)))
+    }
+
+    fn report_cycles(&mut self) {
         match self.worker.suspicion.look(self.tree, self.root.get_ref()) {
             Some(Found::New(report)) => crate::report_warn!("{report}"),
             Some(Found::Stands(report)) if self.cycles_end && self.deadlock.is_none() => self.end(report),
@@ -566,6 +580,9 @@ impl<F: Future> Run<'_, F> {
                 return self.end(self.report(text));
             }
             look = if passed < GRACE { GRACE } else { passed + passed.min(SELDOM) };
+            if self.worker.suspicion.any() {
+                self.report_cycles();
+            }
             if passed >= GRACE && !std::mem::replace(&mut said, true) && self.deadlock.is_none() {
                 // Code of others, after which everything is looked at again.
                 let report = self.report(waits_for_threads(others));
@@ -609,6 +626,9 @@ impl<F: Future> Run<'_, F> {
                 }
                 if alone {
                     break;
+                }
+                if !BLIND && self.worker.suspicion.any() {
+                    self.report_cycles();
                 }
             }
             let mut left = if asks { SOON } else { after }.saturating_sub(begin.elapsed());

@@ -292,6 +292,62 @@ fn n10_children_are_awaited_since_the_body_was_done() {
     }
 }
 
+async fn crossed(left: &Mutex<()>, right: &Mutex<()>) -> Ended {
+    let _left = left.lock().await?;
+    checkpoint().await?;
+    right.lock().await.map(drop)
+}
+
+/// Where nothing else goes on, the report of the run has the cycle in it: it is not told twice.
+#[test]
+fn n10_a_run_that_ends_says_so_once() {
+    let log = Log::default();
+    let runs = deadlocks(quiet(), async || {
+        let (left, right) = (Mutex::new(()), Mutex::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(crossed(&left, &right));
+            n.spawn(crossed(&right, &left));
+            Ok(())
+        });
+        ended.await.unwrap_err();
+    });
+    assert!(runs.iter().all(|report| report.cycles().count() == 1));
+    assert!(!log.lines().iter().any(|line| line.contains("deadlock (N10)")), "{:?}", log.lines());
+}
+
+/// But one that another thread wakes again and again never gets to such a report.
+#[test]
+fn n10_a_cycle_is_told_of_in_a_run_that_a_thread_keeps_going() {
+    for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+        let log = Log::default();
+        let (sender, receiver) = channel::<()>(1);
+        let stop = Arc::new(AtomicUsize::new(0));
+        let stopped = stop.clone();
+        let feeder = std::thread::spawn(move || {
+            while stopped.load(SeqCst) == 0 && sender.send_blocking(()).is_ok() {
+                std::thread::sleep(ms(1));
+            }
+        });
+        Builder::new().driver(kind).run(async {
+            let (left, right) = (Mutex::new(()), Mutex::new(()));
+            let ended = nursery(async |n| -> Ended {
+                n.spawn(crossed(&left, &right));
+                n.spawn(crossed(&right, &left));
+                while !log.lines().iter().any(|line| line.starts_with("deadlock (N10): some tasks wait for each other"))
+                {
+                    receiver.recv().await?;
+                }
+                n.cancel();
+                Ok(())
+            });
+            ended.await.unwrap();
+        });
+        stop.store(1, SeqCst);
+        drop(receiver);
+        feeder.join().unwrap();
+    }
+}
+
 /// A holder is who got it last, also where it was handed over (R76); and nobody, when it was given back.
 #[test]
 fn n10_the_holder_changes_with_the_hand_over() {
