@@ -96,8 +96,10 @@ pub enum Turn<R, T> {
     Ready(R),
     /// It waits in this list, and brings this.
     Wait(usize, Option<T>),
-    /// The same, for so many units of a thing. So a report can say who has them (N10).
+    /// The same, for so many units of a thing: a lock, or permits. So a report can say who has them (N10).
     WaitFor(usize, Option<T>, Option<Thing>, usize),
+    /// The same, where who has none may end the wait, too: for the other side of a channel. So it is not looked for who waits for ever.
+    WaitForSide(usize, Option<T>, Option<Thing>),
 }
 
 /// How an operation ended.
@@ -401,10 +403,12 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             unsafe { this.make(wait.place).park.prepare(cx) };
         }
         let mut guard = queue.lock();
-        let (list, bring, thing, units) = match look(&mut guard) {
+        // Which of them it is, is a constant of most that look: whether to suspect is not asked at run time.
+        let (list, bring, thing, units, suspect) = match look(&mut guard) {
             Turn::Ready(result) => return Poll::Ready(Ok(Handed::Ready(result))),
-            Turn::Wait(list, bring) => (list, bring, None, 0),
-            Turn::WaitFor(list, bring, thing, units) => (list, bring, thing, units),
+            Turn::Wait(list, bring) => (list, bring, None, 0, false),
+            Turn::WaitFor(list, bring, thing, units) => (list, bring, thing, units, true),
+            Turn::WaitForSide(list, bring, thing) => (list, bring, thing, 1, false),
         };
         // `look` is code of others, and can put the guard of another queue in the place of this one.
         assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");
@@ -419,7 +423,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             return this.poll_aborted(wait.place);
         }
         guard.add(list, node);
-        if !BLIND && thing.is_some_and(Thing::is_closed) {
+        if !BLIND && suspect && thing.is_some() {
             deadlock::suspect();
         }
         Poll::Pending

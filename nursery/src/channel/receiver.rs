@@ -190,7 +190,7 @@ impl<T> Future for RecvFuture<'_, T> {
             Err(TryRecvError::Closed | TryRecvError::HandleClosed) => Turn::Ready(None),
             Err(TryRecvError::Empty) => {
                 let senders = queue.sending.thing();
-                Turn::WaitFor(RECEIVERS, Some(Slot::new(handle.id, None)), senders, 1)
+                Turn::WaitForSide(RECEIVERS, Some(Slot::new(handle.id, None)), senders)
             }
         });
         Poll::Ready(match ready!(polled) {

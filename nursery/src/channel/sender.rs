@@ -166,7 +166,7 @@ impl<T> Future for SendFuture<'_, T> {
                 Ok(()) => Turn::Ready(Ok(())),
                 Err(TrySendError::Full(item)) => {
                     let receivers = queue.receiving.thing();
-                    Turn::WaitFor(SENDERS, Some(Slot::new(handle.id, Some(item))), receivers, 1)
+                    Turn::WaitForSide(SENDERS, Some(Slot::new(handle.id, Some(item))), receivers)
                 }
                 Err(TrySendError::Closed(item) | TrySendError::HandleClosed(item)) => Turn::Ready(Err(failed(item))),
             }
