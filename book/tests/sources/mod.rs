@@ -43,11 +43,11 @@ fn collect(root: &Path, folder: &Path, tests: &mut Tests) {
     }
 }
 
-/// What the chapters call a file.
+/// What the chapters call a file. Those of `tests/tests/` go by their own name, in whatever folder they are.
 pub fn name_of(path: &str) -> String {
     let path = path.trim_end_matches(".rs");
     match path.split_once("/tests/") {
-        Some(("tests", file)) => file.into(),
+        Some(("tests", file)) => file.rsplit('/').next().unwrap_or(file).into(),
         Some(("model-checks", file)) => format!("models/{file}"),
         Some((krate, file)) => format!("{krate}/{file}"),
         None => path.into(),

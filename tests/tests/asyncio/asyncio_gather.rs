@@ -1,8 +1,6 @@
 //! `asyncio::gather`, `wait`, `as_completed` and `shield`, by their rules (G, W, A, S).
 
-mod asyncio_support;
-
-use asyncio_support::{Fault, Is, after, cleans_up, fails, outcome, program, task, turn, turns};
+use crate::asyncio_support::{Fault, Is, after, cleans_up, fails, outcome, program, task, turn, turns};
 use std::cell::Cell;
 use std::rc::Rc;
 use trefoil::asyncio::{When, as_completed, create_future, gather, gather_settled, shield, sleep, wait};

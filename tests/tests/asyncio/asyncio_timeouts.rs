@@ -1,8 +1,6 @@
 //! `asyncio::timeout`, `timeout_at` and `wait_for`, by their rules (T, F).
 
-mod asyncio_support;
-
-use asyncio_support::{Fault, Is, after, cleans_up, fails, program, task, turn, turns};
+use crate::asyncio_support::{Fault, Is, after, cleans_up, fails, program, task, turn, turns};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use trefoil::asyncio::{

@@ -1,12 +1,8 @@
 //! `tests/ASYNCIO.md` has every rule of the notes on asyncio, and names tests and cases that exist.
 
+use crate::{root, text_of};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
 
 /// How many rules each family has.
 const FAMILIES: [(&str, u32); 15] = [
@@ -42,8 +38,7 @@ fn every_rule_has_a_row_and_every_test_that_it_names_exists() {
         let mut source: Option<(&str, String)> = None;
         for name in pinned.split('`').skip(1).step_by(2) {
             if name.ends_with(".rs") {
-                let path = root().join(if name.contains('/') { name.into() } else { format!("tests/tests/{name}") });
-                source = Some((name, fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))));
+                source = Some((name, text_of(name)));
                 found += 1;
             } else if name.ends_with(".json") {
                 let path = root().join("tests/conformance/cases/asyncio").join(name);

@@ -1,12 +1,8 @@
 //! `tests/CASES.md` names tests that exist. (The list of rules is checked in `book/tests/rules.rs`.)
 
+use crate::{root, text_of};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
 
 /// What is in backticks in the last column of a row of a table.
 fn named(row: &str) -> Vec<&str> {
@@ -27,8 +23,7 @@ fn every_test_that_the_map_names_exists() {
         let mut source = None;
         for name in named(row) {
             if name.ends_with(".rs") {
-                let path = if name.contains('/') { name.into() } else { format!("tests/tests/{name}") };
-                source = Some((name, fs::read_to_string(root().join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"))));
+                source = Some((name, text_of(name)));
             } else if is_test(name) {
                 let (file, text) = source.as_ref().unwrap_or_else(|| panic!("{name} is in no file: {row}"));
                 assert!(text.contains(&format!("fn {name}(")), "there is no {name} in {file}");

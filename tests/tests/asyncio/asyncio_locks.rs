@@ -1,8 +1,6 @@
 //! `asyncio`'s lock, event, condition, semaphores and barrier, by their rules (L).
 
-mod asyncio_support;
-
-use asyncio_support::{Fault, Log, program, task, turn, turns};
+use crate::asyncio_support::{Fault, Log, program, task, turn, turns};
 use std::cell::Cell;
 use std::rc::Rc;
 use trefoil::asyncio::{

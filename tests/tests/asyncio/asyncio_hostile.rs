@@ -1,9 +1,7 @@
 //! What a program of `asyncio` may do to its loop: values that panic when they are dropped, loops that are dropped half way, circles of
 //! handles, drops that spawn. Nothing leaks, hangs, or is lost.
 
-mod asyncio_support;
-
-use asyncio_support::{Fault, Is, after, program, task, turn};
+use crate::asyncio_support::{Fault, Is, after, program, task, turn};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;

@@ -1,8 +1,6 @@
 //! `asyncio::Queue`, `LifoQueue` and `PriorityQueue`, by their rules (Q).
 
-mod asyncio_support;
-
-use asyncio_support::{Fault, Is, Log, program, task, turn, turns};
+use crate::asyncio_support::{Fault, Is, Log, program, task, turn, turns};
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::rc::Rc;

@@ -1,8 +1,6 @@
 //! `asyncio::task_group`, by its rules (K).
 
-mod asyncio_support;
-
-use asyncio_support::{Fault, Is, Log, after, cleans_up, fails, outcome, program, task, turn, turns};
+use crate::asyncio_support::{Fault, Is, Log, after, cleans_up, fails, outcome, program, task, turn, turns};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use trefoil::CancelAware;

@@ -441,8 +441,11 @@ fn threads_end_with_their_run() {
     // In a process of its own, without the other tests.
     if std::env::var_os("TREFOIL_TEST_ALONE").is_none() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let child =
-            child.args(["--exact", "threads_end_with_their_run"]).env("TREFOIL_TEST_ALONE", "1").output().unwrap();
+        let child = child
+            .args(["--exact", "files::threads_end_with_their_run"])
+            .env("TREFOIL_TEST_ALONE", "1")
+            .output()
+            .unwrap();
         return assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
     }
     trefoil::run(async {

@@ -1,9 +1,7 @@
 //! Waits of `asyncio` as the core sees them: in the report of a program that cannot go on (N10), in the tree, and under scopes of the core
 //! that are cancelled around them (N13).
 
-mod asyncio_support;
-
-use asyncio_support::{Fault, Is, program, task, turn, turns};
+use crate::asyncio_support::{Fault, Is, program, task, turn, turns};
 use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::pin;
@@ -200,7 +198,7 @@ fn n13_l8_k12_what_must_end_first_does_so_in_a_cancelled_scope() {
         let slow = log.clone();
         let left = move_on_after(ms(5), async {
             let ended = task_group(async |group| {
-                group.create_task(asyncio_support::cleans_up(slow, "child", 3, Ok(())))?;
+                group.create_task(crate::asyncio_support::cleans_up(slow, "child", 3, Ok(())))?;
                 Ok::<_, Fault>(())
             })
             .await;

@@ -1,8 +1,6 @@
 //! `asyncio`: tasks, futures, their cancellation, and the loop. The rules are those of asyncio (C, R, O): `aio_c06_..` pins C6.
 
-mod asyncio_support;
-
-use asyncio_support::{Fault, Is, Log, after, cleans_up, fails, outcome, program, task, turn, turns};
+use crate::asyncio_support::{Fault, Is, Log, after, cleans_up, fails, outcome, program, task, turn, turns};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;

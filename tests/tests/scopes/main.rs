@@ -1,0 +1,15 @@
+//! Scopes: cancels, deadlines, shields, and what comes out of them. One binary: to link each file takes longer than to compile it.
+
+mod cancel;
+mod cancel_catch;
+mod clock;
+mod deadline;
+mod drop;
+mod errors;
+mod every_await;
+mod first_poll;
+mod scope_model;
+mod shield;
+mod soft;
+mod time;
+mod why_cancelled;
