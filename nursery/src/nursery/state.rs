@@ -1,0 +1,118 @@
+//! What a nursery knows of those who failed, and how it is cancelled for them.
+
+use crate::service::Services;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
+use trefoil_runtime::{self as runtime, CancelAware, Culprit, Payload, Ready, Scope, Source};
+
+/// What the handle points to.
+pub(super) struct State<E> {
+    pub(super) scope: Scope,
+    pub(super) ready: *const Ready,
+    pub(super) errors: RefCell<Vec<E>>,
+    pub(super) payload: RefCell<Option<Payload>>,
+    pub(super) cut: Cell<bool>,
+    /// The place in `errors` of one with a cancellation in it that came out of a task while nothing was cancelled: an ordinary error
+    /// (N14). There is one at most, since it cancels the nursery.
+    pub(super) made_up: Cell<Option<usize>>,
+    pub(super) services: Services,
+}
+
+/// Who failed.
+#[derive(Clone, Copy)]
+pub(super) struct Who<'a> {
+    pub(super) name: Option<&'a Arc<str>>,
+    pub(super) place: &'static Location<'static>,
+    pub(super) body: bool,
+}
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name {
+            Some(name) => write!(f, "`{name}` ({})", self.place),
+            None => self.place.fmt(f),
+        }
+    }
+}
+
+/// An error, as it describes itself.
+struct Described<'a, E>(&'a E);
+
+impl<E: CancelAware> fmt::Display for Described<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f)
+    }
+}
+
+impl<E: CancelAware> State<E> {
+    pub(super) fn fail(&self, error: E, who: Who<'_>) {
+        if !self.scope.is_cancelled() && error.has_cancelled() {
+            self.made_up.set(Some(self.errors.borrow().len()));
+        }
+        let culprit = self.culprit(who, false, || Described(&error));
+        // `RefCell`: no user code runs while it is borrowed.
+        self.errors.borrow_mut().push(error);
+        self.cancel(culprit);
+    }
+
+    /// Does not panic, whatever the payload or a waker does: it is called half way through an end.
+    pub(super) fn panicked(&self, payload: Payload, who: Who<'_>) {
+        let culprit = self.culprit(who, true, || message(&payload));
+        self.keep(payload, who);
+        self.cancel(culprit);
+    }
+
+    fn keep(&self, payload: Payload, who: Who<'_>) {
+        let first = self.payload.borrow().is_none();
+        if first {
+            *self.payload.borrow_mut() = Some(payload);
+        } else {
+            trefoil_runtime::report_error!(task = %who, "a task panicked while another panic waits for its nursery to end: {}", message(&payload));
+            runtime::discard(payload);
+        }
+    }
+
+    /// Who sets off the cancellation, with what it says; for the first only, since nobody asks about others. The text is code of others,
+    /// and may panic.
+    fn culprit<T: fmt::Display>(&self, who: Who<'_>, panicked: bool, text: impl FnOnce() -> T) -> Option<Culprit> {
+        if self.scope.is_cancel_called() {
+            return None;
+        }
+        let make = |text: fmt::Arguments<'_>| {
+            let culprit = Culprit::new(who.name.cloned(), who.place, panicked, text);
+            if who.body { culprit.body() } else { culprit }
+        };
+        Some(catch_unwind(AssertUnwindSafe(|| make(format_args!("{}", text())))).unwrap_or_else(|payload| {
+            runtime::discard(payload);
+            make(format_args!("(an error whose text panics)"))
+        }))
+    }
+
+    fn cancel(&self, culprit: Option<Culprit>) {
+        let Some(culprit) = culprit else { return };
+        let who = Who { name: None, place: culprit.place, body: culprit.body };
+        self.guarded(who, || self.scope.cancel_after(culprit));
+    }
+
+    /// Tells a service to stop.
+    pub(super) fn stop(&self, service: &Scope, place: &'static Location<'static>) {
+        self.guarded(Who { name: None, place, body: true }, || service.cancel(Source::Service, place));
+    }
+
+    /// What waits in a scope that is cancelled is woken, perhaps by way of a foreign executor's waker, which panics.
+    fn guarded(&self, who: Who<'_>, cancel: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(cancel)) {
+            self.keep(payload, who);
+        }
+    }
+}
+
+pub(crate) fn message(payload: &Payload) -> &str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(a payload that is not text)")
+}
