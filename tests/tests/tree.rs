@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use trefoil::sync::{CapacityLimiter, Mutex, RwLock, Semaphore};
 use trefoil::{
     CancelScope, Cancelled, Event, Holding, Kind, Reason, ScopeView, channel, checkpoint, local_nursery, move_on_after,
@@ -237,6 +237,38 @@ fn the_tree_shows_what_each_task_holds() {
    │     └─ waits for a lock at @9 since 1.5 s
    └─ 2 × task @12 sleeps for ever at @15, longest since 1.5 s, holds a lock (@13), 4 permits (@13), a permit (@14) and a lock (@14) [1.5 s old, 1 poll]"
             );
+            n.cancel();
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+}
+
+/// From its own queue, and from another one, where it is not the queue that knows the time.
+#[test]
+fn a_child_is_as_old_as_the_turn_in_which_it_was_spawned() {
+    run_virtual(async || {
+        nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn(sleep_forever());
+            sleep(ms(1_000)).await?;
+            n.spawn(sleep_forever());
+            sleep(ms(300)).await?;
+            n.spawn(async move {
+                let elsewhere = nursery(async |_| -> Result<(), Cancelled> {
+                    n.spawn(sleep_forever());
+                    Ok(())
+                });
+                elsewhere.await.unwrap();
+                sleep_forever().await
+            });
+            sleep(ms(200)).await?;
+            let tree = tree();
+            let [nursery] = below(&tree)[..] else { panic!("{tree}") };
+            let about = |age: Duration| (age.as_millis() + 5) / 100;
+            let ages: Vec<_> =
+                nursery.tasks.iter().filter(|task| !task.body).map(|task| (about(task.age), task.polls)).collect();
+            assert_eq!(ages, [(15, 1), (5, 1), (2, 1), (2, 1)], "{tree}");
             n.cancel();
             Ok(())
         })
