@@ -6,7 +6,6 @@ mod asyncio_groups;
 mod asyncio_hostile;
 mod asyncio_locks;
 mod asyncio_queue;
-mod asyncio_streams;
 mod asyncio_support;
 mod asyncio_tasks;
 mod asyncio_threads;

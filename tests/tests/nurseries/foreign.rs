@@ -442,7 +442,11 @@ fn n13a_a_receive_from_another_thread() {
                 }
                 Ok(())
             });
-            sleep(ms(20)).await?;
+            // However late the thread comes; and then it waits again.
+            while got.load(Ordering::SeqCst) == 0 {
+                sleep(ms(1)).await?;
+            }
+            sleep(ms(5)).await?;
             n.cancel();
             Ok(())
         });
