@@ -444,7 +444,7 @@ impl<F: Future> Future for Shielded<F> {
 /// ```
 #[track_caller]
 pub fn shield<F: Future>(body: F) -> Shielded<F> {
-    Shielded { scoped: Scoped::own(Kind::Shield, Location::caller(), None, body) }
+    shield_at(body, Location::caller())
 }
 
 /// Runs a future that cancellation from outside does not reach, for a length of time at most: `Ok(None)` if the time was over first.
@@ -471,6 +471,11 @@ where
     E: CancelAware,
 {
     shield_for_at(limit, body, Location::caller())
+}
+
+/// [`shield`] on behalf of code at another place.
+pub(crate) fn shield_at<F: Future>(body: F, place: &'static Location<'static>) -> Shielded<F> {
+    Shielded { scoped: Scoped::own(Kind::Shield, place, None, body) }
 }
 
 /// [`shield_for`] on behalf of code at another place.

@@ -3,7 +3,7 @@
 use crate::branches::cancelled_here;
 use crate::join::Join;
 use crate::nursery::{Local, Nursery, Shared};
-use crate::scope::shield;
+use crate::scope::shield_at;
 use std::fmt;
 use std::future::{pending, poll_fn};
 use std::marker::PhantomData;
@@ -249,19 +249,22 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
             Caller { queue: queue.clone(), child: handle, nursery: self, result: result.clone(), place, waits: true }
         };
         // The cancellation of the caller arrives by way of the child (R68).
-        let waited = shield(async {
-            let mut waiter = pin!(queue.waiter());
-            poll_fn(|cx| {
-                let polled = waiter.as_mut().poll(cx, Wait::new(Reason::Start).at(place), |state| {
-                    if state.handed_over || state.ended { Turn::Ready(()) } else { Turn::Wait(0, None) }
-                });
-                Poll::Ready(match ready!(polled) {
-                    Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(()),
-                    Err((cancelled, _)) => Err(cancelled),
+        let waited = shield_at(
+            async {
+                let mut waiter = pin!(queue.waiter());
+                poll_fn(|cx| {
+                    let polled = waiter.as_mut().poll(cx, Wait::new(Reason::Start).at(place), |state| {
+                        if state.handed_over || state.ended { Turn::Ready(()) } else { Turn::Wait(0, None) }
+                    });
+                    Poll::Ready(match ready!(polled) {
+                        Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(()),
+                        Err((cancelled, _)) => Err(cancelled),
+                    })
                 })
-            })
-            .await
-        })
+                .await
+            },
+            place,
+        )
         .await;
         waited?;
         caller.waits = false;

@@ -101,6 +101,8 @@ pub struct Deadlock {
     cycles: Vec<Cycle>,
     elsewhere: usize,
     tree: Box<ScopeView>,
+    /// Those that waited in a shield, or wait again since the run was cancelled: they were dropped.
+    dropped: Vec<BlockedTask>,
 }
 
 /// Tasks that wait for each other.
@@ -141,6 +143,13 @@ pub(crate) type Child = (TaskRef, Option<Arc<str>>);
 /// A task that was handed something, for a future that it does not poll, and where that waits.
 pub(crate) type Handed = (Child, &'static Location<'static>);
 
+/// More is wanted than there is, whoever has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TooMany {
+    pub wanted: usize,
+    pub capacity: usize,
+}
+
 /// Who stands in front in a line.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
@@ -163,6 +172,7 @@ pub struct BlockedWait {
     child: Option<Child>,
     unpolled: bool,
     handed: Arc<[Handed]>,
+    too_many: Option<TooMany>,
 }
 
 impl Deadlock {
@@ -174,6 +184,17 @@ impl Deadlock {
     /// Tasks that wait for each other, in a circle: each for the next one, and the last for the first.
     pub fn cycles(&self) -> impl Iterator<Item = Vec<&BlockedTask>> {
         self.cycles.iter().map(|cycle| cycle.tasks.iter().map(|at| &self.tasks[*at]).collect())
+    }
+
+    /// The tasks that could not even clean up: after everything was cancelled they waited in a shield, and for ever, and were dropped there. Empty
+    /// where the clean-up ended.
+    pub fn dropped(&self) -> &[BlockedTask] {
+        &self.dropped
+    }
+
+    /// The run was cancelled, and this came after that.
+    pub(crate) fn followed_by(&mut self, next: Deadlock) {
+        self.dropped = next.tasks;
     }
 
     /// The whole task tree at that moment.
@@ -229,8 +250,8 @@ impl BlockedWait {
         names: Names,
         front: Option<Front>,
     ) -> Self {
-        let (child, unpolled, handed) = (None, false, Arc::default());
-        Self { reason, place, since, held, holders, names, front, child, unpolled, handed }
+        let (child, unpolled, handed, too_many) = (None, false, Arc::default(), None);
+        Self { reason, place, since, held, holders, names, front, child, unpolled, handed, too_many }
     }
 
     /// It has got what it waited for, and is not polled; and who else has.
@@ -241,6 +262,11 @@ impl BlockedWait {
     /// It waits for the end of this one.
     pub(crate) fn of_child(self, child: Option<Child>) -> Self {
         Self { child, ..self }
+    }
+
+    /// It wants more than there is.
+    pub(crate) fn of_too_few(self, too_many: Option<TooMany>) -> Self {
+        Self { too_many, ..self }
     }
 
     /// What for.
@@ -303,6 +329,13 @@ impl BlockedWait {
         if with_time && !(self.reason == Reason::Children && self.since.is_zero()) {
             text += &format!(" since {}", length(self.since));
         }
+        match self.too_many {
+            Some(TooMany { capacity: 0, .. }) => return text + ", of which there are none",
+            Some(TooMany { wanted, capacity }) => {
+                return text + &format!(": {wanted} at once, of which there are {capacity} in all");
+            }
+            None => {}
+        }
         if let Some(Front { task, name, .. }) = &self.front {
             text += &format!(", in line behind {}", Called(*task, name.as_deref()));
         }
@@ -353,31 +386,46 @@ impl fmt::Display for Deadlock {
             let names: Vec<String> = tasks.iter().chain(tasks.first()).map(|at| self.tasks[*at].to_string()).collect();
             writeln!(f, "cycle: {}", names.join(" → "))?;
         }
-        // Those that look the same are one line.
-        let mut lines: Vec<(String, &BlockedTask, usize)> = Vec::new();
-        let mut known = HashMap::new();
-        for task in self.tasks.iter().filter(|task| !task.waits.is_empty()) {
-            let at = *known.entry(task.key()).or_insert_with(|| {
-                let waits: Vec<String> = task.waits.iter().map(|wait| wait.text(true)).collect();
-                lines.push((waits.join("; "), task, 0));
-                lines.len() - 1
-            });
-            lines[at].2 += 1;
-        }
-        for (waits, task, count) in lines.iter().take(LISTED) {
-            let many = if *count > 1 { format!("{count} × ") } else { String::new() };
-            writeln!(f, "- {many}{task} {waits}")?;
-        }
-        if lines.len() > LISTED {
-            writeln!(f, "- … and {} more", lines.len() - LISTED)?;
+        for line in lines_of(&self.tasks) {
+            writeln!(f, "{line}")?;
         }
         match self.elsewhere {
             0 => {}
             1 => writeln!(f, "- one more task waits for something foreign, or can run")?,
             more => writeln!(f, "- {more} more tasks wait for something foreign, or can run")?,
         }
-        write!(f, "{}", self.tree)
+        write!(f, "{}", self.tree)?;
+        if !self.dropped.is_empty() {
+            write!(f, "\nwhat could not end after it was cancelled, and was dropped:")?;
+            for line in lines_of(&self.dropped) {
+                write!(f, "\n{line}")?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// A line for each, but for those that look the same, which are one.
+fn lines_of(tasks: &[BlockedTask]) -> Vec<String> {
+    let mut lines: Vec<(String, &BlockedTask, usize)> = Vec::new();
+    let mut known = HashMap::new();
+    for task in tasks.iter().filter(|task| !task.waits.is_empty()) {
+        let at = *known.entry(task.key()).or_insert_with(|| {
+            let waits: Vec<String> = task.waits.iter().map(|wait| wait.text(true)).collect();
+            lines.push((waits.join("; "), task, 0));
+            lines.len() - 1
+        });
+        lines[at].2 += 1;
+    }
+    let text = |(waits, task, count): &(String, &BlockedTask, usize)| {
+        let many = if *count > 1 { format!("{count} × ") } else { String::new() };
+        format!("- {many}{task} {waits}")
+    };
+    let mut texts: Vec<String> = lines.iter().take(LISTED).map(text).collect();
+    if lines.len() > LISTED {
+        texts.push(format!("- … and {} more", lines.len() - LISTED));
+    }
+    texts
 }
 
 impl fmt::Debug for Deadlock {
@@ -401,7 +449,8 @@ pub(crate) fn report(tree: &'static Tree, root: &Scope, now: u64, headline: Stri
     let elsewhere = graph.elsewhere;
     let (tasks, places) = graph.tasks(|_| true);
     let cycles = cycles.into_iter().map(|cycle| cycle.at(&places)).collect();
-    Deadlock { headline, tasks, cycles, elsewhere, tree: Box::new(snapshot::view_under(locked, &looking, root)) }
+    let tree = Box::new(snapshot::view_under(locked, &looking, root));
+    Deadlock { headline, tasks, cycles, elsewhere, tree, dropped: Vec::new() }
 }
 
 /// What can still wake a run in which every task waits. See [`wake_sources`](crate::wake_sources).
@@ -589,7 +638,7 @@ impl Suspicion {
             false => "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string(),
         };
         let tree = Box::new(snapshot::view_under(&locked, &looking, root));
-        let report = Deadlock { headline, tasks, cycles, elsewhere: 0, tree };
+        let report = Deadlock { headline, tasks, cycles, elsewhere: 0, tree, dropped: Vec::new() };
         Some(if stands { Found::Stands(report) } else { Found::New(report) })
     }
 }

@@ -125,6 +125,11 @@ pub fn current_effective_deadline() -> (u64, bool) {
     tree.lock().effective_deadline(scope)
 }
 
+/// Whether the run on this thread is ended as a deadlock (N10), and cleans up.
+pub fn ends_as_deadlock() -> bool {
+    deadlock::ends()
+}
+
 /// Whether the code that asks was asked to stop: by a soft cancel of its scope or one around it, or a hard one. One load.
 #[track_caller]
 pub fn soft_cancelled() -> bool {

@@ -9,7 +9,7 @@
 
 use crate::cause::Kind;
 use crate::clock::NEVER;
-use crate::deadlock::{BlockedTask, BlockedWait, Child, Front, Handed, Names};
+use crate::deadlock::{BlockedTask, BlockedWait, Child, Front, Handed, Names, TooMany};
 use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
 use crate::park::On;
 use crate::ready::Header;
@@ -496,6 +496,13 @@ impl Graph {
                         Target::Unknown | Target::Child(_) => (None, Arc::default(), Arc::default()),
                     };
                     let front = fronts.get(&(at, number)).cloned();
+                    let too_many = match wait.on {
+                        Target::Thing(thing, wanted, _) => {
+                            let capacity = things[thing].capacity.filter(|capacity| *capacity < wanted);
+                            capacity.map(|capacity| TooMany { wanted, capacity })
+                        }
+                        Target::Unknown | Target::Child(_) => None,
+                    };
                     let handed = match wait.on {
                         Target::Thing(thing, ..) => handed[thing].clone(),
                         Target::Unknown | Target::Child(_) => Arc::default(),
@@ -503,6 +510,7 @@ impl Graph {
                     BlockedWait::new(wait.reason, wait.place, wait.since, held, holders, names, front)
                         .of_child(child)
                         .with_handed(wait.come, handed)
+                        .of_too_few(too_many)
                 })
                 .collect();
             waits.extend(node.nurseries.into_iter().filter(|nursery| nursery.queue != 0).map(|nursery| {

@@ -389,13 +389,16 @@ impl<F: Future> Run<'_, F> {
     /// The run cannot go on: it is cancelled, so that it cleans up; if that cannot go on either, the rest is dropped.
     #[cold]
     fn end(&mut self, deadlock: Deadlock) {
-        match self.deadlock {
+        match &mut self.deadlock {
             None => {
                 self.deadlock = Some(deadlock);
                 self.worker.suspicion.end();
                 self.cancel(Source::Deadlock);
             }
-            Some(_) => self.hopeless = true,
+            Some(first) => {
+                first.followed_by(deadlock);
+                self.hopeless = true;
+            }
         }
     }
 

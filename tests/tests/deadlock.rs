@@ -565,6 +565,80 @@ fn n10_clean_up_that_cannot_go_on_is_cut_short() {
     }
 }
 
+/// What cannot even clean up stands at the end of the report, and nothing is said before that.
+#[test]
+fn n10_what_cannot_clean_up_is_named_at_the_end() {
+    let (base, log) = (line!(), Log::default());
+    for report in deadlocks(quiet(), async || {
+        let closed = Event::new();
+        let ended = nursery(async |n| -> Ended {
+            n.spawn_named("cleans", async {
+                let cancelled = sleep_forever().await;
+                shield(closed.wait()).await.unwrap(); // base + 6
+                cancelled
+            });
+            Ok(())
+        });
+        let _ = ended.await;
+    }) {
+        assert_eq!(
+            report
+                .tasks()
+                .iter()
+                .map(|task| task.waits()[0].reason())
+                .filter(|reason| *reason == Reason::Forever)
+                .count(),
+            1
+        );
+        let named = report.dropped().iter().find_map(|task| Some((task.name()?, task.waits()[0].reason())));
+        assert_eq!(named, Some(("cleans", Reason::Event)), "{report}");
+        let text = report.to_string();
+        let (before, after) =
+            text.split_once("\nwhat could not end after it was cancelled, and was dropped:\n").unwrap();
+        let waits =
+            format!("- task `cleans` (deadlock.rs:{}) waits for an event at deadlock.rs:{} since ", base + 4, base + 6);
+        assert!(after.lines().any(|line| line.starts_with(&waits)) && !before.contains(&waits), "{text}");
+    }
+    assert!(!log.lines().iter().any(|line| line.contains("live children")), "{:?}", log.lines());
+}
+
+/// Nobody has what there is not.
+#[test]
+fn n10_who_wants_more_than_there_is_is_told() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let (none, slots) = (CapacityLimiter::new(0), Semaphore::new(2));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(async { none.acquire().await.map(drop) }); // base + 4
+            n.spawn(async { slots.acquire(3).await.map(drop) });
+            Ok(())
+        });
+        ended.await.is_err()
+    }) {
+        let text = report.to_string();
+        let [none, few] = [", of which there are none", ": 3 at once, of which there are 2 in all"];
+        for (line, said) in [(base + 4, none), (base + 5, few)] {
+            let waits = format!("- task deadlock.rs:{line} waits for permits at deadlock.rs:{line} since ");
+            assert!(text.lines().any(|line| line.starts_with(&waits) && line.ends_with(said)), "{text}");
+        }
+    }
+}
+
+/// No line of the library is in a tree: who starts a child waits in a shield that stands where it was called.
+#[test]
+fn r68_who_starts_a_child_waits_where_it_called() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let ended = nursery(async |n| -> std::io::Result<()> {
+            n.start(async |_never: trefoil::Started<'_, ()>| Ok(sleep_forever().await?)).await // base + 3
+        });
+        ended.await.is_err()
+    }) {
+        let text = report.to_string();
+        assert!(text.contains(&format!("shield deadlock.rs:{}\n", base + 3)) && !text.contains("start.rs"), "{text}");
+    }
+}
+
 // ---- What is none --------------------------------------------------------------------------------------------------
 
 /// Threads that have something of the run: in a process with other threads nothing is ended unless the program has said that it may be.

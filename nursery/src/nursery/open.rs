@@ -332,7 +332,8 @@ impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
             return;
         }
         let state = self.state.get();
-        if self.ready.live() > 0 {
+        // Of a run that is in a deadlock the report shows them.
+        if self.ready.live() > 0 && !trefoil_runtime::ends_as_deadlock() {
             trefoil_runtime::report_warn!(
                 nursery = %state.scope.who(),
                 children = self.ready.live(),
