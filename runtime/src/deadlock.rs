@@ -18,6 +18,11 @@
 //! in a run for tests, where [`Options::cycles_end`](crate::Options::cycles_end) is set, the run is ended only when a cycle has stood for
 //! [`STANDS_VIRTUAL`] or [`STANDS_REAL`].
 //!
+//! **What nobody polls.** What is handed over belongs to the one it was handed to, also if that is a future which was polled once and is not polled
+//! since (futurelock). Its wait is over, and its task was woken and polled after that: so the task holds it, without a guard to say so. Who completes a
+//! wait has the waker until that is woken; so a wake that is on its way counts as a waker that somebody has. Of the body of a nursery the wakers cannot
+//! be counted, so there it is said of a run in which all tasks wait, and not while others go on.
+//!
 //! **What the search costs** is bounded: in real time it takes one part in [`SHARE`] of the time. In virtual time nothing may depend on how fast the
 //! machine is: each turn, and each wait that begins, pays for [`CREDIT`] steps, and a search waits until what the last one took is paid, if that was
 //! more than [`SMALL`]. So a small graph is looked at in the instant in which its last edge closes, and many instants of a large one cost together what is
@@ -110,13 +115,13 @@ pub struct Deadlock {
 struct Cycle {
     /// By their places in the report.
     tasks: Vec<usize>,
-    /// It is a task and bodies of its own nurseries, so a line of its own would say nothing: who holds what is wanted is said anyway.
-    one: bool,
+    /// A line of its own would say nothing: who holds what is wanted is said anyway.
+    plain: bool,
 }
 
 impl Cycle {
     fn new(graph: &Graph, cycle: &[usize]) -> Self {
-        Self { tasks: cycle.to_vec(), one: cycle.len() > 1 && graph.is_one(cycle) }
+        Self { tasks: cycle.to_vec(), plain: graph.is_plain(cycle) }
     }
 
     /// The same, by where the nodes of the graph are in the report.
@@ -382,7 +387,7 @@ fn describe(held: Holding, holder: &Holder, name: Option<&str>) -> String {
 impl fmt::Display for Deadlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline)?;
-        for Cycle { tasks, .. } in self.cycles.iter().filter(|cycle| !cycle.one) {
+        for Cycle { tasks, .. } in self.cycles.iter().filter(|cycle| !cycle.plain) {
             let names: Vec<String> = tasks.iter().chain(tasks.first()).map(|at| self.tasks[*at].to_string()).collect();
             writeln!(f, "cycle: {}", names.join(" → "))?;
         }
@@ -632,7 +637,7 @@ impl Suspicion {
         let cycles = shown.into_iter().map(|cycle| cycle.at(&places)).collect();
         let headline = match stands {
             true => format!(
-                "deadlock (N10): some tasks wait for each other, and have for {}: nobody has ended that",
+                "deadlock (N10): some tasks wait for each other, and have for {}: nobody has ended that (a test that means it says so: `testing::Builder::cycles_end`)",
                 length(limit)
             ),
             false => "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string(),

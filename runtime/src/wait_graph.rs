@@ -437,13 +437,27 @@ impl Graph {
         found
     }
 
-    /// Whether a cycle is one task, and bodies of nurseries that it opened: it waits for what it has itself.
-    pub fn is_one(&self, cycle: &[usize]) -> bool {
-        let is_body = |at: &usize| self.nodes[*at].task.role == Role::Body;
-        let opened = |body: &usize| {
-            cycle.iter().any(|at| self.nodes[*at].nurseries.iter().any(|nursery| nursery.nodes.contains(body)))
+    /// Whether a cycle says no more than the lines of its tasks do: it is one task that waits for what it has itself in the body of a nursery; or
+    /// tasks that wait for what is in their nurseries, but for one, which waits for an end of a channel that one of them has made. Whoever made it
+    /// may have lent it to others.
+    pub fn is_plain(&self, cycle: &[usize]) -> bool {
+        let is_body = |at: usize| self.nodes[at].task.role == Role::Body;
+        let opened = |opener: usize, inside: usize| {
+            self.nodes[opener].nurseries.iter().any(|nursery| nursery.nodes.contains(&inside))
         };
-        cycle.iter().filter(|at| !is_body(at)).count() <= 1 && cycle.iter().filter(|at| is_body(at)).all(opened)
+        let one = cycle.iter().filter(|at| !is_body(**at)).count() <= 1
+            && cycle.iter().filter(|at| is_body(**at)).all(|body| cycle.iter().any(|at| opened(*at, *body)));
+        let is_end = |wait: &Wait| match wait.on {
+            Target::Thing(thing, ..) => matches!(self.things[thing].held, Holding::Senders | Holding::Receivers),
+            Target::Unknown | Target::Child(_) => false,
+        };
+        let next = cycle.iter().skip(1).chain(cycle.first());
+        let mut others = cycle.iter().zip(next).filter(|&(from, to)| !opened(*from, *to)).map(|(from, _)| *from);
+        let lent = match (others.next(), others.next()) {
+            (Some(only), None) => self.nodes[only].waits.iter().all(is_end),
+            _ => false,
+        };
+        cycle.len() > 1 && (one || lent)
     }
 
     /// For how long all of a cycle have waited.

@@ -244,6 +244,36 @@ fn n10_a_task_and_the_body_of_its_nursery_are_no_line_of_a_cycle() {
     }
 }
 
+/// Who made the ends of a channel, and waits for those that it has lent them to, is in no line of a cycle either.
+#[test]
+fn n10_who_lent_its_channels_is_no_line_of_a_cycle() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let ((to_left, left), (to_right, right)) = (channel::<u8>(0), channel::<u8>(0)); // base + 2
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(async {
+                to_right.send(1).await.map_err(|_| Cancelled::delivered())?;
+                left.recv().await.map(drop)
+            });
+            n.spawn(async {
+                to_left.send(1).await.map_err(|_| Cancelled::delivered())?;
+                right.recv().await.map(drop)
+            });
+            Ok(())
+        });
+        ended.await.is_err()
+    }) {
+        let text = report.to_string();
+        assert!(!text.contains("cycle:"), "{text}");
+        let made = format!(
+            "whose receiver is that of the main task (deadlock.rs:{}) (made at deadlock.rs:{})",
+            base + 1,
+            base + 2
+        );
+        assert_eq!(text.matches(&made).count(), 2, "{text}");
+    }
+}
+
 /// But the body of a nursery of another task is somebody else.
 #[test]
 fn n10_a_task_and_the_body_of_another_are_a_cycle() {
