@@ -253,7 +253,7 @@ impl Watchdog {
         let place = Location::caller();
         let done = Arc::new(AtomicBool::new(false));
         let seen = done.clone();
-        let until = Instant::now() + Duration::from_secs(if cfg!(miri) { 600 } else { 20 });
+        let until = Instant::now() + Duration::from_secs(if cfg!(miri) { 600 } else { 120 });
         let thread = thread::spawn(move || {
             while !seen.load(SeqCst) {
                 if Instant::now() > until {
