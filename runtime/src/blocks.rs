@@ -1,4 +1,4 @@
-//! The memory of children that have ended, for those that come: a list for each size, in the hands of the loop.
+//! The memory of children and scopes that have ended, for those that come: a list for each size, in the hands of the loop.
 //!
 //! To ask the allocator for each child, and to give it back, is half of what a child costs that does nothing. A loop keeps [`KEPT`] bytes at most,
 //! gives what is over [`STAYS`] back when it has nothing to do, and the rest with the end of its run. A block is one of the allocator's, always, of a layout that its size alone decides. So it does not matter
@@ -12,6 +12,8 @@
 use crate::context;
 use std::alloc::{self, Layout, LayoutError};
 use std::cell::Cell;
+use std::fmt;
+use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
 /// How many bytes a loop keeps while it is busy: of a hundred thousand small children. Under Miri none, so that it sees a use of what is freed.
@@ -177,6 +179,44 @@ pub(crate) unsafe fn drop_put<T>(value: NonNull<T>) {
     unsafe { memory.0.drop_in_place() };
 }
 
+/// A `Box` in such memory. It does not move what is in it, nor claims to be the only way to it.
+pub struct Put<T>(NonNull<T>);
+
+// SAFETY: it owns a `T`, as a `Box` does.
+unsafe impl<T: Send> Send for Put<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Put<T> {}
+
+impl<T> Put<T> {
+    #[inline(always)]
+    pub(crate) fn new(value: T) -> Self {
+        Self(put(value))
+    }
+}
+
+impl<T> Deref for Put<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: it was put there, and is there until the end of this.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Put<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T> Drop for Put<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: it was put there by `new`, and this was its owner.
+        unsafe { drop_put(self.0) }
+    }
+}
+
 #[cfg(all(test, not(trefoil_loom)))]
 mod tests {
     use super::*;
@@ -264,7 +304,8 @@ mod tests {
                 assert_eq!(put.as_ref().1, [1, 2, 3, 4]);
                 drop_put(put);
             }
+            assert_eq!(Put::new(Counts(&dropped, [5, 6, 7, 8])).1, [5, 6, 7, 8]);
         }
-        assert_eq!(dropped.get(), 3);
+        assert_eq!(dropped.get(), 6);
     }
 }

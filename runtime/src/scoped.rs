@@ -1,6 +1,7 @@
 //! A future that runs in a scope: sets the scope while it polls, gives up on a body that cannot be told (N13), and decides at the
 //! end whether the scope absorbs a cancellation (R24, R25).
 
+use crate::blocks::Put;
 use crate::cancelled::CancelAware;
 use crate::cause::Kind;
 use crate::clock::{self, Moment, NEVER};
@@ -186,7 +187,7 @@ unsafe fn link(scope: &Scope, frame: Frame, waker: Waker, now: Option<u64>) {
 /// A scope that stays in its place.
 pub enum Held {
     /// One without handles.
-    Own(Box<Scope>),
+    Own(Put<Scope>),
     /// One with handles.
     Shared(Arc<Scope>),
 }
@@ -221,8 +222,8 @@ pub(crate) struct Plan {
 impl Plan {
     fn make(&self) -> Entry<Held> {
         let scope = Scope::new(self.kind, self.place);
-        let held = if self.shared { Held::Shared(Arc::new(scope)) } else { Held::Own(Box::new(scope)) };
-        // SAFETY: the scope is in a box or an `Arc`.
+        let held = if self.shared { Held::Shared(Arc::new(scope)) } else { Held::Own(Put::new(scope)) };
+        // SAFETY: the scope is in a block of its own or an `Arc`.
         unsafe { Entry::new(held) }
     }
 
@@ -231,7 +232,7 @@ impl Plan {
         let deadline = if self.after == Duration::MAX { NEVER } else { clock::after(then, self.after) };
         // Each made where it stays: not moved there.
         match self.shared {
-            false => Held::Own(Box::new(Scope::entered(self.kind, self.place, deadline, false))),
+            false => Held::Own(Put::new(Scope::entered(self.kind, self.place, deadline, false))),
             true => Held::Shared(Arc::new(Scope::entered(self.kind, self.place, deadline, true))),
         }
     }
@@ -248,7 +249,7 @@ impl Plan {
 
     fn make_now(&self, entry: &mut Option<Entry<Held>>) {
         let now = crate::worker::now();
-        // SAFETY: the scope is in a box or an `Arc`.
+        // SAFETY: the scope is in a block of its own or an `Arc`.
         let made = entry.insert(unsafe { Entry::new(self.hold(now)) });
         made.marked = true;
         made.now = Some(now);
