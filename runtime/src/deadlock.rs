@@ -528,6 +528,11 @@ pub(crate) enum Found {
 
 /// A task of the run on this thread begins to wait for what others hold.
 pub(crate) fn suspect() {
+    // SAFETY: [CURRENT] of the context module.
+    if let Some(task) = unsafe { context::task().as_ref() } {
+        // The children that it spawns from now on are counted: one of them may get the future that waits.
+        task.holds();
+    }
     worker::with(|worker| {
         worker.suspicion.fresh.set(true);
         worker.suspicion.pay();

@@ -78,14 +78,16 @@ struct Nursery {
     place: &'static Location<'static>,
     /// For how long its body has been done, or else since when it is open.
     since: Duration,
+    /// How many are in it that are not done: children, and the body.
+    open: usize,
     nodes: Vec<usize>,
 }
 
 impl Held {
-    /// How many units those have that are stuck.
-    fn gone(&self, stuck: &[bool]) -> usize {
-        let stuck = self.certain.iter().filter(|(at, _)| stuck[*at]);
-        stuck.fold(0, |gone, (_, units)| gone.saturating_add(*units))
+    /// How many units those have that keep what they have.
+    fn gone(&self, keeps: &[bool]) -> usize {
+        let keep = self.certain.iter().filter(|(at, _)| keeps[*at]);
+        keep.fold(0, |gone, (_, units)| gone.saturating_add(*units))
     }
 }
 
@@ -155,9 +157,11 @@ impl Graph {
                 let has_waker = locked.queue(here).is_some_and(|queue| queue.is_polled_by(here.task()));
                 *wakers.entry(here.task().addr()).or_default() += usize::from(has_waker);
                 queues.insert(queue, (at, graph.nodes[at].nurseries.len()));
-                let since = locked.queue(here).map(|queue| queue.body_age(now).0).unwrap_or_default();
-                graph.nodes[at].nurseries.push(Nursery { queue, place: here.place, since, nodes: Vec::new() });
-                live += locked.live_children(here);
+                let (since, done) = locked.queue(here).map(|queue| queue.body_age(now)).unwrap_or_default();
+                let children = locked.live_children(here);
+                let open = children + usize::from(!done);
+                graph.nodes[at].nurseries.push(Nursery { queue, place: here.place, since, open, nodes: Vec::new() });
+                live += children;
             }
             scope = locked.after(scope, root, true);
         }
@@ -216,8 +220,9 @@ impl Graph {
                 }
                 thing.handed.push((at, wait.place));
                 thing.out = thing.out.saturating_add(units);
-                // Of the body of a nursery it is not known whether a waker of it is on its way.
-                if node.task.role == Role::Child {
+                // Of the body of a nursery it is not known whether a waker of it is on its way. One that has spawned since it began to wait may
+                // have passed the future on to the child, which polls it when it likes.
+                if node.task.role == Role::Child && node.spawned == Some(0) {
                     thing.certain.push((at, units));
                 }
             }
@@ -272,7 +277,8 @@ impl Graph {
             .collect();
         // How many units of each thing those have that are stuck; the first in its line that is; who waits for it; what each node holds; in
         // which lines it stands; who else waits for a node.
-        let mut gone: Vec<usize> = self.things.iter().map(|thing| thing.gone(&stuck)).collect();
+        let (owner, mut keeps) = self.keeps(&stuck);
+        let mut gone: Vec<usize> = self.things.iter().map(|thing| thing.gone(&keeps)).collect();
         let first = |thing: &Held, from: usize, stuck: &[bool]| {
             thing.line[from..].iter().position(|(at, _)| stuck[*at]).map_or(thing.line.len(), |more| from + more)
         };
@@ -321,12 +327,37 @@ impl Graph {
                     look.extend(self.things[thing].line.get(heads[thing]).map(|(at, _)| *at));
                 }
             }
-            for &(thing, units) in &holding[at] {
-                gone[thing] = gone[thing].saturating_sub(units);
-                wanting[thing].retain(|waits| stuck[*waits]);
-                look.extend(&wanting[thing]);
+            // It goes on, and so may what those have around whom it is.
+            let mut free = Some(at);
+            while let Some(at) = free.filter(|at| std::mem::take(&mut keeps[*at])) {
+                for &(thing, units) in &holding[at] {
+                    gone[thing] = gone[thing].saturating_sub(units);
+                    wanting[thing].retain(|waits| stuck[*waits]);
+                    look.extend(&wanting[thing]);
+                }
+                free = owner[at];
             }
         }
+    }
+
+    /// In whose nursery each is; and who keeps what it has, as far as nothing else is known: who is stuck, with all that is in its nurseries. The
+    /// body of a nursery, and its children, may have been given what the task around them had got before.
+    fn keeps(&self, stuck: &[bool]) -> (Vec<Option<usize>>, Vec<bool>) {
+        let mut owner = vec![None; self.nodes.len()];
+        let mut keeps = stuck.to_vec();
+        for (at, node) in self.nodes.iter().enumerate() {
+            for nursery in &node.nurseries {
+                nursery.nodes.iter().for_each(|inside| owner[*inside] = Some(at));
+                keeps[at] &= nursery.nodes.len() >= nursery.open;
+            }
+        }
+        for at in (0..keeps.len()).filter(|at| !keeps[*at]).collect::<Vec<_>>() {
+            let mut around = owner[at];
+            while let Some(at) = around.filter(|at| std::mem::take(&mut keeps[*at])) {
+                around = owner[at];
+            }
+        }
+        (owner, keeps)
     }
 
     fn is_stuck(&self, node: &Node, stuck: &[bool], gone: &[usize], heads: &[usize]) -> bool {

@@ -1,6 +1,7 @@
 //! N10: programs that cannot go on, and how they say so. What depends on there being no other thread in the process is in `deadlock_alone.rs`.
 
-use futures::future::{Either, select};
+use futures::future::{Either, join_all, select};
+use futures::stream::{FuturesUnordered, StreamExt, iter};
 use std::future::{pending, poll_fn};
 use std::panic::Location;
 use std::pin::{Pin, pin};
@@ -953,6 +954,137 @@ fn n10_what_ends_by_itself_is_no_cycle() {
         drop(permits.acquire(1).await.unwrap());
         drop(one);
         thread.join().unwrap();
+    });
+}
+
+/// So does who waits for what a child, or the body of a nursery, was given: a guard, or a future that waits for one (`kind`). Not a warning comes.
+#[test]
+fn n10_what_was_passed_on_is_no_cycle() {
+    for kind in 0..4 {
+        run(partial(), async || {
+            let (log, lock) = (Log::default(), Mutex::new(()));
+            let late = || sleep(Duration::from_secs(100));
+            let ended = nursery(async |n| -> Ended {
+                let lock = &lock;
+                n.spawn(async {
+                    let guard = lock.lock().await?;
+                    sleep(ms(1)).await?;
+                    // It goes to who has waited longest, also where that is not polled.
+                    drop(guard);
+                    late().await
+                });
+                n.spawn(async move {
+                    let mut waits = None;
+                    let mut guard = None;
+                    if kind < 2 {
+                        let mut future = Box::pin(lock.lock());
+                        poll_once(future.as_mut()).await;
+                        waits = Some(future);
+                    } else {
+                        guard = Some(lock.lock().await?);
+                    }
+                    let give_back = async move {
+                        late().await?;
+                        drop(guard);
+                        if let Some(waits) = waits {
+                            drop(waits.await?);
+                        }
+                        Ok(())
+                    };
+                    match kind {
+                        0 => {
+                            n.spawn(give_back);
+                            lock.lock().await.map(drop)
+                        }
+                        1 | 2 => nursery(async |inner| -> Ended {
+                            inner.spawn(give_back);
+                            lock.lock().await.map(drop)
+                        })
+                        .await
+                        .map_err(|_| Cancelled::delivered()),
+                        _ => nursery(async move |inner| -> Ended {
+                            inner.spawn(async { lock.lock().await.map(drop) });
+                            give_back.await
+                        })
+                        .await
+                        .map_err(|_| Cancelled::delivered()),
+                    }
+                });
+                Ok(())
+            });
+            ended.await.unwrap();
+            assert_eq!(*log.lines(), [""; 0], "kind {kind}");
+        });
+    }
+}
+
+/// Combinators of others poll what they have when they like: also a future that was handed a lock meanwhile.
+#[test]
+fn n10_combinators_over_locks_are_no_cycle() {
+    run(partial(), async || {
+        let (log, lock, other) = (Log::default(), Mutex::new(()), Mutex::new(()));
+        let (tx, rx) = channel::<u32>(4);
+        let (lock, other) = (&lock, &other);
+        let slow = async |time| -> Ended {
+            let _guard = other.lock().await?;
+            sleep(time).await
+        };
+        let quick = async || -> Ended {
+            let _guard = lock.lock().await?;
+            sleep(ms(10)).await
+        };
+        nursery(async |n| -> Ended {
+            n.spawn(async move {
+                for number in 0..20 {
+                    if tx.send(number).await.is_err() {
+                        break;
+                    }
+                    sleep(Duration::from_secs(20)).await?;
+                }
+                Ok(())
+            });
+            for _ in 0..3 {
+                n.spawn(async move {
+                    for _ in 0..10 {
+                        quick().await?;
+                        slow(ms(3000)).await?;
+                    }
+                    Ok(())
+                });
+            }
+            // `select!` in a loop, over a future that is kept.
+            n.spawn(async move {
+                for _ in 0..5 {
+                    let mut wanted = pin!(lock.lock());
+                    while let Either::Right((received, _)) = select(&mut wanted, pin!(rx.recv())).await {
+                        if received.is_err() {
+                            return Ok(());
+                        }
+                        slow(ms(2000)).await?;
+                    }
+                }
+                Ok(())
+            });
+            n.spawn(async move {
+                let mut all: FuturesUnordered<_> = (0..10).map(|_| quick()).collect();
+                while let Some(ended) = all.next().await {
+                    ended.and(slow(ms(1000)).await)?;
+                }
+                Ok(())
+            });
+            n.spawn(async move {
+                let mut some = iter(0..10).map(|_| quick()).buffer_unordered(4);
+                while let Some(ended) = some.next().await {
+                    ended.and(slow(ms(1000)).await)?;
+                }
+                Ok(())
+            });
+            n.spawn(async move { join_all((0..40).map(|_| quick())).await.into_iter().collect::<Ended>() });
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(*log.lines(), [""; 0]);
     });
 }
 
