@@ -172,7 +172,15 @@ pub(crate) fn threads() -> Pool<OnThread> {
 
 impl Work for OnThread {
     fn work(mut self) {
-        let result = self.0.run();
+        // A buffer is code of others. Who waits would do so for ever, and the thread would be missed.
+        let ran = catch_unwind(AssertUnwindSafe(|| self.0.run()));
+        let result = ran.unwrap_or_else(|payload| {
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(|text| &**text));
+            let error = io::Error::other(format!("it panicked: {}", text.unwrap_or("(a payload that is not text)")));
+            trefoil_runtime::discard(payload);
+            Err(error)
+        });
         self.0.done(result);
     }
 }

@@ -388,3 +388,25 @@ fn the_end_of_a_run_ends_what_is_under_way() {
     }
     assert_eq!(pipe.alive(), 0);
 }
+
+/// A job that panics, on the loop or on a thread: code of others, such as a buffer's. Who waits is told, and the threads go on.
+#[test]
+fn a_panic_in_a_job_is_an_error_of_it() {
+    struct Panics;
+    impl Job for Panics {
+        fn run(&mut self) -> io::Result<usize> {
+            panic!("a buffer that is none")
+        }
+
+        unsafe fn entry(&mut self, _key: Key) -> Option<Sqe> {
+            panic!("a buffer that is none")
+        }
+    }
+    on_each(async |_| {
+        for _ in 0..40 {
+            let place = Location::caller();
+            let (result, Panics) = Slow::new(Panics, Reason::Custom("a panic"), place).await;
+            assert_eq!(result.unwrap_err().to_string(), "it panicked: a buffer that is none");
+        }
+    });
+}

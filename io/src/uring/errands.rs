@@ -9,6 +9,7 @@ use crate::fs::errand::Errand;
 use rustix::io::Errno;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// In a key, above the bit of a cancel: it is that of an errand.
 pub const ERRAND: Key = 8 << INDEX_BITS;
@@ -55,7 +56,13 @@ impl Errands {
         let key = self.table.insert(Sent { errand, stopping: false }) | ERRAND;
         let sent = self.table.get_mut(key).expect("just inserted");
         // SAFETY: [HELD]; it is not submitted if it is taken out again here.
-        match unsafe { sent.errand.entry(key) }.filter(can) {
+        let entry = catch_unwind(AssertUnwindSafe(|| unsafe { sent.errand.entry(key) }));
+        // A buffer is code of others. A thread is asked next, and tells of a panic.
+        let entry = entry.unwrap_or_else(|payload| {
+            trefoil_runtime::discard(payload);
+            None
+        });
+        match entry.filter(can) {
             Some(entry) => Ok((key, entry)),
             None => Err(self.table.remove(key).expect("just inserted").errand),
         }
