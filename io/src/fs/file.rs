@@ -346,7 +346,7 @@ impl File {
         let (file, place) = (self.file.clone(), Location::caller());
         async move {
             let metadata = on_thread(move || file.metadata(), "the metadata of a file", place).await;
-            metadata.map_err(|error| self.failed("the metadata of", error))
+            metadata.map_err(|error| self.failed("read the metadata of", error))
         }
     }
 

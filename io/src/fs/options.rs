@@ -11,6 +11,7 @@ use std::fs;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::Location;
 use std::path::Path;
 
@@ -147,6 +148,9 @@ assert!(no_links.is_err());"#;
     async fn open_file(self, path: &Path, place: &'static Location<'static>) -> io::Result<fs::File> {
         poll_fn(|cx| poll_gate(cx, place)).await?;
         Reactor::check()?;
+        if path.as_os_str().as_bytes().contains(&0) {
+            return Err(invalid("a path cannot contain a NUL byte"));
+        }
         let flags = self.flags()?;
         let creates = OFlags::CREATE | OFlags::TRUNC | OFlags::TMPFILE;
         if !flags.intersects(creates)
@@ -166,15 +170,16 @@ assert!(no_links.is_err());"#;
             (true, true, false) => OFlags::RDWR,
             (false, _, true) => OFlags::WRONLY | OFlags::APPEND,
             (true, _, true) => OFlags::RDWR | OFlags::APPEND,
-            (false, false, false) => return Err(Errno::INVAL.into()),
+            (false, false, false) => return Err(invalid("one of `read`, `write` and `append` must be on")),
         };
-        let senseless = match (self.write, self.append) {
-            (false, false) => self.truncate || self.create || self.create_new,
-            (true, false) => false,
-            (_, true) => self.truncate && !self.create_new,
-        };
-        if senseless {
-            return Err(Errno::INVAL.into());
+        match (self.write, self.append) {
+            (false, false) if self.truncate || self.create || self.create_new => {
+                return Err(invalid("to create or truncate a file takes `write` or `append`"));
+            }
+            (_, true) if self.truncate && !self.create_new => {
+                return Err(invalid("`truncate` and `append` exclude each other"));
+            }
+            _ => {}
         }
         let creation = match (self.create, self.truncate, self.create_new) {
             (_, _, true) => OFlags::CREATE | OFlags::EXCL,
@@ -187,6 +192,10 @@ assert!(no_links.is_err());"#;
         // A FIFO would be waited for, by a thread that nothing could stop.
         Ok(access | creation | custom | OFlags::CLOEXEC | OFlags::NONBLOCK)
     }
+}
+
+fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 fn open_blocking(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {

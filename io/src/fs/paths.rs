@@ -62,7 +62,7 @@ async fn with_both(
 /// ```
 #[track_caller]
 pub fn metadata<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<fs::Metadata>> + Send + use<P> {
-    let what = ("the metadata of a file", "the metadata of");
+    let what = ("the metadata of a file", "read the metadata of");
     with_path(path.as_ref().to_owned(), what, |path| fs::metadata(path), Location::caller())
 }
 
@@ -84,7 +84,7 @@ pub fn metadata<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<fs::
 /// ```
 #[track_caller]
 pub fn symlink_metadata<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<fs::Metadata>> + Send + use<P> {
-    let what = ("the metadata of a file", "the metadata of");
+    let what = ("the metadata of a file", "read the metadata of");
     with_path(path.as_ref().to_owned(), what, |path| fs::symlink_metadata(path), Location::caller())
 }
 
@@ -129,7 +129,7 @@ pub fn try_exists<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<bo
 /// ```
 #[track_caller]
 pub fn canonicalize<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<PathBuf>> + Send + use<P> {
-    let what = ("the real path of a file", "the real path of");
+    let what = ("the real path of a file", "find the real path of");
     with_path(path.as_ref().to_owned(), what, |path| fs::canonicalize(path), Location::caller())
 }
 

@@ -209,7 +209,7 @@ impl DirEntry {
         let (entry, place) = (self.entry.clone(), Location::caller());
         async move {
             let metadata = on_thread(move || entry.metadata(), "the metadata of a file", place).await;
-            metadata.map_err(|error| during("the metadata of", self.path().display(), error))
+            metadata.map_err(|error| during("read the metadata of", self.path().display(), error))
         }
     }
 }

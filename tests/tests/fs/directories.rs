@@ -259,7 +259,7 @@ fn errors_say_what_was_attempted_on_what() {
             assert!(error.to_string().contains(dir.to_str().unwrap()), "{error}");
         };
         use trefoil::fs;
-        says(fs::metadata(&gone).await.unwrap_err(), "the metadata of", ErrorKind::NotFound);
+        says(fs::metadata(&gone).await.unwrap_err(), "read the metadata of", ErrorKind::NotFound);
         says(fs::create_dir(&leaf).await.unwrap_err(), "create the directory", ErrorKind::AlreadyExists);
         says(fs::remove_dir(dir).await.unwrap_err(), "remove the directory", ErrorKind::DirectoryNotEmpty);
         says(fs::remove_file(&gone).await.unwrap_err(), "remove", ErrorKind::NotFound);

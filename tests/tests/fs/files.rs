@@ -189,9 +189,18 @@ fn errors_say_what_was_attempted_on_what() {
         let path = dir.with("file", b"clover");
         let error = OpenOptions::new().write(true).create_new(true).open(&path).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-        for senseless in [OpenOptions::new(), OpenOptions::new().read(true).truncate(true).clone()] {
-            assert_eq!(senseless.open(&path).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        for (senseless, why) in [
+            (OpenOptions::new(), "one of `read`, `write` and `append` must be on"),
+            (OpenOptions::new().read(true).truncate(true).clone(), "takes `write` or `append`"),
+            (OpenOptions::new().append(true).truncate(true).clone(), "exclude each other"),
+        ] {
+            let error = senseless.open(&path).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().ends_with(why), "{error}");
         }
+        let error = File::open("clo\0ver").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().ends_with("a path cannot contain a NUL byte"), "{error}");
         let file = File::open(&path).await.unwrap();
         let error = file.write_at(b"x", 0).await.unwrap_err();
         assert!(error.to_string().starts_with(&format!("write to {}: ", path.display())), "{error}");
