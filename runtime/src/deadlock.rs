@@ -399,6 +399,12 @@ impl fmt::Display for Deadlock {
             1 => writeln!(f, "- one more task waits for something foreign, or can run")?,
             more => writeln!(f, "- {more} more tasks wait for something foreign, or can run")?,
         }
+        if self.tasks.iter().flat_map(|task| &task.waits).any(|wait| !wait.handed.is_empty()) {
+            writeln!(
+                f,
+                "futurelock: poll such a future to its end, or drop it, before its task waits for anything else"
+            )?;
+        }
         write!(f, "{}", self.tree)?;
         if !self.dropped.is_empty() {
             write!(f, "\nwhat could not end after it was cancelled, and was dropped:")?;

@@ -428,6 +428,7 @@ fn n10_a_lock_that_a_future_has_which_nobody_polls_is_found() {
                 base + 4
             ),
             format!("held by a future of {main} that is not polled (waits at deadlock.rs:{})\n", base + 4),
+            "\nfuturelock: poll such a future to its end, or drop it, before its task waits for anything else\n".into(),
             format!("├─ does not poll a future that has got what it waited for: a lock at deadlock.rs:{}\n", base + 4),
         ] {
             assert!(text.contains(&part), "{part:?} in {text}");
