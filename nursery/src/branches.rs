@@ -15,6 +15,10 @@ use trefoil_runtime::{CancelAware, RawJoin};
 /// Futures that each have a value of their own: a tuple of 2 to 8, an array, or a `Vec`. See [`join`](crate::join).
 ///
 /// The outputs are `Result`s with one type of error. Collect an iterator of futures into a `Vec`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of futures to join",
+    note = "`join` takes one argument: a tuple of 2 to 8 futures of `Result`s with one type of error, `join((a, b))`, or an array or a `Vec` of them"
+)]
 pub trait Branches: Sized + Sealed {
     /// Their values: a tuple, an array, a `Vec`, as they are.
     type Values;
@@ -42,6 +46,10 @@ pub trait Branches: Sized + Sealed {
 /// [`race`](crate::race).
 ///
 /// Collect an iterator of futures into a `Vec`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of futures of which one is enough",
+    note = "`race` and `first_success` take one argument: a tuple of 2 to 8 futures of one type of `Result`, `race((a, b))`, or an array or a `Vec` of them"
+)]
 pub trait Alternatives: Sized + Sealed {
     /// The value of each.
     type Value;
