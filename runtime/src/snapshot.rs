@@ -68,6 +68,7 @@ pub struct TaskView {
     /// How often it was polled, modulo 2^32. A poll that is going on counts.
     pub polls: u32,
     /// The locks, permits and tokens that it has acquired and not given back. It may have given one away, to a task that has it now.
+    /// Said once: in the view of its nursery or of the run, and not of the scopes that it is in.
     pub holds: Vec<HoldView>,
     /// What it waits for directly in this scope.
     pub waits: Vec<WaitView>,
@@ -219,7 +220,7 @@ struct Tasks<'a> {
     at: HashMap<*const Header, usize>,
     now: u64,
     current: *const Header,
-    held: &'a HashMap<usize, Vec<HoldView>>,
+    held: Option<&'a HashMap<usize, Vec<HoldView>>>,
 }
 
 impl Tasks<'_> {
@@ -239,7 +240,7 @@ impl Tasks<'_> {
             state,
             age: task.age(self.now),
             polls: task.polls(),
-            holds: self.held.get(&std::ptr::from_ref(task).addr()).cloned().unwrap_or_default(),
+            holds: self.held.and_then(|held| held.get(&std::ptr::from_ref(task).addr())).cloned().unwrap_or_default(),
             waits: Vec::new(),
             scopes: Vec::new(),
         });
@@ -296,6 +297,8 @@ impl View<'_> {
         if view.cut_off {
             return view;
         }
+        // A task is in its nursery, or the run, and again in each scope that it is in: what it holds is said once.
+        let held = (depth == 0 || scope.kind == Kind::Nursery).then_some(held);
         let mut tasks = Tasks { found: Vec::new(), at: HashMap::new(), now, current: locked.current(), held };
         // Where it may not walk, those that wait are there all the same.
         if let Some(queue) = locked.queue(scope).filter(|_| looking.may_walk()) {

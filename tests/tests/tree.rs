@@ -183,6 +183,31 @@ fn the_tree_counts_the_polls_of_each_task() {
     });
 }
 
+/// Of a task that is in several scopes, and of a child in one of its own.
+#[test]
+fn the_tree_shows_what_a_task_holds_once() {
+    run_virtual(async || {
+        let (lock, other) = (Mutex::new(()), Mutex::new(()));
+        let _own = lock.lock().await.unwrap();
+        let shown = move_on_after(ms(9_000), async {
+            nursery(async |n| -> Result<(), Cancelled> {
+                n.spawn(async {
+                    let _other = other.lock().await?;
+                    move_on_after(ms(9_000), sleep_forever()).await.map(drop)
+                });
+                sleep(ms(1)).await?;
+                let tree = tree();
+                assert_eq!(tree.to_string().matches("holds a lock").count(), 2, "{tree}");
+                assert_eq!((tree.tasks[0].holds.len(), tree.tasks[0].scopes[0].tasks[0].holds.len()), (1, 0));
+                n.cancel();
+                Ok(())
+            })
+            .await
+        });
+        assert!(shown.await.unwrap().is_some());
+    });
+}
+
 /// Locks, permits and tokens, wanted by others or not: as data, and in the text, where the equal ones are one line. What was given back, is.
 #[test]
 fn the_tree_shows_what_each_task_holds() {
