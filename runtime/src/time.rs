@@ -75,7 +75,8 @@ pub fn sleep_forever() -> Sleep {
 }
 
 /// When a sleep ends, and whether it has begun, in one word, since there are many: a length of time or a time, in nanoseconds, with two bits
-/// above. What does not fit, which is more than a century, is never.
+/// above. What does not fit, which is more than a century, is never. One that has begun ends at a time: then the bit of a length says that it was
+/// aborted, and that this was not told yet.
 #[derive(Clone, Copy)]
 struct Until(u64);
 
@@ -94,10 +95,10 @@ impl Until {
 
     /// The time, seen from `now`.
     fn time(self, now: u64) -> u64 {
-        match (self.0 & LONGEST, self.0 & AFTER) {
-            (LONGEST, _) => NEVER,
-            (time, 0) => time,
-            (length, _) => now.saturating_add(length),
+        match self.0 & LONGEST {
+            LONGEST => NEVER,
+            length if self.0 & (AFTER | BEGUN) == AFTER => now.saturating_add(length),
+            time => time,
         }
     }
 
@@ -108,6 +109,19 @@ impl Until {
     /// It ends at this time, which was worked out when it began.
     fn begin(&mut self, time: u64) {
         self.0 = BEGUN | time.min(LONGEST);
+    }
+
+    fn aborted(self) -> bool {
+        self.0 & (AFTER | BEGUN) == AFTER | BEGUN
+    }
+
+    /// The end of a sleep that was aborted. Who has heard too many is not told (N13 b); who polls it next, outside, is.
+    #[cold]
+    fn poll_aborted(&mut self, place: &'static Location<'static>) -> Poll<Result<(), Cancelled>> {
+        self.0 |= AFTER;
+        let cancelled = ready!(context::poll_cancelled(place));
+        self.0 &= !AFTER;
+        Poll::Ready(Err(cancelled))
     }
 }
 
@@ -151,8 +165,11 @@ impl Future for Sleep {
             // SAFETY: [OWNER] of the park: `&mut self`.
             return match ready!(unsafe { park.poll_until(cx, until.time(0)) }) {
                 Ok(()) => Poll::Ready(Ok(())),
-                Err(_) => context::poll_cancelled(place).map(Err),
+                Err(_) => until.poll_aborted(place),
             };
+        }
+        if until.aborted() {
+            return until.poll_aborted(place);
         }
         ready!(context::poll_checkpoint_if_cancelled(place))?;
         if begun {
@@ -171,7 +188,7 @@ impl Future for Sleep {
         // SAFETY: as above.
         match unsafe { park.begin(cx, Wait { until: at, ..Wait::new(reason).at(place) }) } {
             Ok(()) => Poll::Pending,
-            Err(_) => context::poll_cancelled(place).map(Err),
+            Err(_) => until.poll_aborted(place),
         }
     }
 }

@@ -5,8 +5,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use trefoil_nursery::{
-    CancelScope, Cancelled, local_nursery, move_on_after, now, sleep, sleep_forever, sleep_until, yield_now,
+    CancelScope, Cancelled, checkpoint, local_nursery, move_on_after, now, sleep, sleep_forever, sleep_until, yield_now,
 };
+use trefoil_runtime::STRIKES;
 use trefoil_tests::{Trace, counted, ms, poll_once, run_real, run_virtual};
 
 type Ended = Result<(), Cancelled>;
@@ -141,5 +142,27 @@ fn real_time_a_deadline_ends_a_busy_loop_of_checkpoints() {
         });
         assert_eq!(out.await, Ok(None));
         assert!(begin.elapsed() >= ms(5));
+    });
+}
+
+/// N13 (b): a sleep that was aborted in a scope which had swallowed too much is awaited outside of it: it does not say that the time is over.
+#[test]
+fn n13b_an_aborted_sleep_that_is_awaited_outside_is_not_over() {
+    run_virtual(async || {
+        for forever in [false, true] {
+            let mut sleep = Box::pin(if forever { sleep_forever() } else { sleep(ms(5)) });
+            let scope = CancelScope::new();
+            let ended = scope.run(async {
+                assert!(poll_once(sleep.as_mut()).await.is_pending());
+                scope.cancel();
+                for _ in 0..STRIKES {
+                    checkpoint().await.unwrap_err();
+                }
+                // One too many: it is told nothing more, and is dropped here.
+                sleep.as_mut().await
+            });
+            assert_eq!(ended.await, Ok(None));
+            assert!(sleep.await.is_err(), "it was aborted, at its beginning");
+        }
     });
 }
