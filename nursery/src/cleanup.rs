@@ -9,7 +9,7 @@ use crate::nursery::{Local, Shared, message};
 use crate::scope::{in_own_scope, shield_for_at};
 use crate::unseen::Unseen;
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
@@ -264,7 +264,8 @@ where
         for error in errors.iter().filter(|error| !error.is_cancelled()) {
             trefoil_runtime::report_error!(block = %place, "an error of a block whose task is dropped: {error:?}");
         }
-        pending::<()>().await;
+        // Who awaits it outside of the scope in which too much was swallowed is told: there it would be dropped by nobody.
+        poll_fn(|_| runtime::poll_cancelled(place)).await;
     }
     match (ErrorGroup::new(errors), value) {
         (None, Some(value)) => Ok(value),

@@ -5,7 +5,7 @@ use crate::join::Join;
 use crate::nursery::{Local, Nursery, Shared};
 use crate::scope::shield_at;
 use std::fmt;
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::pin;
@@ -287,7 +287,8 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
             if !error.is_cancelled() {
                 trefoil_runtime::report_error!(child = %place, "an error of a child whose start is dropped: {error:?}");
             }
-            pending::<()>().await;
+            // Who awaits it outside of the scope in which too much was swallowed is told: there it would be dropped by nobody.
+            poll_fn(|_| poll_cancelled(place)).await;
         }
         Err(error)
     }

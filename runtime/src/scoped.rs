@@ -530,7 +530,13 @@ impl<F> Scoped<F> {
         match self.after {
             After::Nothing => {}
             After::Turn => return context::poll_budget(cx).map(|()| Ok(None)),
-            After::Mute => return Poll::Pending,
+            After::Mute => {
+                // Who polls it next, outside of the scope in which too much was swallowed, is told: there it would be dropped by nobody.
+                let cancelled = std::task::ready!(context::poll_cancelled(self.plan.place));
+                // SAFETY: nothing but the body is pinned.
+                unsafe { self.get_unchecked_mut() }.after = After::Nothing;
+                return Poll::Ready(Err(cancelled.into()));
+            }
         }
         let output = std::task::ready!(self.as_mut().poll_body(cx));
         // SAFETY: nothing but the body is pinned.

@@ -175,7 +175,10 @@ where
         // SAFETY: `body` is pinned and only polled and set to `None` in place; nothing else is.
         let this = unsafe { self.get_unchecked_mut() };
         if this.mute {
-            return Poll::Pending;
+            // Who polls it next, outside of the scope in which too much was swallowed, is told: there it would be dropped by nobody.
+            let cancelled = ready!(runtime::poll_cancelled(this.place));
+            this.mute = false;
+            return Poll::Ready(Err(cancelled.into()));
         }
         assert!(!this.done, "a nursery was polled after it had ended");
         if !this.entry.is_linked() {

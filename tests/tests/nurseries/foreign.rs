@@ -4,17 +4,18 @@
 use futures::future::{self, FutureExt, join_all, pending, select_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::cell::{Cell, RefCell};
+use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use trefoil_nursery::{
-    CancelScope, Cancelled, Event, channel, checkpoint, local_nursery, move_on_after, nursery, shield, shield_for,
-    sleep, sleep_forever, unbounded, yield_now,
+    CancelScope, Cancelled, Event, Started, channel, checkpoint, local_nursery, local_with_cleanup, move_on_after,
+    nursery, shield, shield_for, sleep, sleep_forever, unbounded, yield_now,
 };
 use trefoil_runtime::STRIKES;
-use trefoil_tests::{OnDrop, Trace, counted, ms, run_real, run_virtual};
+use trefoil_tests::{OnDrop, Trace, counted, ms, poll_once, run_real, run_virtual};
 
 type Ended = Result<(), Cancelled>;
 const CANCELLED: Cancelled = Cancelled::delivered();
@@ -702,6 +703,55 @@ fn n13b_a_swallowing_child_is_ended_after_its_budget() {
             assert_eq!((told.get(), dropped.load(Ordering::SeqCst)), (STRIKES, 1), "{which}");
             assert!(cleaned.get());
         }
+    });
+}
+
+/// Begins to wait in a scope that swallows too much, so that it is told nothing more there, and is awaited outside.
+async fn is_told_outside<T: Debug, E: Debug>(what: &str, waits: impl Future<Output = Result<T, E>>) {
+    let mut waits = Box::pin(waits);
+    let scope = CancelScope::new();
+    let ended = scope.run(async {
+        assert!(poll_once(waits.as_mut()).await.is_pending(), "{what}");
+        scope.cancel();
+        for _ in 0..STRIKES {
+            checkpoint().await.unwrap_err();
+        }
+        waits.as_mut().await.map_err(|_| CANCELLED)
+    });
+    assert!(ended.await.unwrap().is_none(), "{what}: dropped where it waits");
+    assert!(waits.await.is_err(), "{what}: it was cancelled");
+}
+
+/// What is told nothing more, since too much was swallowed around it, does not wait for ever where it is awaited outside.
+#[test]
+fn n13b_what_outlives_a_swallowing_scope_is_told_outside() {
+    run_virtual(async || {
+        for which in 0..8 {
+            is_told_outside(&format!("{which}"), waits_for_ever(which)).await;
+        }
+        let inner = CancelScope::new();
+        is_told_outside("a scope", inner.run(pending::<Ended>())).await;
+        let cleaned = Cell::new(false);
+        let block = local_with_cleanup(ms(10), async |c| -> io::Result<()> {
+            c.defer(async {
+                cleaned.set(true);
+                Ok(())
+            });
+            Ok(sleep_forever().await?)
+        });
+        is_told_outside("a block with a clean-up", block).await;
+        assert!(cleaned.get());
+        local_nursery(async |n| -> io::Result<()> {
+            let start = n.start(async |started: Started<'_, ()>| -> io::Result<()> {
+                sleep_forever().await?;
+                started.ready(());
+                Ok(())
+            });
+            is_told_outside("a start", start).await;
+            Ok(())
+        })
+        .await
+        .unwrap();
     });
 }
 
