@@ -90,7 +90,13 @@ impl Errands {
         let sent = self.table.remove(cqe.key());
         debug_assert!(sent.is_some(), "[HELD]: a completion for nobody: {cqe:?}");
         if let Some(sent) = sent {
-            let result = cqe.result().map(|n| n as usize).map_err(Errno::into);
+            let result = match cqe.result() {
+                // A worker thread of the kernel that was at it already is interrupted: that is how io_uring_enter(2) has it. Without a cancel of
+                // ours it is an answer as any other.
+                Err(Errno::INTR) if sent.stopping => Err(Errno::CANCELED),
+                result => result,
+            };
+            let result = result.map(|n| n as usize).map_err(Errno::into);
             self.finished.push(Finished(sent.errand, result));
         }
     }
@@ -107,5 +113,41 @@ impl Errands {
     /// The kernel has not let go of them, and will not be waited for.
     pub fn leak(&mut self) {
         self.table.drain().for_each(|(_, sent)| std::mem::forget(sent));
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Notes what it was told.
+    struct Notes(Arc<Mutex<Vec<Option<i32>>>>);
+
+    impl Errand for Notes {
+        fn run(&mut self) -> io::Result<usize> {
+            unreachable!("the ring has it")
+        }
+        unsafe fn entry(&mut self, key: Key) -> Option<Sqe> {
+            Some(Sqe::nop(key))
+        }
+        fn done(self: Box<Self>, result: io::Result<usize>) {
+            self.0.lock().unwrap().push(result.unwrap_err().raw_os_error());
+        }
+    }
+
+    #[test]
+    fn what_a_cancel_has_interrupted_is_cancelled() {
+        let told = Arc::default();
+        for stops in [true, false] {
+            let mut errands = Errands::new();
+            let (key, _) = errands.begin(Box::new(Notes(Arc::clone(&told))), |_| true).ok().expect("the ring can");
+            if stops {
+                assert!(errands.stop(key));
+            }
+            errands.over(&Cqe::new(key, Errno::INTR.raw_os_error().wrapping_neg(), 0));
+            errands.take_finished().into_iter().for_each(Finished::finish);
+        }
+        assert_eq!(*told.lock().unwrap(), [Some(Errno::CANCELED.raw_os_error()), Some(Errno::INTR.raw_os_error())]);
     }
 }
