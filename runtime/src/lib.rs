@@ -69,6 +69,7 @@ mod task_local;
 mod threads;
 mod time;
 mod tree;
+mod turns;
 mod wait;
 mod wait_graph;
 mod waker_slot;
@@ -109,9 +110,10 @@ pub use snapshot::{HoldView, Metrics, ScopeView, TaskState, TaskView, WaitView};
 pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
 pub use threads::ServiceThread;
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
+pub use turns::{run, run_instrumented, try_run};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
 pub use woken_by::WokenBy;
-pub use worker::{Options, driver_address, in_run, run, run_instrumented, try_run, with_driver};
+pub use worker::{Options, driver_address, in_run, with_driver};
 
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].
 pub fn now_nanos() -> u64 {

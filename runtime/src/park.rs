@@ -28,53 +28,24 @@
 //!
 //! There are as many parks as there are waits, and most of what a sleeping child takes is its park. So a wait of which nothing is to be told but that it
 //! sleeps has no tail, and what is told is not put together when it begins, but when somebody looks.
+mod core;
+mod tail;
 
+pub(crate) use self::core::Core;
+pub use self::tail::{Bare, Known, Named, Tail};
 use crate::blind::BLIND;
 use crate::cancelled::Cancelled;
 use crate::context;
-use crate::heap::NOWHERE;
 use crate::holders::Thing;
-use crate::ready::{self, Header};
+use crate::ready;
+use crate::reason::Manner;
 pub use crate::reason::Reason;
-use crate::reason::{Detail, Manner};
-use crate::record::{self, Ended};
-use crate::scope::Scope;
-use crate::sync::{AtomicPtr, AtomicU8, Ordering, UnsafeCell};
-use crate::tree::{Tree, TreeId};
-use std::cell::Cell;
+use crate::sync::UnsafeCell;
 use std::fmt;
-use std::marker::PhantomPinned;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
-
-const WAITING: u8 = 1;
-const BUSY: u8 = 2;
-const DONE: u8 = 4;
-const ABORTED: u8 = 8;
-/// A cancel was requested of an operation that only its owner can end ([`Abort::Ask`]).
-const ASKED: u8 = 16;
-/// Somebody is about to publish the outcome, and has the waker.
-const CLAIMED: u8 = 32;
-/// Idle, with the waker of the wait that is about to begin.
-const PREPARED: u8 = 64;
-
-/// It was polled with another waker than that of the task itself: a combinator's.
-const OTHER: u8 = 128;
-
-const IDLE: u8 = 0;
-const OVER: u8 = DONE | ABORTED;
-
-/// For who records, of a wait that is over.
-fn ended(state: u8) -> Ended {
-    match state & OVER {
-        0 => Ended::Dropped,
-        DONE if state & ASKED == 0 => Ended::Done,
-        // Also where a cancel has asked the owner to complete it.
-        _ => Ended::Cancelled,
-    }
-}
 
 /// What a cancel does to a wait (Trio's abort function, R15–R17, as a value).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,33 +98,6 @@ impl On {
     pub const UNKNOWN: Self = Self::Child(0);
 }
 
-/// Links into the scope's list, and since when it is there. \[LOCKED\].
-pub(crate) struct Links {
-    pub prev: *const Core,
-    pub next: *const Core,
-    pub since: u64,
-}
-
-/// What the tree has of a park, whatever that waits for.
-pub(crate) struct Core {
-    state: AtomicU8,
-    /// [TAIL].
-    manner: Cell<Manner>,
-    /// In which tree it is, or was. [OWNER].
-    tree: Cell<TreeId>,
-    /// Place in the heap of deadlines; [LOCKED].
-    pub(crate) index: Cell<u32>,
-    waker: UnsafeCell<Option<Waker>>,
-    /// In whose list it is; null while it is in none. Written under the lock, read by the owner without it.
-    pub(crate) scope: AtomicPtr<Scope>,
-    /// The task that waits. As `scope`.
-    pub(crate) task: AtomicPtr<Header>,
-    /// Where it waits. Written by the owner, under the lock.
-    place: Cell<&'static Location<'static>>,
-    pub(crate) links: UnsafeCell<Links>,
-    _pinned: PhantomPinned,
-}
-
 // Two words for the waker, since it may be that of a combinator; one each for the scope, the task, the place, the time, and the two neighbours; one for all
 // the rest. A million sleeping children have a million of them.
 #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
@@ -166,68 +110,6 @@ pub struct Park<T: Tail = Named> {
     tail: UnsafeCell<T>,
 }
 
-/// What a park has beside what the tree needs of it: \[TAIL\].
-pub trait Tail {
-    /// That of a park that has not waited.
-    #[doc(hidden)]
-    const NEW: Self;
-    /// Whether it says who could end the wait.
-    #[doc(hidden)]
-    const KNOWN: bool;
-    /// Keeps what the reason has to say.
-    #[doc(hidden)]
-    fn note(&mut self, reason: Reason);
-}
-
-/// No tail: of a sleep.
-#[derive(Debug)]
-pub struct Bare;
-
-/// What the reason has to say.
-#[derive(Debug)]
-pub struct Named(Detail);
-
-/// What the reason has to say, and who could end the wait: an [`On`], as it comes, which is told apart when somebody looks.
-#[derive(Debug)]
-pub struct Known {
-    thing: Option<Thing>,
-    /// Of the thing, so many units; where there is none, the child.
-    number: usize,
-    detail: Detail,
-}
-
-impl Tail for Bare {
-    const NEW: Self = Self;
-    const KNOWN: bool = false;
-    #[inline(always)]
-    fn note(&mut self, reason: Reason) {
-        // [TAIL]. Of a constant, nothing is left of this.
-        assert!(matches!(reason, Reason::Sleep | Reason::Forever), "there is no room for what this reason has to say");
-    }
-}
-
-impl Tail for Named {
-    const NEW: Self = Self(Detail::NONE);
-    const KNOWN: bool = false;
-    #[inline(always)]
-    fn note(&mut self, reason: Reason) {
-        self.0.note(reason);
-    }
-}
-
-impl Tail for Known {
-    const NEW: Self = Self { thing: None, number: 0, detail: Detail::NONE };
-    const KNOWN: bool = true;
-    #[inline(always)]
-    fn note(&mut self, reason: Reason) {
-        self.detail.note(reason);
-    }
-}
-
-// SAFETY: [OWNER], [WAKER], [LOCKED] and [TAIL] say who touches each field that is not atomic.
-unsafe impl Send for Core {}
-// SAFETY: as above; the owner's methods are `unsafe` or reached through what owns the park.
-unsafe impl Sync for Core {}
 // SAFETY: as above; the tail is plain data, whose pointers are to what is never freed, or compared only.
 unsafe impl<T: Tail> Send for Park<T> {}
 // SAFETY: as above.
@@ -235,14 +117,7 @@ unsafe impl<T: Tail> Sync for Park<T> {}
 
 impl<T: Tail> fmt::Debug for Park<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.core.state.load(Ordering::Relaxed);
-        let name = match state {
-            s if s & DONE != 0 => "done",
-            s if s & ABORTED != 0 => "aborted",
-            s if s & WAITING != 0 => "waiting",
-            _ => "idle",
-        };
-        write!(f, "Park({name})")
+        write!(f, "Park({})", self.core.state_name())
     }
 }
 
@@ -399,7 +274,7 @@ impl<T: Tail> Park<T> {
 
     /// Whether a cancel has asked the owner of this wait to end it ([`Abort::Ask`]).
     pub fn cancel_asked(&self) -> bool {
-        self.core.state.load(Ordering::Acquire) & ASKED != 0
+        self.core.cancel_asked()
     }
 
     /// Gives up the wait, whatever its state: whether it had been completed.
@@ -432,7 +307,7 @@ impl Park<Known> {
         units: usize,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, |known| (known.thing, known.number) = (thing, units)) }
+        unsafe { self.begin_with(cx, wait, |known| known.wait_for(thing, units)) }
     }
 
     /// Begins to wait for the end of the child whose header has this address, if it is not 0.
@@ -444,7 +319,7 @@ impl Park<Known> {
         child: usize,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, |known| (known.thing, known.number) = (None, child)) }
+        unsafe { self.begin_with(cx, wait, |known| known.wait_for(None, child)) }
     }
 }
 
@@ -452,337 +327,4 @@ impl Park<Known> {
 #[inline]
 pub(crate) fn needs_prepare(cx: &Context<'_>) -> bool {
     !ready::is_ours(cx.waker()) || context::opens_foreign()
-}
-
-impl Core {
-    #[inline(always)]
-    fn new(place: &'static Location<'static>) -> Self {
-        Self {
-            state: AtomicU8::new(IDLE),
-            manner: Cell::new(Manner::NONE),
-            tree: Cell::new(TreeId::NONE),
-            index: Cell::new(NOWHERE),
-            waker: UnsafeCell::new(None),
-            scope: AtomicPtr::new(ptr::null_mut()),
-            task: AtomicPtr::new(ptr::null_mut()),
-            place: Cell::new(place),
-            links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), since: 0 }),
-            _pinned: PhantomPinned,
-        }
-    }
-
-    /// Where it was made, or waited last. For the owner, or under the lock of the tree it is linked in.
-    pub(crate) fn place(&self) -> &'static Location<'static> {
-        self.place.get()
-    }
-
-    /// What a cancel does to it. As [`place`](Self::place).
-    #[inline]
-    pub(crate) fn abort_kind(&self) -> Abort {
-        self.manner.get().abort()
-    }
-
-    /// What it waits for.
-    ///
-    /// # Safety
-    /// \[TAIL\]: it was found in a list, under the lock.
-    pub(crate) unsafe fn reason(this: *const Self) -> Reason {
-        // SAFETY: the caller's word.
-        unsafe {
-            let manner = (*this).manner.get();
-            let detail = match manner {
-                _ if !manner.has_detail() => Detail::NONE,
-                _ if manner.is_known() => (*this.cast::<Park<Known>>()).tail.with(|known| (*known).detail),
-                _ => (*this.cast::<Park<Named>>()).tail.with(|named| (*named).0),
-            };
-            manner.reason(detail)
-        }
-    }
-
-    /// Who could end the wait, where that is known.
-    ///
-    /// # Safety
-    /// \[TAIL\]: it was found in a list, under the lock.
-    pub(crate) unsafe fn on(this: *const Self) -> On {
-        // SAFETY: the caller's word.
-        unsafe {
-            if !(*this).manner.get().is_known() {
-                return On::UNKNOWN;
-            }
-            (*this.cast::<Park<Known>>()).tail.with(|known| match (*known).thing {
-                Some(thing) => On::Thing(thing, (*known).number),
-                None => On::Child((*known).number),
-            })
-        }
-    }
-
-    #[inline]
-    fn is_active(&self) -> bool {
-        self.state.load(Ordering::Acquire) & (WAITING | OVER) != 0
-    }
-
-    /// Whether it holds a waker of its task, and nothing in between, such as a combinator, does so for it.
-    pub(crate) fn wakes_its_task(&self) -> bool {
-        self.state.load(Ordering::Acquire) & OTHER == 0
-    }
-
-    #[inline]
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.state.load(Ordering::Acquire) & (WAITING | OVER | CLAIMED) == WAITING
-    }
-
-    /// Whether what it waited for has come, and its owner has not looked since.
-    pub(crate) fn has_come(&self) -> bool {
-        self.state.load(Ordering::Acquire) & DONE != 0
-    }
-
-    unsafe fn prepare(&self, cx: &Context<'_>) {
-        if self.is_active() {
-            return;
-        }
-        if context::opens_foreign() {
-            let _ = context::open_frame();
-        }
-        if ready::is_ours(cx.waker()) {
-            if self.state.load(Ordering::Relaxed) & PREPARED != 0 {
-                // One that was prepared, and not used, is of who polled before. It is dropped here, and not under the lock.
-                self.state.store(IDLE, Ordering::Relaxed);
-                // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-                drop(self.waker.with_mut(|slot| unsafe { &mut *slot }.take()));
-            }
-            return;
-        }
-        let waker = cx.waker().clone();
-        // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-        let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
-        self.state.store(IDLE | PREPARED, Ordering::Relaxed);
-        drop(old);
-    }
-
-    /// \[OWNER\]: it is not active. What it is told of the wait comes in registers: a struct would be written and read again.
-    unsafe fn begin(
-        this: *const Self,
-        cx: &mut Context<'_>,
-        manner: Manner,
-        place: &'static Location<'static>,
-        until: u64,
-    ) -> Result<(), Cancelled> {
-        // SAFETY: the caller's word.
-        let park = unsafe { &*this };
-        let abort = manner.abort();
-        let frame = if abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
-        let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
-        if park.state.load(Ordering::Relaxed) & PREPARED == 0 {
-            let waker = cx.waker().clone();
-            // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-            let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
-            drop(old);
-        }
-        let mut locked = tree.lock();
-        // SAFETY: [CURRENT] of the context module.
-        let scope = unsafe { &*frame.scope };
-        if scope.is_cancelled() && (abort != Abort::Lasting || locked.is_cancelled_for_good(scope)) {
-            park.state.store(IDLE, Ordering::Relaxed);
-            return Err(Cancelled::delivered());
-        }
-        park.tree.set(tree.id());
-        // [TAIL]: it is in no list.
-        park.manner.set(manner);
-        if !BLIND {
-            park.place.set(place);
-            // SAFETY: [LOCKED].
-            park.links.with_mut(|links| unsafe { (*links).since = locked.now() });
-        }
-        let other = if ready::is_of(cx.waker(), frame.task) { 0 } else { OTHER };
-        park.state.store(WAITING | other, Ordering::Release);
-        // SAFETY: [LOCKED]; the owner's pointer is for the whole of the park.
-        unsafe { locked.link_park(this, frame.scope, frame.task, until) };
-        record::wait_begins(this, until);
-        Ok(())
-    }
-
-    /// \[OWNER\].
-    unsafe fn poll(
-        this: *const Self,
-        cx: &mut Context<'_>,
-        until: u64,
-        frame: impl FnOnce() -> context::Frame,
-    ) -> Poll<Result<(), Cancelled>> {
-        // SAFETY: the caller's word.
-        let park = unsafe { &*this };
-        let mut state = park.state.load(Ordering::Acquire);
-        if state & OVER == 0 {
-            debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
-            let frame = frame();
-            let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
-            if !ptr::eq(park.scope.load(Ordering::Relaxed), frame.scope)
-                || !ptr::eq(park.task.load(Ordering::Relaxed), frame.task)
-            {
-                // SAFETY: as above.
-                unsafe { Self::adopt(this, tree, frame.scope, frame.task, until) };
-            }
-            state = park.refresh(cx);
-            if state & OVER == 0 {
-                return Poll::Pending;
-            }
-        }
-        // SAFETY: as above.
-        unsafe { park.end() };
-        Poll::Ready(if state & DONE != 0 { Ok(()) } else { Err(Cancelled::delivered()) })
-    }
-
-    unsafe fn end(&self) -> bool {
-        self.unlink();
-        let state = self.state.load(Ordering::Acquire);
-        debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
-        self.state.store(IDLE, Ordering::Relaxed);
-        record::wait_ends(self, || ended(state));
-        // SAFETY: [WAKER]: the outcome is published, or there will be none.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
-        drop(waker);
-        state & DONE != 0
-    }
-
-    #[inline]
-    pub(crate) fn complete(&self) -> Completed {
-        self.settle(DONE)
-    }
-
-    /// The cancel's side. Under the lock of the tree.
-    pub(crate) fn abort(&self) -> Completed {
-        self.settle(ABORTED)
-    }
-
-    /// The cancel's side for [`Abort::Ask`]: the waker of an owner that has not been asked before.
-    pub(crate) fn ask(&self) -> Option<Waker> {
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            if state & (OVER | CLAIMED | ASKED) != 0 || state & WAITING == 0 {
-                return None;
-            }
-            let busy = state | ASKED | BUSY;
-            match self.state.compare_exchange_weak(state, busy, Ordering::AcqRel, Ordering::Relaxed) {
-                // The owner is at it and sees ASKED when it is done.
-                Ok(before) if before & BUSY != 0 => return None,
-                Ok(_) => break,
-                Err(now) => state = now,
-            }
-        }
-        // SAFETY: [WAKER]: we set BUSY.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
-        self.state.fetch_and(!BUSY, Ordering::AcqRel);
-        waker
-    }
-
-    /// Takes the waker of a wait that has lost its place, so that it is polled and finds another one. Under the lock of the tree.
-    pub(crate) fn nudge(&self) -> Option<Waker> {
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            // Whoever else is at it wakes the owner, or is the owner.
-            if state & (OVER | CLAIMED | BUSY) != 0 || state & WAITING == 0 {
-                return None;
-            }
-            match self.state.compare_exchange_weak(state, state | BUSY, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => state = now,
-            }
-        }
-        // SAFETY: [WAKER]: we set BUSY.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
-        self.state.fetch_and(!BUSY, Ordering::AcqRel);
-        waker
-    }
-
-    fn settle(&self, outcome: u8) -> Completed {
-        let mut state = self.state.load(Ordering::Relaxed);
-        let claimed = loop {
-            if state & (OVER | CLAIMED) != 0 || state & WAITING == 0 {
-                return Completed::Lost;
-            }
-            let busy = state & BUSY != 0;
-            let next = state | if busy { outcome } else { CLAIMED };
-            // Release: what the completer handed over is there for the owner; Acquire: the waker that it registered.
-            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if busy => return Completed::Won(None),
-                Ok(_) => break next,
-                Err(now) => state = now,
-            }
-        };
-        // SAFETY: [WAKER]: we set CLAIMED.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
-        // A plain store: nobody else writes the word of a park that is claimed.
-        self.state.store(claimed | outcome, Ordering::Release);
-        Completed::Won(waker)
-    }
-
-    /// Registers the waker of a wait that goes on. Returns the state then.
-    fn refresh(&self, cx: &mut Context<'_>) -> u8 {
-        // Before the waker is taken hold of: the clone of a foreign executor may do anything, and panic.
-        let new = cx.waker().clone();
-        let other = if ready::is_of(&new, context::task()) { 0 } else { OTHER };
-        let before = loop {
-            let state = self.state.load(Ordering::Acquire);
-            if state & OVER != 0 {
-                return state;
-            }
-            if state & (BUSY | CLAIMED) != 0 {
-                // Another thread has the waker set before, and is about to wake it: come back in the next turn.
-                new.wake();
-                return state;
-            }
-            let busy = state | BUSY | other;
-            if self.state.compare_exchange_weak(state, busy, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                break state;
-            }
-        };
-        // SAFETY: [WAKER]: we set BUSY.
-        let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(new));
-        let state = self.state.fetch_and(!BUSY, Ordering::AcqRel);
-        drop(old);
-        if state & !before & ASKED != 0 {
-            // A cancel asked meanwhile, and left the wake-up to us.
-            cx.waker().wake_by_ref();
-        }
-        state
-    }
-
-    /// Moves a wait that goes on into the scope that polls it. \[OWNER\].
-    #[cold]
-    unsafe fn adopt(this: *const Self, tree: &'static Tree, scope: *const Scope, task: *const Header, until: u64) {
-        // SAFETY: the caller's word.
-        let park = unsafe { &*this };
-        park.unlink();
-        let mut locked = tree.lock();
-        park.tree.set(tree.id());
-        if park.state.load(Ordering::Acquire) & OVER != 0 {
-            return;
-        }
-        // SAFETY: [LOCKED]; the owner's pointer is for the whole of the park.
-        unsafe { locked.link_park(this, scope, task, until) };
-        // SAFETY: [CURRENT] of the context module.
-        if unsafe { &*scope }.is_cancelled() {
-            locked.cancel_park(park);
-        }
-    }
-
-    #[inline(always)]
-    fn unlink(&self) {
-        // Acquire: who has taken it out of the list is done with it.
-        if !self.scope.load(Ordering::Acquire).is_null() {
-            let mut locked = self.tree.get().tree().lock();
-            // Looked at again, under the lock: an abort may have done it.
-            if !self.scope.load(Ordering::Relaxed).is_null() {
-                locked.unlink_park(self);
-            }
-        }
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.unlink();
-        if self.is_active() {
-            record::wait_ends(self, || Ended::Dropped);
-        }
-    }
 }

@@ -1,0 +1,88 @@
+//! What a park has beside what the tree needs of it: what is to be told of the wait.
+
+use super::On;
+use crate::holders::Thing;
+use crate::reason::{Detail, Reason};
+
+/// What a park has beside what the tree needs of it: \[TAIL\].
+pub trait Tail {
+    /// That of a park that has not waited.
+    #[doc(hidden)]
+    const NEW: Self;
+    /// Whether it says who could end the wait.
+    #[doc(hidden)]
+    const KNOWN: bool;
+    /// Keeps what the reason has to say.
+    #[doc(hidden)]
+    fn note(&mut self, reason: Reason);
+}
+
+/// No tail: of a sleep.
+#[derive(Debug)]
+pub struct Bare;
+
+/// What the reason has to say.
+#[derive(Debug)]
+pub struct Named(Detail);
+
+/// What the reason has to say, and who could end the wait: an [`On`], as it comes, which is told apart when somebody looks.
+#[derive(Debug)]
+pub struct Known {
+    thing: Option<Thing>,
+    /// Of the thing, so many units; where there is none, the child.
+    number: usize,
+    detail: Detail,
+}
+
+impl Named {
+    pub(super) fn detail(&self) -> Detail {
+        self.0
+    }
+}
+
+impl Known {
+    /// So many units of something, if it has a name; else the child whose header has this address.
+    #[inline(always)]
+    pub(super) fn wait_for(&mut self, thing: Option<Thing>, number: usize) {
+        (self.thing, self.number) = (thing, number);
+    }
+
+    pub(super) fn on(&self) -> On {
+        match self.thing {
+            Some(thing) => On::Thing(thing, self.number),
+            None => On::Child(self.number),
+        }
+    }
+
+    pub(super) fn detail(&self) -> Detail {
+        self.detail
+    }
+}
+
+impl Tail for Bare {
+    const NEW: Self = Self;
+    const KNOWN: bool = false;
+    #[inline(always)]
+    fn note(&mut self, reason: Reason) {
+        // [TAIL]. Of a constant, nothing is left of this.
+        assert!(matches!(reason, Reason::Sleep | Reason::Forever), "there is no room for what this reason has to say");
+    }
+}
+
+impl Tail for Named {
+    const NEW: Self = Self(Detail::NONE);
+    const KNOWN: bool = false;
+    #[inline(always)]
+    fn note(&mut self, reason: Reason) {
+        self.0.note(reason);
+    }
+}
+
+impl Tail for Known {
+    const NEW: Self = Self { thing: None, number: 0, detail: Detail::NONE };
+    const KNOWN: bool = true;
+    #[inline(always)]
+    fn note(&mut self, reason: Reason) {
+        self.detail.note(reason);
+    }
+}
