@@ -21,7 +21,7 @@ use std::sync::{Mutex, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use trefoil_io::{Builder, DriverKind, RunError};
-use trefoil_nursery::{CancelScope, now};
+use trefoil_nursery::{CancelScope, Cancelled, now};
 use trefoil_runtime::{Deadlock, Detection, Instruments, Options, ThreadDriver};
 
 /// How long a run may take before the test process is ended.
@@ -29,6 +29,12 @@ pub const HANG: Duration = Duration::from_secs(120);
 
 /// After how long a run in which every task waits is ended, with a report (N10). Real time: threads of the tests may be at work meanwhile.
 pub const QUIET: Duration = Duration::from_secs(15);
+
+/// What a task or a body returns that is there for what it does, and not for a value.
+pub type Ended = Result<(), Cancelled>;
+
+/// What an operation returns in a cancelled scope.
+pub const CANCELLED: Cancelled = Cancelled::delivered();
 
 /// Milliseconds.
 pub const fn ms(n: u64) -> Duration {
