@@ -1,6 +1,7 @@
 //! `with_cleanup`: clean-ups run last first, shielded and for a limited time, whether the block returns, fails, is cancelled or panics.
 //! R27, R32, R60, N9, N12, N13, N15.
 
+use super::fault::Fault;
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
@@ -19,31 +20,6 @@ use trefoil_runtime::metrics;
 use trefoil_tests::{OnDrop, Trace, cancel_at, drop_at, ms, run_virtual};
 
 const LIMIT: Duration = ms(100);
-
-#[derive(Debug, PartialEq)]
-enum Fault {
-    Cancelled(Cancelled),
-    TimedOut(TimedOut),
-    No(u64),
-}
-
-impl From<Cancelled> for Fault {
-    fn from(cancelled: Cancelled) -> Self {
-        Fault::Cancelled(cancelled)
-    }
-}
-
-impl From<TimedOut> for Fault {
-    fn from(timed_out: TimedOut) -> Self {
-        Fault::TimedOut(timed_out)
-    }
-}
-
-impl CancelAware for Fault {
-    fn is_cancelled(&self) -> bool {
-        matches!(self, Fault::Cancelled(_))
-    }
-}
 
 /// Awaits a future and catches its panic.
 async fn caught<F: Future>(future: F) -> Result<F::Output, String> {

@@ -1,0 +1,243 @@
+//! Some tasks wait for each other, while others go on: a cycle is a warning at once, and ends the run after a minute.
+
+use super::{busy, crossed, cycle, partial};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use trefoil::sync::{Mutex, RwLock, Semaphore};
+use trefoil::{
+    Builder, Cancelled, Detection, DriverKind, RunError, channel, checkpoint, local_nursery, nursery, sleep,
+};
+use trefoil_tests::{Ended, Log, deadlocks, ms};
+
+/// But one that another thread wakes again and again never gets to such a report.
+#[test]
+fn n10_a_cycle_is_told_of_in_a_run_that_a_thread_keeps_going() {
+    for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+        let log = Log::default();
+        let (sender, receiver) = channel::<()>(1);
+        let stop = Arc::new(AtomicUsize::new(0));
+        let stopped = stop.clone();
+        let feeder = std::thread::spawn(move || {
+            while stopped.load(SeqCst) == 0 && sender.send_blocking(()).is_ok() {
+                std::thread::sleep(ms(1));
+            }
+        });
+        Builder::new().driver(kind).run(async {
+            let (left, right) = (Mutex::new(()), Mutex::new(()));
+            let ended = nursery(async |n| -> Ended {
+                n.spawn(crossed(&left, &right));
+                n.spawn(crossed(&right, &left));
+                while !log.lines().iter().any(|line| line.starts_with("deadlock (N10): some tasks wait for each other"))
+                {
+                    receiver.recv().await?;
+                }
+                n.cancel();
+                Ok(())
+            });
+            ended.await.unwrap();
+        });
+        stop.store(1, SeqCst);
+        drop(receiver);
+        feeder.join().unwrap();
+    }
+}
+
+#[test]
+fn n10_a_cycle_is_found_while_others_go_on() {
+    let base = line!();
+    for report in deadlocks(partial(), async || {
+        let (left, right) = (Mutex::new(()), RwLock::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn(async {
+                let _left = left.lock().await?;
+                checkpoint().await?;
+                right.write().await.map(drop)
+            });
+            n.spawn(async {
+                let _right = right.read().await?;
+                sleep(ms(50)).await?;
+                left.lock().await.map(drop)
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report), [base + 5, base + 10], "{report}");
+        assert_eq!(report.tasks().len(), 2, "{report}");
+        assert!(report.to_string().starts_with("deadlock (N10): some tasks wait for each other"), "{report}");
+    }
+}
+
+/// Row 23: the shortest cycle.
+#[test]
+fn n10_a_lock_taken_again_by_its_holder_is_a_cycle() {
+    let base = line!();
+    for report in deadlocks(partial(), async || {
+        let lock = Mutex::new(());
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn(async {
+                let _guard = lock.lock().await?;
+                lock.lock().await.map(drop)
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report), [base + 5], "{report}");
+    }
+}
+
+/// By way of a nursery: who has the lock waits for a child that wants it.
+#[test]
+fn n10_a_nursery_that_waits_for_a_child_is_an_edge() {
+    for report in deadlocks(partial(), async || {
+        let lock = Mutex::new(());
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn(async {
+                let _guard = lock.lock().await?;
+                let inner = nursery(async |n| -> Ended {
+                    n.spawn(async { lock.lock().await.map(drop) });
+                    Ok(())
+                });
+                inner.await.map_err(|_| Cancelled::delivered())
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report).len(), 2, "{report}");
+    }
+}
+
+/// While it stands it is a warning, once, from the instant on in which its last edge closes.
+#[test]
+fn n10_a_cycle_is_a_warning_at_once_and_a_failure_after_a_minute() {
+    let log = Log::default();
+    for report in deadlocks(partial(), async || {
+        let lock = Mutex::new(());
+        let begin = trefoil::now();
+        log.lines().clear();
+        let ended = local_nursery(async |n| -> Ended {
+            n.spawn(async {
+                let _guard = lock.lock().await?;
+                sleep(ms(325)).await?;
+                lock.lock().await.map(drop)
+            });
+            let mut seen = Vec::new();
+            while sleep(ms(50)).await.is_ok() {
+                seen.push(log.lines().len());
+            }
+            // One after 325 ms, and no more; the end after a minute since then.
+            assert_eq!(seen.iter().filter(|said| **said == 0).count(), 6);
+            assert_eq!(seen.last(), Some(&1));
+            assert_eq!(trefoil::now() - begin, ms(60_350));
+            let warning = log.lines()[0].clone();
+            let begin = "deadlock (N10): some tasks wait for each other, and none of them can go on";
+            assert!(warning.starts_with(begin), "{warning}");
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report).len(), 1, "{report}");
+        let text = report.to_string();
+        assert!(text.starts_with("deadlock (N10): some tasks wait for each other, and have for 60.0 s"), "{text}");
+    }
+}
+
+/// In real time it is ten seconds, and the run looks again by then though nothing else would wake it for an hour. Each driver in a thread of its own.
+#[test]
+fn n10_in_real_time_a_cycle_that_stands_ends_a_run_that_sleeps() {
+    std::thread::scope(|threads| {
+        for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+            threads.spawn(move || {
+                let begin = std::time::Instant::now();
+                let builder = Builder::new().driver(kind).cycles_end(true).deadlock(Detection::Off);
+                if builder.clone().try_run(async {}).is_err() {
+                    return println!("skipped on {kind:?}");
+                }
+                let ended = builder.try_run(async {
+                    let lock = Mutex::new(());
+                    local_nursery(async |n| -> Ended {
+                        n.spawn(sleep(ms(3_600_000)));
+                        let _guard = lock.lock().await?;
+                        lock.lock().await.map(drop)
+                    })
+                    .await
+                });
+                let Err(RunError::Deadlock(report)) = ended else { panic!("it was to end with a report") };
+                assert!(begin.elapsed() >= ms(10_000));
+                assert_eq!(report.cycles().count(), 1, "{report}");
+                assert!(report.to_string().contains("and have for 10.0 s"), "{report}");
+            });
+        }
+    });
+}
+
+/// R80: who wants one permit waits behind who wants two. A reader waits behind a writer that waits.
+#[test]
+fn n10_a_place_in_a_line_is_an_edge() {
+    let base = line!();
+    for report in deadlocks(partial(), async || {
+        let lock = RwLock::new(());
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn_named("reads twice", async {
+                let _first = lock.read().await?;
+                sleep(ms(2)).await?;
+                lock.read().await.map(drop) // base + 8
+            });
+            n.spawn_named("writes", async {
+                sleep(ms(1)).await?;
+                lock.write().await.map(drop) // base + 12
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(cycle(&report), [base + 5, base + 10], "{report}");
+        let reader = report.tasks().iter().find(|task| task.name() == Some("reads twice")).unwrap();
+        let writer = report.tasks().iter().find(|task| task.name() == Some("writes")).unwrap();
+        assert_eq!(reader.waits()[0].in_line_behind(), Some(writer.task()));
+        assert_eq!(writer.waits()[0].in_line_behind(), None);
+        let text = report.to_string();
+        let behind = format!("in line behind task `writes` (others_go_on.rs:{})", base + 10);
+        assert!(
+            text.contains(&format!("waits for a lock at others_go_on.rs:{}", base + 8)) && text.contains(&behind),
+            "{text}"
+        );
+    }
+    // A permit is there, and who wants it holds what the one in front waits for.
+    for report in deadlocks(partial(), async || {
+        let (permits, lock) = (Semaphore::new(3), Mutex::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(busy());
+            n.spawn(async {
+                let _two = permits.acquire(2).await?;
+                sleep(ms(1)).await?;
+                lock.lock().await.map(drop)
+            });
+            n.spawn(async {
+                let _lock = lock.lock().await?;
+                sleep(ms(3)).await?;
+                permits.acquire(1).await.map(drop)
+            });
+            n.spawn(async {
+                sleep(ms(2)).await?;
+                permits.acquire(3).await.map(drop)
+            });
+            Ok(())
+        })
+        .await;
+        ended.is_err()
+    }) {
+        assert_eq!(report.cycles().next().unwrap().len(), 3, "{report}");
+    }
+}
