@@ -1,4 +1,4 @@
-//! The virtual clock: R51, R52. Its threshold, time by hand, and `wait_all_tasks_blocked` (R53, R54) are in `testing.rs`.
+//! The virtual clock: R51, R52. Its threshold, time by hand, and `wait_all_tasks_blocked` (R53, R54) are in the group `testing`.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
