@@ -2,14 +2,12 @@
 //! later run, or no run at all. Nothing here is how one should write programs; all of it compiles.
 #![allow(clippy::type_complexity)]
 
-mod support;
-
+use super::support::*;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Poll, Waker};
 use std::thread;
-use support::*;
 use trefoil_nursery::*;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + std::marker::Send + 'a>>;

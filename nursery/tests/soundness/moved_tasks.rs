@@ -1,13 +1,11 @@
 //! Futures that go from task to task, and children that are started from elsewhere: who counts as waiting for what (N13), and where it
 //! hangs in the tree.
 
-mod support;
-
+use super::support::*;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
-use support::*;
 use trefoil_nursery::*;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + std::marker::Send + 'a>>;

@@ -1,8 +1,7 @@
 //! What the tests that try to break this crate share: probes that count, wakers with hooks, and runs.
-#![allow(dead_code)]
 
 use std::future::{Future, poll_fn};
-use std::panic::Location;
+use std::panic::{Location, panic_any};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -97,6 +96,15 @@ impl Drop for Bomb {
         if !thread::panicking() {
             panic!("{}", self.0);
         }
+    }
+}
+
+/// Panics in its destructor, also where that runs because of a cancellation.
+pub struct PanicOnDrop(pub &'static str, #[allow(dead_code)] pub Probe);
+
+impl Drop for PanicOnDrop {
+    fn drop(&mut self) {
+        panic_any(self.0);
     }
 }
 

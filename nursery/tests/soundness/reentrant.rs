@@ -1,14 +1,12 @@
 //! Wakers are code of others too: their `clone`, `wake` and `drop` call back into what they are being cloned, woken or dropped by. And the
 //! destructors of what is sent, returned or failed with.
 
-mod support;
-
+use super::support::*;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
-use support::*;
 use trefoil_nursery::*;
 
 /// What a hook may reach.

@@ -1,0 +1,116 @@
+//! Polls and wakes, counted; and children that stay on their thread.
+#![allow(clippy::waker_clone_wake)]
+
+use super::support::*;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Poll, Waker};
+use trefoil_nursery::*;
+
+#[test]
+fn a_child_is_polled_once_for_any_number_of_wakes() {
+    let polled = AtomicUsize::new(0);
+    let slot = Mutex::new(None::<Waker>);
+    run(nursery(async |n| -> Result<(), Cancelled> {
+        n.spawn(poll_fn(|cx| {
+            polled.fetch_add(1, SeqCst);
+            drop(slot.lock().unwrap().replace(cx.waker().clone()));
+            Poll::<Result<(), Cancelled>>::Pending
+        }));
+        checkpoint().await?;
+        checkpoint().await?;
+        assert_eq!(polled.load(SeqCst), 1, "spawned: one poll");
+        let waker = slot.lock().unwrap().clone().unwrap();
+        for _ in 0..10 {
+            waker.wake_by_ref();
+            waker.clone().wake();
+        }
+        checkpoint().await?;
+        checkpoint().await?;
+        checkpoint().await?;
+        assert_eq!(polled.load(SeqCst), 2, "woken twenty times in a turn: one poll more");
+        n.cancel();
+        Ok(())
+    }))
+    .unwrap();
+    assert_eq!(polled.load(SeqCst), 3, "cancelled: polled once to be told, then dropped");
+}
+
+#[test]
+fn a_nursery_polled_by_a_foreign_executor_wakes_it() {
+    run(async {
+        let count = Count::new();
+        let waker = Waker::from(count.clone());
+        let slot = Mutex::new(None);
+        let mut open = Box::pin(nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn(async {
+                pend(&slot).await;
+                Ok(())
+            });
+            Ok(())
+        }));
+        assert!(once_with(open.as_mut(), &waker).is_pending());
+        let before = count.get();
+        assert!(before > 0, "there is a child to be polled");
+        assert!(once_with(open.as_mut(), &waker).is_pending());
+        let before = count.get();
+        slot.lock().unwrap().as_ref().unwrap().wake_by_ref();
+        slot.lock().unwrap().as_ref().unwrap().wake_by_ref();
+        assert_eq!(count.get(), before + 1);
+        // Another waker from now on.
+        let other = Count::new();
+        assert!(once_with(open.as_mut(), &Waker::from(other.clone())).is_pending());
+        slot.lock().unwrap().as_ref().unwrap().wake_by_ref();
+        assert_eq!((count.get(), other.get()), (before + 1, 1));
+    });
+}
+
+#[test]
+fn local_children_are_woken_from_elsewhere_and_stay() {
+    let me = std::thread::current().id();
+    let drops = Drops::new();
+    run(async {
+        for k in 0..6 {
+            let slot = Mutex::new(None);
+            let shared = Rc::new(Cell::new(0));
+            let open = local_nursery(async |n| -> Result<(), Cancelled> {
+                for _ in 0..2 {
+                    let (probe, shared) = (drops.probe(), shared.clone());
+                    let slot = &slot;
+                    n.spawn(async move {
+                        let _probe = probe;
+                        let _here = OnDrop(|| assert_eq!(std::thread::current().id(), me));
+                        let inside = shared.clone();
+                        poll_fn(|cx| {
+                            inside.set(inside.get() + 1);
+                            drop(slot.lock().unwrap().replace(cx.waker().clone()));
+                            if inside.get() > 3 { Poll::Ready(()) } else { Poll::Pending }
+                        })
+                        .await;
+                        Ok(shared)
+                    });
+                }
+                loop {
+                    std::thread::scope(|s| {
+                        s.spawn(|| {
+                            let waker = slot.lock().unwrap().take();
+                            if let Some(waker) = waker {
+                                waker.wake();
+                            }
+                        });
+                    });
+                    checkpoint().await?;
+                    if shared.get() > 6 {
+                        n.cancel();
+                    }
+                }
+            });
+            drop(turns(Box::pin(open), k * 3).await);
+            assert_eq!(Rc::strong_count(&shared), 1);
+        }
+    });
+    drops.assert_all();
+}
