@@ -54,6 +54,15 @@ pub(crate) fn running() -> Rc<Loop> {
     }
 }
 
+/// Whether that is the task that is being polled; of none, whether none is.
+pub(crate) fn is_task(task: Option<&Rc<Control>>) -> bool {
+    let same = |slot: &RefCell<Option<Here>>| {
+        let here = slot.borrow();
+        here.as_ref().and_then(|here| here.task.as_ref()).map(Rc::as_ptr) == task.map(Rc::as_ptr)
+    };
+    HERE.try_with(same).unwrap_or(task.is_none())
+}
+
 /// The task that is being polled.
 pub(crate) fn task() -> Option<Rc<Control>> {
     HERE.try_with(|slot| slot.borrow().as_ref().and_then(|here| here.task.clone())).unwrap_or_default()

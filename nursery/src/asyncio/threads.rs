@@ -131,6 +131,10 @@ impl<T: 'static, E: CancelAware + 'static> StdFuture for OnThread<T, E> {
             // Nobody else has the future.
             return Poll::Ready(this.future.take().unwrap_or_else(|_| Err(Cancelled::delivered().into())));
         }
+        if this.waits.as_ref().is_some_and(|waits| !here::is_task(waits.task.as_ref().map(|(task, _)| task))) {
+            // Another task began it, whose cancels are not for who goes on with it.
+            this.end_wait();
+        }
         match &this.waits {
             Some(waits) => this.future.renew_waker(waits.waker, cx.waker()),
             None => {

@@ -31,6 +31,13 @@ struct Parked {
     shown: GuestWait,
 }
 
+impl Parked {
+    /// Whether the task that waits is the one that polls.
+    fn is_here(&self) -> bool {
+        here::is_task(self.task.as_ref().map(|(task, _)| task))
+    }
+}
+
 impl<T, E: CancelAware> fmt::Debug for Waiting<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Waiting").field(&self.future).finish()
@@ -80,6 +87,10 @@ impl<T: 'static, E: CancelAware + 'static> StdFuture for Waiting<T, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if this.parked.as_ref().is_some_and(|parked| !parked.is_here()) {
+            // Another task began it, whose cancels are not for who goes on with it.
+            this.end();
+        }
         match &this.parked {
             None if this.future.done() => Poll::Ready(this.read()),
             None => {

@@ -5,6 +5,7 @@ mod asyncio_gather;
 mod asyncio_groups;
 mod asyncio_hostile;
 mod asyncio_locks;
+mod asyncio_moved;
 mod asyncio_queue;
 mod asyncio_support;
 mod asyncio_tasks;
