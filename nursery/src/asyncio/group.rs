@@ -21,6 +21,10 @@ struct Inner<E> {
     /// Those that are not done, by number.
     tasks: RefCell<BTreeMap<u64, Rc<Control>>>,
     errors: RefCell<Vec<E>>,
+    /// That of the body, which comes last (K5), while the tasks are waited for.
+    body_error: RefCell<Option<E>>,
+    /// Nobody waits for them any more.
+    left: Cell<bool>,
     exiting: Cell<bool>,
     aborting: Cell<bool>,
     parent_cancelled: Cell<bool>,
@@ -157,7 +161,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
             return;
         }
         let Ok(Err(error)) = future.take() else { return };
-        if group.parent.is_done() {
+        if group.left.get() || group.parent.is_done() {
             let (message, place) = ("the error of a task whose group was dropped", task.place());
             let task = Some(AnyTask::new(task.clone()));
             report(Some(&group.event_loop), &Unhandled { message, task, error: &error, place });
@@ -178,6 +182,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         if ended.is_err() && !group.aborting.get() {
             self.abort();
         }
+        let value = ended.map_err(|error| group.body_error.replace(Some(error))).ok();
         let mut told = false;
         while !group.tasks.borrow().is_empty() {
             let completed = Future::pending(Reason::Children);
@@ -199,15 +204,9 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         if cancelled && errors.is_empty() {
             return Err(Cancelled::delivered().into());
         }
-        let value = match ended {
-            Ok(value) => Some(value),
-            Err(error) if error.is_cancelled() && !errors.is_empty() => None,
-            // K5: last.
-            Err(error) => {
-                errors.push(error);
-                None
-            }
-        };
+        let body_error = group.body_error.take();
+        // K5: last.
+        errors.extend(body_error.filter(|error| errors.is_empty() || !error.is_cancelled()));
         match (ErrorGroup::new(errors), value) {
             (Some(errors), _) => {
                 if group.parent.cancelling() > 0 {
@@ -230,8 +229,15 @@ impl<E: CancelAware + 'static> Drop for Leave<'_, E> {
     fn drop(&mut self) {
         let group = &self.0.inner;
         group.exiting.set(true);
+        group.left.set(true);
         if !group.tasks.borrow().is_empty() {
             self.0.abort();
+        }
+        let (errors, body_error) = (group.errors.take(), group.body_error.take());
+        for error in errors.into_iter().chain(body_error).filter(|error| !error.is_cancelled()) {
+            let (message, place) = ("an error of a task group that nobody was given", group.parent.place());
+            let task = Some(AnyTask::new(group.parent.clone()));
+            report(Some(&group.event_loop), &Unhandled { message, task, error: &error, place });
         }
     }
 }
@@ -280,6 +286,8 @@ where
             parent,
             tasks: RefCell::new(BTreeMap::new()),
             errors: RefCell::new(Vec::new()),
+            body_error: RefCell::new(None),
+            left: Cell::new(false),
             exiting: Cell::new(false),
             aborting: Cell::new(false),
             parent_cancelled: Cell::new(false),

@@ -2,11 +2,13 @@
 //! lost.
 
 use crate::asyncio_support::{Fault, Is, program, turn};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::task::Poll;
-use trefoil::asyncio::{self, create_future, create_task, sleep};
+use trefoil::asyncio::{self, create_future, create_task, sleep, task_group};
 use trefoil_tests::{ms, run_virtual};
 
 type Wait = Pin<Box<dyn std::future::Future<Output = Is<()>>>>;
@@ -18,6 +20,16 @@ async fn begin(wait: &mut Wait) {
         Poll::Ready(())
     })
     .await;
+}
+
+/// What is told to the exception handler from now on.
+fn reports() -> Rc<RefCell<Vec<String>>> {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let tell = told.clone();
+    asyncio::set_exception_handler(Some(Rc::new(move |unhandled: &asyncio::Unhandled<'_>| {
+        tell.borrow_mut().push(format!("{:?}", unhandled.error));
+    })));
+    told
 }
 
 #[test]
@@ -82,5 +94,63 @@ fn aio_o10_d9_a_thread_is_waited_for_by_a_task_that_goes_on_with_a_wait_of_anoth
         })
         .await
         .unwrap();
+    });
+}
+
+#[test]
+fn aio_k03_the_error_of_a_task_whose_group_was_left_half_way_is_reported() {
+    program(async |_| {
+        let told = reports();
+        let mut group: Wait = Box::pin(async {
+            task_group(async |group: asyncio::TaskGroup<Fault>| {
+                group.create_task(async {
+                    let _ = sleep(ms(1000)).await;
+                    Err::<(), _>(Fault::Named("clean-up"))
+                })?;
+                sleep(ms(1000)).await?;
+                Ok(())
+            })
+            .await?;
+            Ok(())
+        });
+        begin(&mut group).await;
+        turn().await?;
+        drop(group);
+        turn().await?;
+        turn().await?;
+        turn().await?;
+        assert_eq!(*told.borrow(), [r#"Named("clean-up")"#]);
+        Ok(())
+    });
+}
+
+#[test]
+fn aio_k05_errors_that_a_group_had_when_it_was_left_half_way_are_reported() {
+    program(async |_| {
+        let told = reports();
+        let group = create_task(async {
+            let mut group: Wait = Box::pin(async {
+                task_group(async |group: asyncio::TaskGroup<Fault>| {
+                    group.create_task(async { Err::<(), _>(Fault::Named("first")) })?;
+                    group.create_task(async {
+                        while sleep(ms(1000)).await.is_err() {}
+                        Ok(())
+                    })?;
+                    let _ = sleep(ms(1000)).await;
+                    Err::<(), _>(Fault::Named("body"))
+                })
+                .await?;
+                Ok(())
+            });
+            for _ in 0..6 {
+                begin(&mut group).await;
+                // The group cancels this task.
+                let _ = turn().await;
+            }
+            Ok::<_, Fault>(())
+        });
+        group.await?;
+        assert_eq!(*told.borrow(), [r#"Named("first")"#, r#"Named("body")"#]);
+        Ok(())
     });
 }
