@@ -39,6 +39,15 @@ pub(crate) struct Control {
     waker: RefCell<Option<Waker>>,
 }
 
+/// A cancel is on its way.
+struct Asking<'a>(&'a Cell<bool>);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task")
@@ -124,13 +133,15 @@ impl Control {
         if self.done.get() || self.asking.replace(true) {
             return false;
         }
+        // Also where the waker of a combinator panics: the next cancel is to find it.
+        let asking = Asking(&self.asking);
         self.cancels.set(self.cancels.get().saturating_add(1));
         let waits: Vec<_> = self.waits.borrow().iter().map(|(_, wait)| wait.clone()).collect();
         let mut accepted = false;
         for wait in waits {
             accepted |= wait.cancel(message.clone());
         }
-        self.asking.set(false);
+        drop(asking);
         self.message.replace(message);
         // All that it waits for is told. What is not asyncio's, too: that keeps the request for its next wait where it ends with a value.
         accepted |= self.scope.get().is_some_and(|scope| scope.cancel_once());

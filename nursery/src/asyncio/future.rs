@@ -9,7 +9,7 @@ use super::waiting::Waiting;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::IntoFuture;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Ender, Reason, Thing};
@@ -323,19 +323,30 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     }
 
     fn tell(&self) {
-        for (_, callback) in self.inner.callbacks.take() {
-            match callback {
-                Callback::Wake(waker, task) => {
-                    if let Some(task) = task {
-                        task.queue();
-                    }
-                    waker.wake();
+        let tell = |(_, callback)| match callback {
+            Callback::Wake(waker, task) => {
+                if let Some(task) = task {
+                    task.queue();
                 }
-                Callback::Call(event_loop, function) => {
-                    let future = self.clone();
-                    event_loop.call_soon(self.inner.place, move || function(future));
-                }
+                waker.wake();
             }
+            Callback::Call(event_loop, function) => {
+                let future = self.clone();
+                event_loop.call_soon(self.inner.place, move || function(future));
+            }
+        };
+        let (mut callbacks, mut panicked) = (self.inner.callbacks.take().into_iter(), None);
+        // The waker of a combinator is code of others: one that panics does not keep the rest from being told.
+        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| callbacks.by_ref().for_each(tell))) {
+            match panicked {
+                None => panicked = Some(payload),
+                Some(_) => runtime::discard(payload),
+            }
+        }
+        match panicked {
+            Some(payload) if std::thread::panicking() => runtime::discard(payload),
+            Some(payload) => resume_unwind(payload),
+            None => {}
         }
     }
 

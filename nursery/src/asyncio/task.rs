@@ -366,16 +366,22 @@ impl<F, T: 'static, E: CancelAware + 'static> Step<F, T, E> {
         };
         let event_loop = task.control.event_loop();
         task.control.set_done();
-        let lost = if cancelled {
-            task.future.finish_cancelled();
-            Some(outcome)
-        } else {
-            task.future.finish(outcome).err()
-        };
+        // Wakers of combinators, and a value that is lost, are code of others, which may panic. The loop must not wait for a task that has
+        // ended.
+        let mut lost = None;
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            if cancelled {
+                lost = Some(outcome);
+                task.future.finish_cancelled();
+            } else {
+                lost = task.future.finish(outcome).err();
+            }
+        }));
         Loop::unregister(event_loop, &task.control);
-        // Last: it is code of others, which may panic, and the loop must not wait for a task that has ended.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(lost))) {
-            event_loop.panicked(payload);
+        for ended in [told, catch_unwind(AssertUnwindSafe(|| drop(lost)))] {
+            if let Err(payload) = ended {
+                event_loop.panicked(payload);
+            }
         }
     }
 }

@@ -12,3 +12,4 @@ mod asyncio_tasks;
 mod asyncio_threads;
 mod asyncio_timeouts;
 mod asyncio_waits;
+mod asyncio_wakers;
