@@ -120,6 +120,8 @@ pub enum InvalidState {
     Done,
     /// Its result was taken out.
     Taken,
+    /// Its result cannot be taken while it is [looked at](Future::look), further up on the stack.
+    LookedAt,
 }
 
 impl fmt::Display for InvalidState {
@@ -128,6 +130,7 @@ impl fmt::Display for InvalidState {
             InvalidState::NotDone => "the future is not done",
             InvalidState::Done => "the future is done already",
             InvalidState::Taken => "the result of the future was taken out",
+            InvalidState::LookedAt => "the result of the future is being looked at",
         })
     }
 }
@@ -256,7 +259,7 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     /// cancellation. Of one that was cancelled the result can be taken again and again.
     ///
     /// # Errors
-    /// As for [`result`](Self::result).
+    /// As for [`result`](Self::result); and [`InvalidState::LookedAt`] from inside of what [looks](Self::look) at it, or clones it.
     pub fn take(&self) -> Result<Result<T, E>, InvalidState> {
         match self.inner.status.get() {
             Status::Pending => Err(InvalidState::NotDone),
@@ -264,15 +267,19 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
             Status::Done => {
                 let outcome = self.inner.outcome.borrow_mut().take();
                 self.inner.seen.set(true);
-                // More than one: somebody further up on this stack is looking at it.
-                match outcome.and_then(Rc::into_inner) {
-                    Some(Err(error)) => {
+                match outcome.map(Rc::try_unwrap) {
+                    // More than one: somebody further up on this stack is looking at it.
+                    Some(Err(shared)) => {
+                        *self.inner.outcome.borrow_mut() = Some(shared);
+                        Err(InvalidState::LookedAt)
+                    }
+                    Some(Ok(Err(error))) => {
                         let copy = error.to_copy().map(|copy| Rc::new(Err(copy)));
                         self.inner.gone.set(copy.is_none());
                         *self.inner.outcome.borrow_mut() = copy;
                         Ok(Err(error))
                     }
-                    Some(value) => Ok(value),
+                    Some(Ok(value)) => Ok(value),
                     None if self.inner.gone.get() => Ok(Err(Cancelled::delivered().into())),
                     None => Err(InvalidState::Taken),
                 }

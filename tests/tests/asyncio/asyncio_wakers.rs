@@ -82,3 +82,15 @@ fn a_waker_that_panics_when_a_task_ends_ends_its_loop() {
     });
     assert!(panic.contains("a waker panicked"), "{panic}");
 }
+
+#[test]
+fn a_result_that_is_taken_while_somebody_looks_at_it_is_not_lost() {
+    program(async |_| {
+        let (resolver, future) = create_future::<_, Fault>();
+        resolver.set_result(Rc::new(7)).unwrap();
+        let inside = future.look(|_| future.take()).unwrap();
+        assert!(inside.is_err());
+        assert_eq!(future.take(), Ok(Ok(Rc::new(7))));
+        Ok(())
+    });
+}
