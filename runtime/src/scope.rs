@@ -67,8 +67,6 @@ pub(crate) struct Links {
     pub waker: Option<Waker>,
     /// Why it was cancelled; at its exit, also if it only inherits that.
     pub cause: Option<Arc<Cause>>,
-    /// Most have none.
-    pub name: Option<Box<Arc<str>>>,
 }
 
 /// See the module.
@@ -86,10 +84,13 @@ pub struct Scope {
     /// The children of a nursery, for the task tree.
     pub(crate) ready: AtomicPtr<crate::ready::Ready>,
     pub(crate) links: UnsafeCell<Links>,
+    /// Most have none. Set before it is entered, and not changed after: so it is no part of `links`, and is read without the lock, also
+    /// while the scope moves from run to run and is in no tree.
+    name: UnsafeCell<Option<Box<Arc<str>>>>,
     _pinned: PhantomPinned,
 }
 
-// SAFETY: `links` is touched under the lock of the tree ([LOCKED] there); the rest is atomic or constant.
+// SAFETY: `links` is touched under the lock of the tree ([LOCKED] there), `name` is constant once it is entered; the rest is atomic or constant.
 unsafe impl Send for Scope {}
 // SAFETY: as above.
 unsafe impl Sync for Scope {}
@@ -158,8 +159,8 @@ impl Scope {
                 index: NOWHERE,
                 waker: None,
                 cause: None,
-                name: None,
             }),
+            name: UnsafeCell::new(None),
             _pinned: PhantomPinned,
         }
     }
@@ -178,25 +179,17 @@ impl Scope {
         if self.has(ENTERED | BOUND) {
             return;
         }
-        // SAFETY: it has not been linked, so nobody looks at its links but who is about to enter it: the caller's word.
-        self.links.with_mut(|links| unsafe { (*links).name = Some(Box::new(name)) });
+        // SAFETY: it has not been entered, so nobody looks at its name; nobody else is about to: the caller's word.
+        let before = self.name.with_mut(|slot| unsafe { (*slot).replace(Box::new(name)) });
+        drop(before);
     }
 
-    /// Its name, if it has one. Under the lock of the tree, or when nobody gives it one any more.
-    pub(crate) fn info(&self) -> ScopeInfo {
-        // SAFETY: [LOCKED] of the tree; and the name, which is all that is looked at, does not change once it was entered.
-        let name = self.links.with(|links| unsafe { (*links).name.as_deref().cloned() });
-        ScopeInfo { kind: self.kind, name, place: self.place }
-    }
-
-    /// Which scope it is, for a log. It has its name from when it is entered.
+    /// Which scope it is, for the task tree and for a log. It has its name from when it is entered.
     pub fn who(&self) -> ScopeInfo {
-        if self.has(ENTERED | BOUND) {
-            let _locked = self.lock();
-            // Nobody gives it a name any more.
-            return self.info();
-        }
-        ScopeInfo { kind: self.kind, name: None, place: self.place }
+        let entered = self.has(ENTERED | BOUND);
+        // SAFETY: from when that is seen on, nobody gives it a name any more.
+        let name = if entered { self.name.with(|name| unsafe { (*name).as_deref().cloned() }) } else { None };
+        ScopeInfo { kind: self.kind, name, place: self.place }
     }
 
     /// Whether it is linked, or was.

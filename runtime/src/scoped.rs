@@ -179,7 +179,7 @@ unsafe fn link(scope: &Scope, frame: Frame, waker: Waker, now: Option<u64>) {
     // SAFETY: the caller's word.
     let mut locked = unsafe { scope.link_with(tree, frame.scope, frame.task, WAKER_SET, now) };
     let old = locked.set_waker(scope, waker);
-    record::scope_entered(scope, || scope.info());
+    record::scope_entered(scope, || scope.who());
     drop(locked);
     drop(old);
 }

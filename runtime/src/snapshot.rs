@@ -202,7 +202,7 @@ pub(crate) fn find(tree: &'static Tree, task: usize) -> Option<Found> {
             let found = unsafe { queue.tasks() }.find(|found| std::ptr::from_ref::<Header>(found).addr() == task);
             if let Some(found) = found {
                 return Some(Found {
-                    name: if found.is_body() { scope.info().name } else { found.name() },
+                    name: if found.is_body() { scope.who().name } else { found.name() },
                     place: found.place,
                     body: found.is_body(),
                     kind: scope.kind,
@@ -282,7 +282,7 @@ impl View<'_> {
         let deadline = scope.deadline();
         let mut view = ScopeView {
             kind: scope.kind,
-            name: scope.info().name,
+            name: scope.who().name,
             place: scope.place,
             deadline_in: (deadline != clock::NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(now))),
             cancelled: scope.is_cancelled(),

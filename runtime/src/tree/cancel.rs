@@ -61,7 +61,7 @@ impl Locked<'_> {
     /// Notes why a scope is cancelled: its place in the heap, if this is the first reason.
     fn note(&mut self, scope: &Scope, why: Why, at: u64, late: Option<Duration>) -> Option<u32> {
         let Why { source, place, culprit } = why;
-        let info = scope.info();
+        let info = scope.who();
         // SAFETY: [LOCKED].
         scope.links.with_mut(|links| unsafe {
             if (*links).cause.as_ref().is_some_and(|cause| cause.source != Source::Soft) {
