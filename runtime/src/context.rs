@@ -81,6 +81,7 @@ struct Slots {
     budget: Cell<u32>,
     alone: Cell<bool>,
     locals: Cell<Locals>,
+    newborn: Cell<u64>,
 }
 
 impl Slots {
@@ -95,6 +96,7 @@ impl Slots {
             budget: Cell::new(BUDGET),
             alone: Cell::new(false),
             locals: Cell::new(NO_LOCALS),
+            newborn: Cell::new(0),
         }
     }
 
@@ -172,6 +174,22 @@ pub(crate) fn tree() -> Option<&'static Tree> {
 #[inline]
 pub(crate) fn task() -> *const Header {
     look(|s| s.task.get())
+}
+
+/// The word of this thread which says that, for who looks on from another one. It is there as long as the thread is.
+pub(crate) fn task_word() -> *const AtomicPtr<Header> {
+    look(|s| &raw const s.task.0)
+}
+
+/// What a task begins its life with that is spawned in this turn: see [`ready::newborn`]. 0 where there is no run.
+#[inline(always)]
+pub(crate) fn newborn() -> u64 {
+    look(|s| s.newborn.get())
+}
+
+/// By the loop, when it knows the time; and at its end, with 0.
+pub(crate) fn set_newborn(newborn: u64) {
+    look(|s| s.newborn.set(newborn));
 }
 
 /// The queue that is being run.

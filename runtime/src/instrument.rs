@@ -341,7 +341,7 @@ fn let_go<T>(what: T) {
 #[cold]
 pub(crate) fn tell(task: &Header, event: fn(&Watch, &Header)) {
     if task.is_task() {
-        worker::with(|worker| worker.watch.get().map(|watch| event(watch, task)));
+        worker::with(|worker| worker.watch().map(|watch| event(watch, task)));
     }
 }
 
@@ -357,7 +357,7 @@ pub(crate) fn tell(task: &Header, event: fn(&Watch, &Header)) {
 #[track_caller]
 pub fn add_instrument(instrument: impl Instrument + 'static) -> InstrumentHandle {
     let instrument = Box::new(instrument);
-    let Some(handle) = worker::with(|worker| worker.watch.get_or_init(Watch::default).add(instrument)) else {
+    let Some(handle) = worker::with(|worker| worker.make_watch().add(instrument)) else {
         context::outside("`add_instrument`")
     };
     InstrumentHandle(handle)

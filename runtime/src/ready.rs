@@ -74,7 +74,8 @@ use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr;
 use std::time::Duration;
-use task::{DONE, JOIN, Life, NEW, REF, SCHEDULED};
+pub(crate) use task::newborn;
+use task::{DONE, JOIN, NEW, REF, SCHEDULED};
 use wake::WAKER;
 
 /// How many tasks of a queue are polled before the task above gives up its turn.
@@ -113,8 +114,6 @@ struct Owner {
     told: bool,
     /// Why a push or a spawn is not the ordinary one: `CLOSED`, `WATCHED`, `HELD`.
     special: u8,
-    /// What a child that is spawned in a turn of this queue begins its life with.
-    newborn: Life,
     /// For the outcomes of children.
     home: *const (),
 }
@@ -254,16 +253,6 @@ impl Ready {
     /// Whether instruments look from now on.
     unsafe fn set_watched(&self, watch: Option<&Watch>) {
         // SAFETY: [OWNER].
-        let before = self.owner.with(|owner| unsafe { (*owner).special });
-        if watch.is_some() || before & WATCHED != 0 {
-            // SAFETY: [OWNER].
-            unsafe { self.change_watched(watch) }
-        }
-    }
-
-    #[cold]
-    unsafe fn change_watched(&self, watch: Option<&Watch>) {
-        // SAFETY: [OWNER].
         self.owner.with_mut(|owner| unsafe {
             let others = (*owner).special & !WATCHED;
             (*owner).special = others | if watch.is_some() { WATCHED } else { 0 };
@@ -306,24 +295,28 @@ impl Ready {
 
     /// Takes in what other threads (and other queues) have pushed.
     unsafe fn drain_inbox(&self) {
-        let task = self.inbox.take();
-        if !task.is_null() {
-            // SAFETY: [OWNER].
-            unsafe { self.adopt(task) }
-        }
+        // SAFETY: [OWNER].
+        unsafe { self.adopt(self.inbox.take()) }
     }
 
-    /// Takes in a list from the inbox, which is not empty as a rule.
-    #[inline]
-    unsafe fn adopt(&self, mut task: *const Header) {
+    /// Takes in a list from the inbox.
+    unsafe fn adopt(&self, task: *const Header) {
         // SAFETY: [OWNER]; the list from the inbox is ours.
         unsafe {
             if !BLIND && self.owner.with(|owner| (*owner).special) & WATCHED != 0 {
-                return self.adopt_watched(task);
+                self.adopt_watched(task);
+            } else {
+                self.adopt_unwatched(task);
             }
-            while !task.is_null() {
-                task = self.adopt_one(task);
-            }
+        }
+    }
+
+    /// The same, where no instrument looks at this queue.
+    #[inline(always)]
+    unsafe fn adopt_unwatched(&self, mut task: *const Header) {
+        while !task.is_null() {
+            // SAFETY: as in `adopt`.
+            task = unsafe { self.adopt_one(task) };
         }
     }
 
@@ -419,14 +412,8 @@ impl Ready {
         S: Outcome<F::Output>,
     {
         let here = ptr::eq(context::ready(), ready);
-        let life = match here {
-            _ if BLIND => Life::default(),
-            // SAFETY: [QUEUE]: the caller's word; [OWNER]: the context says so.
-            true => unsafe { (*ready).owner.with(|owner| (*owner).newborn) },
-            false => Life::begins(),
-        };
         let cell = blocks::put(TaskCell {
-            header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, life, place),
+            header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, place),
             outcome,
             stage: UnsafeCell::new(Stage { future: ManuallyDrop::new(future) }),
         })

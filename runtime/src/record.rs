@@ -286,7 +286,7 @@ fn perhaps() -> bool {
 fn ring() -> Option<Rc<Ring>> {
     // SAFETY: [CURRENT] of the context module.
     let worker: &Worker = unsafe { context::worker().as_ref() }?;
-    worker.watch.get().and_then(Watch::ring)
+    worker.watch().and_then(Watch::ring)
 }
 
 #[inline(always)]
@@ -460,7 +460,7 @@ pub(crate) fn in_loop(what: Loop) -> impl Drop {
 pub fn record(capacity: usize) -> Recording {
     let began = worker::now();
     let ring = Rc::new(Ring { capacity: capacity.max(1), began, state: RefCell::default(), recorder: Recorder::new() });
-    let set = worker::with(|worker| worker.watch.get_or_init(Watch::default).set_ring(ring.clone()));
+    let set = worker::with(|worker| worker.make_watch().set_ring(ring.clone()));
     match set {
         None => context::outside("`record`"),
         Some(set) => assert!(set, "this run is being recorded already"),
@@ -495,7 +495,7 @@ fn this_task() -> Option<TaskInfo> {
             }
         }
     };
-    let info = worker::with(|worker| worker.watch.get().map(|watch| watch.info(header))).flatten();
+    let info = worker::with(|worker| worker.watch().map(|watch| watch.info(header))).flatten();
     drop(locked);
     info
 }
@@ -523,6 +523,6 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        worker::with(|worker| worker.watch.get().map(|watch| watch.clear_ring(&self.ring)));
+        worker::with(|worker| worker.watch().map(|watch| watch.clear_ring(&self.ring)));
     }
 }

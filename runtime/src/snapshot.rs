@@ -239,7 +239,8 @@ impl Tasks<'_> {
             body: task.is_body(),
             state,
             age: task.age(self.now),
-            polls: task.polls(),
+            // And the one that goes on.
+            polls: task.polls().wrapping_add(u32::from(state == TaskState::Running)),
             holds: self.held.and_then(|held| held.get(&std::ptr::from_ref(task).addr())).cloned().unwrap_or_default(),
             waits: Vec::new(),
             scopes: Vec::new(),
@@ -320,8 +321,9 @@ impl View<'_> {
             let child = unsafe { child.as_ref() };
             let below = self.below(child, depth + 1);
             let task = tasks.of(scope, child.task());
-            if below.is_running() {
+            if below.is_running() && task.state != TaskState::Running {
                 task.state = TaskState::Running;
+                task.polls = task.polls.wrapping_add(1);
             }
             task.scopes.push(below);
         }

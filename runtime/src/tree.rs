@@ -107,10 +107,16 @@ pub struct Tree {
 /// Which task the loop is polling, for who looks on from another thread: the innermost one, or null. It is only compared with tasks that are
 /// known to be there.
 ///
-/// Not one of loom's atomics: nothing follows from it, and it is written at every poll.
+/// The loop stores it in a word of its thread anyway, at every poll, so that code in the task knows where it is ([`context::task`]). Who looks on
+/// reads that word.
+///
+/// Of atomics, none is loom's: nothing follows from them, and the word is written at every poll.
 #[derive(Debug, Default)]
 pub(crate) struct Current {
-    task: std::sync::atomic::AtomicPtr<Header>,
+    /// \[WORD\] It is there as long as it is named here: the thread takes it back before it ends, and who reads it has the lock.
+    task: std::sync::Mutex<TaskWord>,
+    /// Which task destroys the children of a nursery, and is none while it does.
+    closing: std::sync::atomic::AtomicPtr<Header>,
     /// In which turn, modulo 2^32: no task is polled twice in one.
     turn: std::sync::atomic::AtomicU32,
     /// In no task: where the call was asked for that it makes for a run handle, or null; and which one it is, modulo 2^32.
@@ -118,12 +124,47 @@ pub(crate) struct Current {
     calls: std::sync::atomic::AtomicU32,
 }
 
+#[derive(Debug, Default)]
+struct TaskWord(Option<ptr::NonNull<std::sync::atomic::AtomicPtr<Header>>>);
+
+// SAFETY: [WORD]; it is an atomic.
+unsafe impl Send for TaskWord {}
+
+/// See [`Current::closes`].
+#[derive(Debug)]
+pub(crate) struct Closing<'a> {
+    current: &'a Current,
+    before: *mut Header,
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.current.closing.store(self.before, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 impl Current {
-    pub const fn new() -> Self {
-        let (task, call) =
-            (std::sync::atomic::AtomicPtr::new(ptr::null_mut()), std::sync::atomic::AtomicPtr::new(ptr::null_mut()));
-        let (turn, calls) = (std::sync::atomic::AtomicU32::new(0), std::sync::atomic::AtomicU32::new(0));
-        Self { task, turn, call, calls }
+    /// A loop begins on this thread.
+    pub fn begins(&self) {
+        self.lock().0 = ptr::NonNull::new(context::task_word().cast_mut());
+    }
+
+    /// It has ended. In the thread in which it began.
+    pub fn ends(&self) {
+        self.lock().0 = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, TaskWord> {
+        self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// This task destroys what it has, until the result is dropped; null for the one that does so already.
+    pub fn closes(&self, task: *const Header) -> Closing<'_> {
+        let before = self.closing.load(std::sync::atomic::Ordering::Relaxed);
+        if !BLIND && !task.is_null() {
+            self.closing.store(task.cast_mut(), std::sync::atomic::Ordering::Relaxed);
+        }
+        Closing { current: self, before }
     }
 
     /// A call that was asked for here begins, or `None` has ended. By the loop alone.
@@ -148,15 +189,12 @@ impl Current {
         }
     }
 
-    #[inline(always)]
-    pub fn set(&self, task: *const Header) {
-        if !BLIND {
-            self.task.store(task.cast_mut(), std::sync::atomic::Ordering::Relaxed);
-        }
-    }
-
+    /// Which task it is.
     pub fn get(&self) -> *const Header {
-        self.task.load(std::sync::atomic::Ordering::Relaxed)
+        let word = self.lock();
+        // SAFETY: [WORD].
+        let task = word.0.map_or(ptr::null_mut(), |word| unsafe { word.as_ref() }.load(Ordering::Relaxed));
+        if task.is_null() { self.closing.load(Ordering::Relaxed) } else { task }
     }
 
     pub fn turn(&self) -> u32 {

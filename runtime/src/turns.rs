@@ -11,7 +11,7 @@ use crate::deadlock::Deadlock;
 use crate::driver::Driver;
 use crate::instrument::{Instruments, Watch};
 use crate::payload::{Payload, report_panic};
-use crate::ready::{Above, ReadyBox};
+use crate::ready::{self, Above, ReadyBox};
 use crate::record::{self, Loop};
 use crate::run_handle::Calls;
 use crate::scope::Scope;
@@ -76,6 +76,7 @@ pub fn try_run<F: Future>(
     tree.clock.reset(options.virtual_time);
     tree.parker.attach(driver.unparker());
     tree.set_turn_time(tree.clock.now());
+    context::set_newborn(ready::newborn(tree.turn_time()));
     let worker = Worker::new(tree, driver, instruments, &options);
     let root = pin!(Scope::new(Kind::Run, place));
     // SAFETY: pinned here, unlinked below, in `Run::drop`, before it goes away.
@@ -183,6 +184,7 @@ impl<F: Future> Run<'_, F> {
 
     fn turns(&mut self) {
         let _entered = Entered::new(self.frame());
+        self.tree.current.begins();
         let waker = Waker::from(std::sync::Arc::new(UnparkWorker(self.tree)));
         let mut cx = Context::from_waker(&waker);
         self.ready.tell_of_body(Watch::spawned);
@@ -310,6 +312,8 @@ impl<F: Future> Drop for Run<'_, F> {
             self.tree.lock().set_run(ptr::null());
             self.root.unlink();
         }));
+        context::set_newborn(0);
+        self.tree.current.ends();
         self.tree.give_back();
         // The others go before the first is resumed: a payload whose destructor panics must not do so in the middle of that.
         let mut first = None;

@@ -13,6 +13,7 @@ use crate::idle::Idle;
 use crate::instrument::{Instruments, Watch};
 use crate::livelock::Livelock;
 use crate::quiet::Quiet;
+use crate::ready;
 use crate::record::{self, Loop};
 use crate::run_handle::Calls;
 use crate::schedule::Schedule;
@@ -38,7 +39,9 @@ pub(crate) struct Worker {
     /// What other threads have it run; made with the first handle.
     pub calls: OnceCell<Calls>,
     /// The instruments; made with the first.
-    pub watch: OnceCell<Watch>,
+    watch: OnceCell<Watch>,
+    /// There are instruments, or have been, or there is another order.
+    special: Cell<bool>,
     /// Which operation was the first to be told of a cancellation since somebody looked. For tests.
     pub told: Cell<Option<&'static Location<'static>>>,
     /// Who looks whether a task holds it up, if somebody does.
@@ -54,16 +57,19 @@ pub(crate) const CLOCK_EVERY: u32 = 32;
 
 impl Worker {
     pub fn new(tree: &'static Tree, driver: Rc<dyn Driver>, instruments: Instruments, options: &Options) -> Self {
+        let (schedule, watch) = (Schedule::new(options.order), Watch::new(instruments));
+        let special = Cell::new(schedule.is_some() || watch.is_some());
         Self {
             blocks: Blocks::new(),
             driver,
-            schedule: Schedule::new(options.order),
+            schedule,
             quiet: Quiet::new(options),
             idle: Idle::new(options.spin),
             suspicion: Suspicion::default(),
             livelock: Livelock::new(options.livelock),
             calls: OnceCell::new(),
-            watch: Watch::new(instruments).map_or_else(OnceCell::new, OnceCell::from),
+            special,
+            watch: watch.map_or_else(OnceCell::new, OnceCell::from),
             told: Cell::new(None),
             blocked: options
                 .blocked_after
@@ -72,6 +78,23 @@ impl Worker {
             looked: Cell::new(Moment::At(0)),
             told_once: Cell::new(false),
         }
+    }
+
+    /// Whether tasks are polled in another way than the ordinary: in another order, or so that instruments see it.
+    #[inline(always)]
+    pub fn polls_specially(&self) -> bool {
+        self.special.get()
+    }
+
+    /// The instruments, if there ever were some.
+    pub fn watch(&self) -> Option<&Watch> {
+        self.watch.get()
+    }
+
+    /// Room for instruments.
+    pub fn make_watch(&self) -> &Watch {
+        self.special.set(true);
+        self.watch.get_or_init(Watch::default)
     }
 
     /// Sleeps in the driver.
@@ -112,6 +135,9 @@ impl Worker {
         let (moment, now) = near.unwrap_or_else(|| tree.clock.look());
         self.looked.set(moment);
         tree.set_turn_time(now);
+        if !BLIND {
+            context::set_newborn(ready::newborn(now));
+        }
         if slept || next <= now {
             let mut locked = tree.lock();
             locked.set_alarm(0);

@@ -2,7 +2,7 @@
 
 use super::ending::{bury_holder, forget_task};
 use super::join::Joins;
-use super::task::{DONE, Header, Life, REF, VTable};
+use super::task::{DONE, Header, REF, VTable};
 use super::wake::{borrowed_waker, is_of, release, wake};
 use super::{Above, CLOSED, Owner, Ready, SLICE, WATCHED};
 use crate::blind::BLIND;
@@ -13,15 +13,11 @@ use crate::payload::discard;
 use crate::record;
 use crate::scope::Scope;
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
-use crate::tree::Current;
 use crate::waker_slot::WakerSlot;
-use crate::worker;
+use crate::worker::{self, Worker};
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::task::Context;
-
-/// Where a queue notes what it polls that is polled outside of a run.
-static NOBODY_LOOKS: Current = Current::new();
 
 static BODY: VTable = VTable {
     poll: |_, _| unreachable!("the body is polled by who runs the queue"),
@@ -50,12 +46,8 @@ impl ReadyBox {
     }
 
     pub(crate) fn new(parent: Above, place: &'static Location<'static>) -> Self {
-        let life = match &parent {
-            Above::Task(_) => Life::begins(),
-            Above::Worker(tree) => Life::begins_in(tree),
-        };
         let ready = Box::into_raw(Box::new(Ready {
-            body: Header::new(REF, &BODY, ptr::null(), life, place),
+            body: Header::new(REF, &BODY, ptr::null(), place),
             inbox: Inbox::new(),
             parent,
             joins: Joins::new(),
@@ -68,7 +60,6 @@ impl ReadyBox {
                 last_child: ptr::null(),
                 told: false,
                 special: 0,
-                newborn: life,
                 home: ptr::null(),
             }),
         }));
@@ -177,26 +168,44 @@ impl ReadyBox {
             None => matches!(self.get().parent, Above::Worker(_)),
         };
         // SAFETY: [CURRENT] of the context module.
-        let worker = unsafe { frame.worker.as_ref() };
-        let schedule = worker.and_then(|worker| worker.schedule.as_ref());
-        let current = frame.tree.map_or(&NOBODY_LOOKS, |tree| &tree.current);
-        let newborn = frame.tree.map_or_else(Life::default, Life::begins_in);
-        let watch = worker.and_then(|worker| worker.watch.get()).filter(|watch| !BLIND && watch.is_active());
+        let worker: Option<&Worker> = unsafe { frame.worker.as_ref() };
         // SAFETY: [OWNER]: `&mut self` is the owner's. Children that run may push to the local queue, through the pointer.
         unsafe {
-            if !BLIND {
-                (*this).owner.with_mut(|owner| (*owner).newborn = newborn);
-            }
-            (*this).set_watched(watch);
-            (*this).drain_inbox();
-            let count = (*this).owner.with(|owner| (*owner).queued).min(SLICE);
-            let budget = match schedule {
-                None => context::BUDGET,
-                Some(schedule) => {
-                    (*this).arrange(count, schedule);
-                    schedule.budget()
+            match worker.filter(|worker| worker.polls_specially()) {
+                Some(worker) => self.poll_specially(worker, scope, alone, poll_body),
+                None => {
+                    (*this).adopt_unwatched((*this).inbox.take());
+                    let count = (*this).owner.with(|owner| (*owner).queued).min(SLICE);
+                    self.poll_each::<false>(count, context::BUDGET, scope, alone, |task, cx| {
+                        if (*task).is_body() {
+                            poll_body(cx);
+                            return false;
+                        }
+                        ((*task).vtable.poll)(task, cx)
+                    });
                 }
-            };
+            }
+        }
+        drop(entered);
+        context::refill(budget_around);
+        context::set_alone(alone_around);
+    }
+
+    /// Polls what is queued, so many tasks at most, by `poll`, which says whether that one is over. `WATCHED`: instruments look at this queue.
+    ///
+    /// \[OWNER\]
+    #[inline(always)]
+    unsafe fn poll_each<const WATCHED: bool>(
+        &self,
+        count: usize,
+        budget: u32,
+        scope: &Scope,
+        alone: bool,
+        mut poll: impl FnMut(*const Header, &mut Context<'_>) -> bool,
+    ) {
+        let this = self.as_ptr();
+        // SAFETY: [OWNER]: the caller's word.
+        unsafe {
             for _ in 0..count {
                 let Some(task) = (*this).pop_local() else { break };
                 // Transition 2: not queued any more. It is there: the owner's reference remains while it is queued, or not done.
@@ -207,32 +216,61 @@ impl ReadyBox {
                 let waker = borrowed_waker(task);
                 let mut task_cx = Context::from_waker(&waker);
                 context::set_task(task, budget, alone && (*this).is_drained());
-                current.set(task);
                 (*task).begin_poll();
-                let is_body = ptr::eq(task, self.body());
-                let over = match watch {
-                    None if is_body => {
-                        poll_body(&mut task_cx);
-                        continue;
-                    }
-                    None => ((*task).vtable.poll)(task, &mut task_cx),
-                    Some(watch) => Self::poll_watched(watch, task, &mut task_cx, is_body.then_some(&mut poll_body)),
-                };
-                if over {
-                    match watch {
-                        None => (*this).finish::<false>(Some(scope), task),
-                        Some(_) => (*this).finish::<true>(Some(scope), task),
-                    }
-                } else if !is_body && scope.is_cancelled() && Header::is_stuck(task) {
+                if poll(task, &mut task_cx) {
+                    (*this).finish::<WATCHED>(Some(scope), task);
+                    continue;
+                }
+                (*task).end_poll();
+                if scope.is_cancelled() && !(*task).is_body() && Header::is_stuck(task) {
                     (*this).cut(Some(scope), task);
                 }
             }
         }
-        drop(entered);
-        // So that the task around this one is named for what it does next, or none.
-        current.set(around.task);
-        context::refill(budget_around);
-        context::set_alone(alone_around);
+    }
+
+    /// The same where instruments look, or have looked, or where a test asks for another order than the ordinary one. Apart, so that who does not
+    /// ask for that pays for one look at a flag.
+    ///
+    /// \[OWNER\]
+    #[cold]
+    #[inline(never)]
+    unsafe fn poll_specially(
+        &mut self,
+        worker: &Worker,
+        scope: &Scope,
+        alone: bool,
+        mut poll_body: impl FnMut(&mut Context<'_>),
+    ) {
+        let (this, body) = (self.as_ptr(), self.body());
+        let watch = worker.watch().filter(|watch| !BLIND && watch.is_active());
+        // SAFETY: [OWNER]: the caller's word.
+        unsafe {
+            (*this).set_watched(watch);
+            (*this).drain_inbox();
+            let count = (*this).owner.with(|owner| (*owner).queued).min(SLICE);
+            let budget = match &worker.schedule {
+                None => context::BUDGET,
+                Some(schedule) => {
+                    (*this).arrange(count, schedule);
+                    schedule.budget()
+                }
+            };
+            self.poll_each::<true>(count, budget, scope, alone, |task, cx| {
+                let mut poll = || match ptr::eq(task, body) {
+                    true => {
+                        poll_body(cx);
+                        false
+                    }
+                    false => ((*task).vtable.poll)(task, cx),
+                };
+                match watch {
+                    None => poll(),
+                    // [REF]: the owner's, since it is not done.
+                    Some(watch) => watch.poll(&*task, poll),
+                }
+            });
+        }
     }
 
     /// After a `run` that left work: whether the next one may follow at once, since nothing else in the whole run has anything to do. Then
@@ -253,25 +291,6 @@ impl ReadyBox {
         *turns -= 1;
         worker::between_turns(frame, tree);
         !tree.parker.is_notified()
-    }
-
-    /// \[OWNER\]
-    #[cold]
-    unsafe fn poll_watched(
-        watch: &Watch,
-        task: *const Header,
-        cx: &mut Context<'_>,
-        body: Option<&mut impl FnMut(&mut Context<'_>)>,
-    ) -> bool {
-        // SAFETY: [REF]: the owner's, since it is not done.
-        watch.poll(unsafe { &*task }, || match body {
-            Some(poll_body) => {
-                poll_body(cx);
-                false
-            }
-            // SAFETY: the caller's word.
-            None => unsafe { ((*task).vtable.poll)(task, cx) },
-        })
     }
 
     /// Tells instruments of the body, which for the worker's queue is a task: the main future.
@@ -305,6 +324,8 @@ impl ReadyBox {
     /// `scope` is that of the queue, if it is still there.
     fn destroy(&mut self, scope: Option<&Scope>, frame: Frame) {
         let this = self.as_ptr();
+        // It is still at it, if a destructor holds up the loop.
+        let _closing = frame.tree.map(|tree| tree.current.closes(context::task()));
         let _entered = Entered::new(Frame { ready: this, task: ptr::null(), ..frame });
         // SAFETY: [OWNER].
         unsafe {

@@ -71,30 +71,6 @@ impl Flags {
     }
 }
 
-/// A number that one thread at a time writes, and any reads. Not one of loom's atomics, as above.
-#[derive(Default)]
-pub(super) struct Count(std::sync::atomic::AtomicU32);
-
-impl Count {
-    fn new(number: u32) -> Self {
-        Self(std::sync::atomic::AtomicU32::new(number))
-    }
-
-    pub(super) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, to: u32) {
-        self.0.store(to, Ordering::Relaxed);
-    }
-
-    /// By its one writer: no read-modify-write, and one instruction.
-    #[inline(always)]
-    fn add_one(&self) {
-        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
-    }
-}
-
 /// How exactly the age of tasks is known, in bits of nanoseconds: to a millisecond, for 50 days.
 const AGE_UNIT: u32 = 20;
 
@@ -103,25 +79,43 @@ fn age_units(now: u64) -> u32 {
     (now >> AGE_UNIT) as u32
 }
 
-/// What the task tree says of a task that it has had so far. A queue has one ready for the children that are spawned in its turn, so that a
-/// child is born by a copy of one word.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Life {
-    /// When it was spawned: in [`AGE_UNIT`]s of the run's clock, modulo 2^32.
-    born: u32,
-    /// How many polls of it have begun, modulo 2^32.
-    polls: u32,
+/// How many polls of a task have ended, and from bit [`BORN`] on when it was spawned: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. The thread
+/// has the word ready for those that are [born](context::newborn) in this turn, so that a task is born by a copy of it. That four thousand million polls
+/// make a task a millisecond older is no matter.
+///
+/// One thread at a time writes it, and any reads. Not one of loom's atomics, as above.
+struct Life(std::sync::atomic::AtomicU64);
+
+const BORN: u32 = 32;
+
+/// The life of a task that is born now.
+pub(crate) fn newborn(now: u64) -> u64 {
+    u64::from(age_units(now)) << BORN
 }
 
 impl Life {
-    /// It begins in the turn of the run on this thread.
-    pub(super) fn begins() -> Self {
-        context::tree().map_or_else(Self::default, Self::begins_in)
+    #[inline(always)]
+    fn begins() -> Self {
+        Self(std::sync::atomic::AtomicU64::new(if BLIND { 0 } else { context::newborn() }))
     }
 
-    #[inline]
-    pub(super) fn begins_in(tree: &'static Tree) -> Self {
-        Self { born: if BLIND { 0 } else { age_units(tree.turn_time()) }, polls: 0 }
+    fn born(&self) -> u32 {
+        (self.0.load(Ordering::Relaxed) >> BORN) as u32
+    }
+
+    fn polls(&self) -> u32 {
+        // Cut on purpose.
+        self.0.load(Ordering::Relaxed) as u32
+    }
+
+    fn set_born(&self, now: u64) {
+        self.0.store(newborn(now) | u64::from(self.polls()), Ordering::Relaxed);
+    }
+
+    /// By its one writer: no read-modify-write, and one instruction.
+    #[inline(always)]
+    fn add_poll(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }
 
@@ -151,12 +145,9 @@ pub struct Header {
     /// How many cancellations it was told (N13 b): the bits of `STRIKE`. Whether it holds, or held, something that others wait for: `HOLDER`.
     /// And from there on, up to `MANY`, how many children it has spawned since. \[OWNER\]
     pub(super) marks: Cell<u16>,
-    /// When it was spawned, for the task tree: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. Of the body of a nursery
-    /// that is done, when that was: written before `DONE` is set.
-    pub(super) born: Count,
-    /// How many polls of it have begun, modulo 2^32. Written by the owner; who looks on reads it. In what would be padding, of a line that a poll
-    /// has in its hands anyway.
-    pub(super) polls: Count,
+    /// When it was spawned, and how many polls of it have ended, for the task tree. Of the body of a nursery that is done, when that was: written
+    /// before `DONE` is set. Written by the owner; who looks on reads it.
+    life: Life,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
 }
@@ -204,7 +195,6 @@ impl Header {
         state: usize,
         vtable: &'static VTable,
         queue: *const Ready,
-        life: Life,
         place: &'static Location<'static>,
     ) -> Self {
         Self {
@@ -219,8 +209,7 @@ impl Header {
             told: AtomicBool::new(false),
             flags: Flags::default(),
             marks: Cell::new(0),
-            born: Count::new(life.born),
-            polls: Count::new(life.polls),
+            life: Life::begins(),
             place,
         }
     }
@@ -342,28 +331,33 @@ impl Header {
 
     /// How long ago it was spawned; of a body that is done, how long ago that was. Any thread.
     pub(crate) fn age(&self, now: u64) -> Duration {
-        Duration::from_nanos(u64::from(age_units(now).wrapping_sub(self.born.get())) << AGE_UNIT)
+        Duration::from_nanos(u64::from(age_units(now).wrapping_sub(self.life.born())) << AGE_UNIT)
     }
 
     /// Its age counts from now on. \[OWNER\]
     pub(super) fn begin_age(&self, tree: &Tree) {
         if !BLIND {
-            self.born.set(age_units(tree.turn_time()));
+            self.life.set_born(tree.turn_time());
         }
     }
 
-    /// How many polls of it have begun, modulo 2^32. Any thread.
+    /// How many polls of it have ended, modulo 2^32. Any thread.
     pub(crate) fn polls(&self) -> u32 {
-        self.polls.get()
+        self.life.polls()
     }
 
     /// A poll begins, which will see what it was told. \[OWNER\]
     pub(super) fn begin_poll(&self) {
-        if !BLIND {
-            self.polls.add_one();
-        }
         if self.told.load(Ordering::Relaxed) {
             self.told.swap(false, Ordering::AcqRel);
+        }
+    }
+
+    /// A poll has ended, and it is pending: of one that is over, nobody asks how often it was polled. \[OWNER\]
+    #[inline(always)]
+    pub(super) fn end_poll(&self) {
+        if !BLIND {
+            self.life.add_poll();
         }
     }
 
