@@ -108,6 +108,8 @@ pub struct Deadlock {
     tree: Box<ScopeView>,
     /// Those that waited in a shield, or wait again since the run was cancelled: they were dropped.
     dropped: Vec<BlockedTask>,
+    /// The type of what main returned after its run was cancelled.
+    output: Option<&'static str>,
 }
 
 /// Tasks that wait for each other.
@@ -117,11 +119,37 @@ struct Cycle {
     tasks: Vec<usize>,
     /// A line of its own would say nothing: who holds what is wanted is said anyway.
     plain: bool,
+    advice: Option<Advice>,
+}
+
+/// What who reads of a cycle can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// Tasks have locks that others of them want.
+    Order,
+    /// A task wants what it has.
+    Twice,
+    /// A task waits for another one that wants what it has.
+    Across,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Advice::Order => {
+                "lock order: let every task take these in the same order, or give back the one before it waits for the other"
+            }
+            Advice::Twice => "taken twice: let a task give back what it has before it waits for the same again",
+            Advice::Across => {
+                "held across a wait: let a task give back what another one wants before it waits for that one to end"
+            }
+        })
+    }
 }
 
 impl Cycle {
     fn new(graph: &Graph, cycle: &[usize]) -> Self {
-        Self { tasks: cycle.to_vec(), plain: graph.is_plain(cycle) }
+        Self { tasks: cycle.to_vec(), plain: graph.is_plain(cycle), advice: graph.advice(cycle) }
     }
 
     /// The same, by where the nodes of the graph are in the report.
@@ -147,6 +175,14 @@ pub(crate) type Child = (TaskRef, Option<Arc<str>>);
 
 /// A task that was handed something, for a future that it does not poll, and where that waits.
 pub(crate) type Handed = (Child, &'static Location<'static>);
+
+/// What of a nursery is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    Body,
+    Both,
+    Children,
+}
 
 /// More is wanted than there is, whoever has it.
 #[derive(Clone, Copy, Debug)]
@@ -178,6 +214,7 @@ pub struct BlockedWait {
     unpolled: bool,
     handed: Arc<[Handed]>,
     too_many: Option<TooMany>,
+    within: Within,
 }
 
 impl Deadlock {
@@ -195,6 +232,16 @@ impl Deadlock {
     /// where the clean-up ended.
     pub fn dropped(&self) -> &[BlockedTask] {
         &self.dropped
+    }
+
+    /// The type of what main returned when it had cleaned up, unless that is empty: there is room for the report or for that, and it was dropped.
+    pub fn dropped_output(&self) -> Option<&'static str> {
+        self.output
+    }
+
+    /// Main returned something of this type, which is dropped.
+    pub(crate) fn drops_output(&mut self, what: &'static str) {
+        self.output = Some(what);
     }
 
     /// The run was cancelled, and this came after that.
@@ -255,8 +302,8 @@ impl BlockedWait {
         names: Names,
         front: Option<Front>,
     ) -> Self {
-        let (child, unpolled, handed, too_many) = (None, false, Arc::default(), None);
-        Self { reason, place, since, held, holders, names, front, child, unpolled, handed, too_many }
+        let (child, unpolled, handed, too_many, within) = (None, false, Arc::default(), None, Within::Children);
+        Self { reason, place, since, held, holders, names, front, child, unpolled, handed, too_many, within }
     }
 
     /// It has got what it waited for, and is not polled; and who else has.
@@ -267,6 +314,11 @@ impl BlockedWait {
     /// It waits for the end of this one.
     pub(crate) fn of_child(self, child: Option<Child>) -> Self {
         Self { child, ..self }
+    }
+
+    /// It waits for this part of a nursery.
+    pub(crate) fn of_nursery(self, within: Within) -> Self {
+        Self { within, ..self }
     }
 
     /// It wants more than there is.
@@ -328,6 +380,14 @@ impl BlockedWait {
             Some((child, name)) => {
                 format!("waits for {} to end at {}", Called(*child, name.as_deref()), short(self.place))
             }
+            None if self.reason == Reason::Children => {
+                let part = match self.within {
+                    Within::Body => "body",
+                    Within::Both => "body and the children",
+                    Within::Children => "children",
+                };
+                format!("waits for the {part} of a nursery at {}", short(self.place))
+            }
             None => format!("{} at {}", Does(self.reason), short(self.place)),
         };
         // Of a nursery it is known to a millisecond.
@@ -354,6 +414,16 @@ impl BlockedWait {
             format!("a future of {} that is not polled (waits at {})", Called(*task, name.as_deref()), short(place))
         });
         holders.extend(handed);
+        if self.reason == Reason::Oneshot {
+            // It is made to be handed on: who has it now is not known.
+            return match self.holders.first() {
+                None => text + ", whose sender is gone",
+                Some(sender) => {
+                    let maker = Called(sender.task(), self.names.first().and_then(Option::as_deref));
+                    text + &format!(", whose sender, made by {maker} at {}, is still there", short(sender.place()))
+                }
+            };
+        }
         let listed = match self.holders.len() + self.handed.len() {
             0 => "nobody that is known".to_string(),
             1..=4 => holders.join(", "),
@@ -394,6 +464,10 @@ impl fmt::Display for Deadlock {
         for line in lines_of(&self.tasks) {
             writeln!(f, "{line}")?;
         }
+        let advised = |advice| self.cycles.iter().any(|cycle| cycle.advice == Some(advice));
+        for advice in [Advice::Order, Advice::Twice, Advice::Across].into_iter().filter(|advice| advised(*advice)) {
+            writeln!(f, "{advice}")?;
+        }
         match self.elsewhere {
             0 => {}
             1 => writeln!(f, "- one more task waits for something foreign, or can run")?,
@@ -412,7 +486,12 @@ impl fmt::Display for Deadlock {
                 write!(f, "\n{line}")?;
             }
         }
-        Ok(())
+        match self.output {
+            Some(what) => {
+                write!(f, "\nmain returned when it was cancelled for this: its output, of type {what}, was dropped")
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -461,7 +540,7 @@ pub(crate) fn report(tree: &'static Tree, root: &Scope, now: u64, headline: Stri
     let (tasks, places) = graph.tasks(|_| true);
     let cycles = cycles.into_iter().map(|cycle| cycle.at(&places)).collect();
     let tree = Box::new(snapshot::view_under(locked, &looking, root));
-    Deadlock { headline, tasks, cycles, elsewhere, tree, dropped: Vec::new() }
+    Deadlock { headline, tasks, cycles, elsewhere, tree, dropped: Vec::new(), output: None }
 }
 
 /// What can still wake a run in which every task waits. See [`wake_sources`](crate::wake_sources).
@@ -654,7 +733,7 @@ impl Suspicion {
             false => "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string(),
         };
         let tree = Box::new(snapshot::view_under(&locked, &looking, root));
-        let report = Deadlock { headline, tasks, cycles, elsewhere: 0, tree, dropped: Vec::new() };
+        let report = Deadlock { headline, tasks, cycles, elsewhere: 0, tree, dropped: Vec::new(), output: None };
         Some(if stands { Found::Stands(report) } else { Found::New(report) })
     }
 }

@@ -41,6 +41,8 @@ pub enum Reason {
     Start,
     /// For something of the application's own.
     Custom(&'static str),
+    /// For the value of a oneshot.
+    Oneshot,
 }
 
 impl fmt::Display for Reason {
@@ -52,6 +54,7 @@ impl fmt::Display for Reason {
             Reason::Event => f.write_str("an event"),
             Reason::Send => f.write_str("room in a channel"),
             Reason::Receive => f.write_str("an item of a channel"),
+            Reason::Oneshot => f.write_str("the value of a oneshot"),
             Reason::Accept(fd) => write!(f, "accept on fd {fd}"),
             Reason::Connect(fd) => write!(f, "connect fd {fd}"),
             Reason::Read(fd) => write!(f, "read from fd {fd}"),
@@ -119,6 +122,7 @@ impl Manner {
             Reason::Barrier => 14,
             Reason::Start => 15,
             Reason::Custom(_) => 16,
+            Reason::Oneshot => 17,
         };
         let abort = match abort {
             Abort::AtOnce => 0,
@@ -166,6 +170,7 @@ impl Manner {
             13 => Reason::Condition,
             14 => Reason::Barrier,
             15 => Reason::Start,
+            17 => Reason::Oneshot,
             _ => Reason::Custom(detail.text()),
         }
     }

@@ -127,17 +127,14 @@ pub fn try_run<F: Future>(
 /// Drops what is left of a run that cannot go on. The report goes before a panic of its clean-up, such as that of an `unwrap` of what was
 /// cancelled: it says why. The panic was printed by its hook, and is logged.
 #[cold]
-fn end_deadlocked<F: Future>(mut run: Run<'_, F>, deadlock: Deadlock) -> Deadlock {
+fn end_deadlocked<F: Future>(mut run: Run<'_, F>, mut deadlock: Deadlock) -> Deadlock {
     let mut first = None;
     match run.outcome.take() {
         Some(Err(payload)) => first = Some(payload),
         Some(Ok(output)) => {
             if size_of::<F::Output>() > 0 {
-                // It has cleaned up, and may have something to say of that. The report goes first: there is room for one.
-                let what = std::any::type_name::<F::Output>();
-                crate::report_warn!(
-                    "main returned after its run was ended as a deadlock: its output, of type {what}, is dropped"
-                );
+                // It has cleaned up, and may have something to say of that. There is room for one, and the report says so at its end.
+                deadlock.drops_output(std::any::type_name::<F::Output>());
             }
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
                 first = Some(payload);

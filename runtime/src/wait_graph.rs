@@ -3,13 +3,14 @@
 //! A node is a task, or the body of a nursery. It waits for another one that holds what it wants, or that stands in front of it in a line and wants
 //! more; for a child that it joins; or for the body and the children of a nursery that it has opened. Two questions are asked:
 //!
-//! - *Whom does who wait for?* For the report of a run in which nothing moves. Every edge counts.
+//! - *Whom does who wait for?* For the report of a run in which nothing moves. Every edge counts, but for some to who made an end of a channel:
+//!   ends are made to be handed on. So there is none to a task that has spawned another one since, and from who waits for a oneshot none to itself.
 //! - *Who waits for ever?* For tasks that wait for each other while others go on ([`Graph::stuck`]). Here an edge counts that nothing which is
 //!   known refutes.
 
 use crate::cause::Kind;
 use crate::clock::NEVER;
-use crate::deadlock::{BlockedTask, BlockedWait, Child, Front, Handed, Names, TooMany};
+use crate::deadlock::{Advice, BlockedTask, BlockedWait, Child, Front, Handed, Names, TooMany, Within};
 use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
 use crate::park::On;
 use crate::ready::Header;
@@ -80,10 +81,23 @@ struct Nursery {
     since: Duration,
     /// How many are in it that are not done: children, and the body.
     open: usize,
+    /// What of it is not done.
+    within: Within,
     nodes: Vec<usize>,
 }
 
 impl Held {
+    /// Whether it is the other side of a channel.
+    fn is_end(&self) -> bool {
+        matches!(self.held, Holding::Senders | Holding::Receivers)
+    }
+
+    /// The nodes of those that have it, as far as that can be told.
+    fn in_hand(&self) -> impl Iterator<Item = usize> {
+        let (known, certain) = if self.is_end() { (&[][..], &self.certain[..]) } else { (&self.known[..], &[][..]) };
+        known.iter().copied().chain(certain.iter().map(|(at, _)| *at))
+    }
+
     /// How many units those have that keep what they have.
     fn gone(&self, keeps: &[bool]) -> usize {
         let keep = self.certain.iter().filter(|(at, _)| keeps[*at]);
@@ -160,7 +174,13 @@ impl Graph {
                 let (since, done) = locked.queue(here).map(|queue| queue.body_age(now)).unwrap_or_default();
                 let children = locked.live_children(here);
                 let open = children + usize::from(!done);
-                graph.nodes[at].nurseries.push(Nursery { queue, place: here.place, since, open, nodes: Vec::new() });
+                let within = match (done, children) {
+                    (true, _) => Within::Children,
+                    (false, 0) => Within::Body,
+                    (false, _) => Within::Both,
+                };
+                let (place, nodes) = (here.place, Vec::new());
+                graph.nodes[at].nurseries.push(Nursery { queue, place, since, open, within, nodes });
                 live += children;
             }
             scope = locked.after(scope, root, true);
@@ -415,8 +435,9 @@ impl Graph {
                 Target::Unknown => {}
                 Target::Child(header) => edges.extend(self.by_header.get(header)),
                 Target::Thing(thing, ..) => {
+                    let hands_on = wait.reason == Reason::Oneshot;
                     if !self.is_enough(&wait.on) {
-                        edges.extend(&self.things[*thing].known);
+                        edges.extend(self.things[*thing].in_hand().filter(|next| !hands_on || *next != at));
                         edges.extend(self.things[*thing].handed.iter().map(|(at, _)| *at));
                     }
                     edges.extend(self.in_front(&wait.on, most));
@@ -468,7 +489,8 @@ impl Graph {
         found
     }
 
-    /// Whether a cycle says no more than the lines of its tasks do: it is one task that waits for what it has itself in the body of a nursery; or
+    /// Whether a cycle says no more than the lines of its tasks do: it is one task that waits for what it has itself in the body of a nursery, or for
+    /// a channel of which it has made the other end; or
     /// tasks that wait for what is in their nurseries, but for one, which waits for an end of a channel that one of them has made. Whoever made it
     /// may have lent it to others.
     pub fn is_plain(&self, cycle: &[usize]) -> bool {
@@ -479,7 +501,7 @@ impl Graph {
         let one = cycle.iter().filter(|at| !is_body(**at)).count() <= 1
             && cycle.iter().filter(|at| is_body(**at)).all(|body| cycle.iter().any(|at| opened(*at, *body)));
         let is_end = |wait: &Wait| match wait.on {
-            Target::Thing(thing, ..) => matches!(self.things[thing].held, Holding::Senders | Holding::Receivers),
+            Target::Thing(thing, ..) => self.things[thing].is_end(),
             Target::Unknown | Target::Child(_) => false,
         };
         let next = cycle.iter().skip(1).chain(cycle.first());
@@ -488,7 +510,45 @@ impl Graph {
             (Some(only), None) => self.nodes[only].waits.iter().all(is_end),
             _ => false,
         };
-        cycle.len() > 1 && (one || lent)
+        match cycle {
+            [own] => self.nodes[*own].waits.iter().all(is_end),
+            _ => one || lent,
+        }
+    }
+
+    /// What who reads of a cycle can do about it.
+    pub fn advice(&self, cycle: &[usize]) -> Option<Advice> {
+        let most = self.most_wanted(&|at| cycle.contains(&at));
+        let next = cycle.iter().skip(1).chain(cycle.first());
+        let (mut locks, mut tasks) = (0, 0);
+        for (&from, &to) in cycle.iter().zip(next) {
+            let (mut by_lock, mut by_task) = (false, false);
+            for wait in self.nodes[from].waits.iter().filter(|wait| !wait.come) {
+                match wait.on {
+                    Target::Thing(thing, ..) if !self.things[thing].is_end() => {
+                        // Of a future that was handed a lock the report has another word.
+                        by_lock |= self.things[thing].known.contains(&to) || self.in_front(&wait.on, &most) == Some(to);
+                    }
+                    Target::Child(header) => by_task |= self.by_header.get(&header) == Some(&to),
+                    Target::Thing(..) | Target::Unknown => {}
+                }
+            }
+            let is_inside = self.nodes[from].nurseries.iter().any(|nursery| nursery.nodes.contains(&to));
+            by_task |= is_inside;
+            match (by_lock, by_task) {
+                (true, _) => locks += 1,
+                // The body is a part of its task.
+                (false, true) if is_inside && self.nodes[to].task.role == Role::Body => {}
+                (false, true) => tasks += 1,
+                (false, false) => return None,
+            }
+        }
+        match (locks, tasks) {
+            (0, _) => None,
+            (1, 0) => Some(Advice::Twice),
+            (_, 0) => Some(Advice::Order),
+            _ => Some(Advice::Across),
+        }
     }
 
     /// For how long all of a cycle have waited.
@@ -568,6 +628,7 @@ impl Graph {
                     Arc::default(),
                     None,
                 )
+                .of_nursery(nursery.within)
             }));
             tasks.push(BlockedTask::new(node.task, node.name, waits));
         }

@@ -2,16 +2,22 @@
 
 use crate::blocking;
 use std::fmt;
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
-use trefoil_runtime::{Cancelled, Handed, Reason, TimedOut, Turn, Wait, WaitQueue};
+use trefoil_runtime::{
+    Cancelled, Handed, Holder, HolderKey, Holders, Holding, Reason, TimedOut, Turn, Wait, WaitQueue,
+};
 
 struct State<T> {
     value: Option<T>,
     sender: bool,
     receiver: bool,
+    /// Who made the sender, and where: for a receiver that waits.
+    sending: Holders,
+    key: HolderKey,
 }
 
 type Queue<T> = WaitQueue<State<T>, (), 1>;
@@ -32,8 +38,11 @@ type Queue<T> = WaitQueue<State<T>, (), 1>;
 /// assert_eq!(receiver.recv().await?, None);
 /// # Ok::<(), trefoil_nursery::Cancelled>(()) }).unwrap();
 /// ```
+#[track_caller]
 pub fn oneshot<T>() -> (OneshotSender<T>, OneshotReceiver<T>) {
-    let queue = Arc::new(Queue::new(State { value: None, sender: true, receiver: true }));
+    let mut sending = Holders::new(Holding::Senders, 0);
+    let key = sending.add(Holder::here(Location::caller(), 1));
+    let queue = Arc::new(Queue::new(State { value: None, sender: true, receiver: true, sending, key }));
     (OneshotSender { queue: queue.clone() }, OneshotReceiver { queue })
 }
 
@@ -72,6 +81,8 @@ impl<T> Drop for OneshotSender<T> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         state.sender = false;
+        let key = state.key;
+        state.sending.remove(key);
         let _ = state.hand(0, None);
     }
 }
@@ -86,13 +97,18 @@ impl<T> OneshotReceiver<T> {
     /// The value is not lost: it can be received again.
     #[track_caller]
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<T>, Cancelled>> + use<'_, T> {
-        let wait = Wait::new(Reason::Receive);
+        let wait = Wait::new(Reason::Oneshot);
         let queue = &*self.queue;
         async move {
             let mut waiter = pin!(queue.waiter());
             std::future::poll_fn(|cx| {
                 let polled = waiter.as_mut().poll(cx, wait, |state| {
-                    if state.sender && state.value.is_none() { Turn::Wait(0, None) } else { Turn::Ready(()) }
+                    if state.sender && state.value.is_none() {
+                        let sender = state.sending.thing();
+                        Turn::WaitForSide(0, None, sender)
+                    } else {
+                        Turn::Ready(())
+                    }
                 });
                 Poll::Ready(match ready!(polled) {
                     Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(queue.lock().value.take()),

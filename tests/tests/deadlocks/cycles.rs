@@ -167,7 +167,7 @@ fn n10_a_task_and_the_body_of_its_nursery_are_no_line_of_a_cycle() {
                     base + 7,
                     base + 3
                 ),
-                format!("- {main} waits for the children of a nursery at cycles.rs:{} since 2.0 s", base + 5),
+                format!("- {main} waits for the body of a nursery at cycles.rs:{} since 2.0 s", base + 5),
             ],
             "{text}"
         );

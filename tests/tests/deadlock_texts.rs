@@ -1,0 +1,205 @@
+//! N10: how the report of a deadlock puts what it has found, and what it says of what can be done about it.
+
+use trefoil::sync::{Mutex, oneshot};
+use trefoil::{Cancelled, Detection, Reason, channel, checkpoint, nursery, sleep_forever};
+use trefoil_runtime::Options;
+use trefoil_tests::{Log, deadlocks, ms};
+
+type Ended = Result<(), Cancelled>;
+
+/// A run that is ended when nothing moves. No other thread has to do with it.
+fn quiet() -> Options {
+    Options { deadlock: Detection::After(ms(1)), ..Options::default() }
+}
+
+fn at(line: u32) -> String {
+    format!("deadlock_texts.rs:{line}")
+}
+
+const ORDER: &str = "lock order: ";
+const TWICE: &str = "taken twice: ";
+const ACROSS: &str = "held across a wait: ";
+
+/// Which advice is given.
+fn advice(text: &str) -> Vec<&'static str> {
+    [ORDER, TWICE, ACROSS].into_iter().filter(|advice| text.lines().any(|line| line.starts_with(advice))).collect()
+}
+
+/// Who sends is expected to have the sender by now, and who made it is not: that is said, and no more.
+#[test]
+fn n10_who_waits_for_a_oneshot_is_told_where_its_sender_was_made() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let (requests, inbox) = channel(1);
+        let ended = nursery(async |n| -> Ended {
+            n.spawn_named("asks", async move {
+                let (answer, mut answered) = oneshot::<u8>(); // base + 5
+                requests.try_send(answer).unwrap();
+                answered.recv().await.map(drop) // base + 7
+            });
+            n.spawn_named("answers", async move {
+                let _answer = inbox.recv().await?;
+                sleep_forever().await
+            });
+            Ok(())
+        });
+        ended.await.is_err()
+    }) {
+        let text = report.to_string();
+        let asks = format!("task `asks` ({})", at(base + 4));
+        let line = text.lines().find(|line| line.starts_with(&format!("- {asks}"))).unwrap();
+        assert!(line.contains(&format!("waits for the value of a oneshot at {} since", at(base + 7))), "{line}");
+        assert!(line.ends_with(&format!("whose sender, made by {asks} at {}, is still there", at(base + 5))), "{line}");
+        // It does not wait for itself.
+        assert!(!text.contains("cycle:") && report.cycles().count() == 0, "{text}");
+        let waits = report.tasks().iter().flat_map(|task| task.waits()).find(|wait| wait.reason() == Reason::Oneshot);
+        assert_eq!(waits.unwrap().holders().len(), 1);
+    }
+}
+
+/// Two tasks that have each made the sender that the other one waits for, and spawned nobody whom they could have given it to.
+#[test]
+fn n10_senders_of_oneshots_are_edges_of_a_cycle() {
+    for report in deadlocks(quiet(), async || {
+        let (here, there) = (channel(1), channel(1));
+        let ended = nursery(async |n| -> Ended {
+            for (give, take) in [(&here.0, &there.1), (&there.0, &here.1)] {
+                n.spawn(async move {
+                    let (_sender, receiver) = oneshot::<u8>();
+                    give.try_send(receiver).unwrap();
+                    take.recv().await?.expect("the other one gives it").recv().await.map(drop)
+                });
+            }
+            Ok(())
+        });
+        ended.await.is_err()
+    }) {
+        let text = report.to_string();
+        assert_eq!(report.cycles().map(|cycle| cycle.len()).collect::<Vec<_>>(), [2], "{text}");
+        assert!(text.contains("\ncycle: task "), "{text}");
+        assert_eq!(advice(&text), [""; 0], "{text}");
+    }
+}
+
+/// An end that was made before a task was spawned may be that one's by now: there is no cycle to be told of.
+#[test]
+fn n10_an_end_of_a_channel_that_may_have_been_handed_on_is_no_edge() {
+    for report in deadlocks(quiet(), async || {
+        let ended = nursery(async |n| -> Ended {
+            n.spawn_named("parent", async {
+                let (sender, receiver) = channel::<u8>(1);
+                nursery(async |inner| -> Ended {
+                    inner.spawn_named("child", async move {
+                        let _sender = sender;
+                        sleep_forever().await
+                    });
+                    receiver.recv().await.map(drop)
+                })
+                .await
+                .map_err(|_| Cancelled::delivered())
+            });
+            Ok(())
+        });
+        ended.await.is_err()
+    }) {
+        assert!(!report.to_string().contains("cycle:"), "{report}");
+    }
+}
+
+/// Who waits at the end of a nursery is told what of it is not done.
+#[test]
+fn n10_the_body_of_a_nursery_is_told_from_its_children() {
+    for (body, child, part) in [(true, false, "body"), (true, true, "body and the children"), (false, true, "children")]
+    {
+        let base = line!();
+        for report in deadlocks(quiet(), async || {
+            let ended = nursery(async |n| -> Ended {
+                // base + 2
+                if child {
+                    n.spawn(sleep_forever());
+                }
+                if body { sleep_forever().await } else { Ok(()) }
+            });
+            ended.await.is_err()
+        }) {
+            let text = report.to_string();
+            let waits = format!("waits for the {part} of a nursery at {}", at(base + 2));
+            assert!(text.lines().any(|line| line.starts_with("- the main task") && line.contains(&waits)), "{text}");
+        }
+    }
+}
+
+#[test]
+fn n10_who_crosses_locks_is_told_of_their_order() {
+    async fn crossed(left: &Mutex<()>, right: &Mutex<()>) -> Ended {
+        let _left = left.lock().await?;
+        checkpoint().await?;
+        right.lock().await.map(drop)
+    }
+    for report in deadlocks(quiet(), async || {
+        let (left, right) = (Mutex::new(()), Mutex::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(crossed(&left, &right));
+            n.spawn(crossed(&right, &left));
+            Ok(())
+        });
+        ended.await.is_err()
+    }) {
+        assert_eq!(advice(&report.to_string()), [ORDER], "{report}");
+    }
+}
+
+#[test]
+fn n10_who_takes_a_lock_twice_is_told() {
+    for in_body in [false, true] {
+        for report in deadlocks(quiet(), async || {
+            let lock = Mutex::new(());
+            let _guard = lock.lock().await.unwrap();
+            if in_body {
+                nursery(async |_| -> Ended { lock.lock().await.map(drop) }).await.is_err()
+            } else {
+                lock.lock().await.is_err()
+            }
+        }) {
+            assert_eq!(advice(&report.to_string()), [TWICE], "{report}");
+        }
+    }
+}
+
+#[test]
+fn n10_who_holds_a_lock_while_it_waits_for_a_task_that_wants_it_is_told() {
+    for joins in [false, true] {
+        for report in deadlocks(quiet(), async || {
+            let lock = Mutex::new(());
+            let lock = &lock;
+            let _guard = lock.lock().await.unwrap();
+            let ended = nursery(async |n| -> Ended {
+                let child = n.spawn(async move { lock.lock().await.map(drop) });
+                if joins {
+                    let _ = child.await;
+                }
+                Ok(())
+            });
+            ended.await.is_err()
+        }) {
+            assert_eq!(advice(&report.to_string()), [ACROSS], "{report}");
+        }
+    }
+}
+
+/// What main returns when it is cancelled has no room beside the report, and does not stand in front of it either.
+#[test]
+fn n10_what_main_returned_is_said_at_the_end_of_the_report() {
+    let log = Log::default();
+    for report in deadlocks(quiet(), async || sleep_forever().await) {
+        let text = report.to_string();
+        let (first, last) = (text.lines().next().unwrap(), text.lines().last().unwrap());
+        assert!(first.starts_with("deadlock (N10): every task waits"), "{text}");
+        assert!(last.starts_with("main returned when it was cancelled for this: its output, of type "), "{text}");
+    }
+    for report in deadlocks(quiet(), async || assert!(sleep_forever().await.is_err())) {
+        assert_eq!(report.dropped_output(), None);
+        assert!(!report.to_string().contains("main returned"), "{report}");
+    }
+    assert_eq!(*log.lines(), [""; 0]);
+}
