@@ -101,13 +101,13 @@ pub enum Detection {
 /// Its `Display` output is the report.
 #[derive(Clone)]
 pub struct Deadlock {
-    headline: String,
-    tasks: Vec<BlockedTask>,
+    headline: Box<str>,
+    tasks: Box<[BlockedTask]>,
     cycles: Vec<Cycle>,
     elsewhere: usize,
     tree: Box<ScopeView>,
     /// Those that waited in a shield, or wait again since the run was cancelled: they were dropped.
-    dropped: Vec<BlockedTask>,
+    dropped: Box<[BlockedTask]>,
     /// The type of what main returned after its run was cancelled.
     output: Option<&'static str>,
 }
@@ -540,7 +540,8 @@ pub(crate) fn report(tree: &'static Tree, root: &Scope, now: u64, headline: Stri
     let (tasks, places) = graph.tasks(|_| true);
     let cycles = cycles.into_iter().map(|cycle| cycle.at(&places)).collect();
     let tree = Box::new(snapshot::view_under(locked, &looking, root));
-    Deadlock { headline, tasks, cycles, elsewhere, tree, dropped: Vec::new(), output: None }
+    let (headline, tasks) = (headline.into(), tasks.into());
+    Deadlock { headline, tasks, cycles, elsewhere, tree, dropped: Box::default(), output: None }
 }
 
 /// What can still wake a run in which every task waits. See [`wake_sources`](crate::wake_sources).
@@ -733,7 +734,8 @@ impl Suspicion {
             false => "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string(),
         };
         let tree = Box::new(snapshot::view_under(&locked, &looking, root));
-        let report = Deadlock { headline, tasks, cycles, elsewhere: 0, tree, dropped: Vec::new(), output: None };
+        let (headline, tasks) = (headline.into(), tasks.into());
+        let report = Deadlock { headline, tasks, cycles, elsewhere: 0, tree, dropped: Box::default(), output: None };
         Some(if stands { Found::Stands(report) } else { Found::New(report) })
     }
 }

@@ -518,7 +518,7 @@ impl Graph {
 
     /// What who reads of a cycle can do about it.
     pub fn advice(&self, cycle: &[usize]) -> Option<Advice> {
-        let most = self.most_wanted(&|at| cycle.contains(&at));
+        let most = self.most_wanted(|at| cycle.contains(&at));
         let next = cycle.iter().skip(1).chain(cycle.first());
         let (mut locks, mut tasks) = (0, 0);
         for (&from, &to) in cycle.iter().zip(next) {
