@@ -61,6 +61,29 @@ fn never_ends() {
     });
 }
 
+/// A clean-up that blocks the thread of the loop.
+fn blocks() {
+    _ = asyncio::run(async {
+        ready().await;
+        let slept = asyncio::sleep(ms(100_000)).await;
+        thread::sleep(ms(100_000));
+        slept
+    });
+}
+
+/// A function on a thread that never returns: `to_thread` waits for it, whatever is cancelled.
+fn waits_for_a_thread() {
+    _ = asyncio::run(async {
+        let stuck = asyncio::to_thread(|| -> Result<(), Cancelled> {
+            println!("ready");
+            loop {
+                thread::park();
+            }
+        });
+        stuck.await
+    });
+}
+
 /// A runner listens in each of its runs, and between them SIGINT is as ever.
 fn between_runs() {
     let mut runner = asyncio::Runner::new();
@@ -107,10 +130,12 @@ fn elsewhere() {
 
 type Case = (&'static str, fn());
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
     ("cleans_up", cleans_up),
     ("swallows", swallows),
     ("never_ends", never_ends),
+    ("blocks", blocks),
+    ("waits_for_a_thread", waits_for_a_thread),
     ("between_runs", between_runs),
     ("has_a_handler", has_a_handler),
     ("elsewhere", elsewhere),
@@ -125,8 +150,12 @@ struct Program {
 
 impl Program {
     fn start(case: &str) -> Self {
+        Self::start_with(case, Stdio::inherit())
+    }
+
+    fn start_with(case: &str, errors: Stdio) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let mut child = command.arg(case).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.arg(case).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output }
     }
@@ -174,6 +203,20 @@ fn aio_r05_the_second_interrupt_ends_the_process() {
     assert_eq!(program.end(), (String::new(), Some(SIGINT), None));
 }
 
+/// Before it the user is told why the first one did not.
+fn aio_r05_a_loop_that_an_interrupt_does_not_end_says_what_it_does() {
+    for (case, waits) in [("blocks", "is running"), ("waits_for_a_thread", "waits for a function on a thread at ")] {
+        let mut program = Program::start_with(case, Stdio::piped());
+        assert_eq!(program.line(), "ready");
+        program.interrupt();
+        let mut said = BufReader::new(program.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(said.any(|line| line.contains("Ctrl-C has cancelled the main of the loop, which has not ended")));
+        assert!(said.any(|line| line.contains(waits)), "{case}");
+        program.interrupt();
+        assert_eq!(program.end(), (String::new(), Some(SIGINT), None));
+    }
+}
+
 fn aio_r05_between_two_runs_an_interrupt_does_what_it_does() {
     let mut program = Program::start("between_runs");
     for _ in 0..2 {
@@ -208,8 +251,9 @@ fn main() {
     aio_r05_the_first_interrupt_cancels_main_and_what_is_left();
     aio_r05_a_main_that_handles_the_interrupt_goes_on();
     aio_r05_the_second_interrupt_ends_the_process();
+    aio_r05_a_loop_that_an_interrupt_does_not_end_says_what_it_does();
     aio_r05_between_two_runs_an_interrupt_does_what_it_does();
     aio_r05_who_has_a_handler_keeps_it();
     aio_r05_a_loop_on_another_thread_is_left_alone();
-    println!("6 passed");
+    println!("7 passed");
 }

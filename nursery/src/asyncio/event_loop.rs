@@ -5,7 +5,7 @@ use super::control::Control;
 use super::here::{self, Here};
 use super::loop_handle::Gate;
 use super::task::Task;
-use super::threads::Threads;
+use super::threads::{GRACE, Threads};
 use super::timers::{Alarm, Call, Timers};
 use super::unhandled::ExceptionHandler;
 use crate::nursery::{Local, Name, Nursery, Open};
@@ -18,6 +18,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ChildKey, Payload};
 
 type Handle = Nursery<'static, 'static, Cancelled, Local>;
@@ -283,22 +284,41 @@ impl Loop {
 
     /// What comes behind the tasks: the functions on threads, for a time (R4), and then the calls of other threads.
     async fn close(self: Rc<Self>, place: &'static Location<'static>) {
-        if self.threads.outstanding.get() > 0 {
-            let mut limit = pin!(runtime::sleep(self.threads.limit.get()));
-            poll_fn(|cx| match self.threads.outstanding.get() {
-                0 => Poll::Ready(()),
-                _ => limit.as_mut().poll(cx).map(drop),
-            })
-            .await;
-            let left = self.threads.outstanding.get();
+        if self.threads.outstanding() > 0 {
+            let limit = self.threads.limit.get();
+            self.wait_for_threads(limit.min(GRACE)).await;
+            let (left, begun) = (self.threads.outstanding(), self.threads.begun());
+            if left > 0 && limit > GRACE {
+                trefoil_runtime::report_warn!(
+                    begun = %begun,
+                    "the loop has come to its end, and waits for functions on threads ({left}), for {limit:?} at most: see `set_executor_timeout`"
+                );
+                self.wait_for_threads(limit - GRACE).await;
+            }
+            let (left, begun) = (self.threads.outstanding(), self.threads.begun());
             if left > 0 {
-                trefoil_runtime::report_warn!("{left} functions on threads did not end in time, and are left alone");
+                trefoil_runtime::report_warn!(
+                    begun = %begun,
+                    "functions on threads ({left}) did not end in time, and are left alone"
+                );
             }
         }
         let gate = self.gate.borrow().clone();
         if let Some(gate) = gate {
             gate.shut(place).await;
         }
+    }
+}
+
+impl Loop {
+    /// Waits until none is left, for so long at most.
+    async fn wait_for_threads(&self, limit: Duration) {
+        let mut limit = pin!(runtime::sleep(limit));
+        poll_fn(|cx| match self.threads.outstanding() {
+            0 => Poll::Ready(()),
+            _ => limit.as_mut().poll(cx).map(drop),
+        })
+        .await;
     }
 }
 

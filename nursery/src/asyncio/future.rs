@@ -50,8 +50,8 @@ pub(crate) enum Kind {
     Held(Reason, Thing),
     /// A task's: it is asked.
     Task(Rc<Control>),
-    /// That of a combinator, which asks others.
-    Asks(Box<dyn Fn(Message) -> bool>),
+    /// It asks others, such as that of a combinator: what somebody waits for, and how.
+    Asks(&'static str, Box<dyn Fn(Message) -> bool>),
 }
 
 impl Kind {
@@ -62,7 +62,7 @@ impl Kind {
             Kind::For(reason) => (*reason, Ender::Unknown),
             Kind::Held(reason, thing) => (*reason, Ender::Holders(*thing, 1)),
             Kind::Task(task) => (Reason::Join, Ender::Child(task.child())),
-            Kind::Asks(_) => (Reason::Custom("several tasks or futures of asyncio"), Ender::Unknown),
+            Kind::Asks(what, _) => (Reason::Custom(what), Ender::Unknown),
         }
     }
 }
@@ -485,7 +485,7 @@ impl<T: 'static, E: CancelAware + 'static> AnyFuture for Inner<T, E> {
         match &self.kind {
             Kind::Plain | Kind::For(_) | Kind::Held(..) => Future { inner: self }.finish_cancelled(),
             Kind::Task(control) => control.cancel(message),
-            Kind::Asks(ask) => ask(message),
+            Kind::Asks(_, ask) => ask(message),
         }
     }
 

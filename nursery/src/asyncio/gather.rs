@@ -160,7 +160,10 @@ where
         _error: std::marker::PhantomData,
     });
     let asked = gathering.clone();
-    let outer: Future<R, E> = Future::new(Kind::Asks(Box::new(move |message| asked.cancel(&message))), place);
+    let outer: Future<R, E> = Future::new(
+        Kind::Asks("several tasks or futures of asyncio", Box::new(move |message| asked.cancel(&message))),
+        place,
+    );
     let mut done = Vec::new();
     for at in first {
         let child = &gathering.children[at];

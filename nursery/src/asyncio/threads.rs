@@ -5,8 +5,9 @@ use super::control::Control;
 use super::event_loop::Loop;
 use super::future::{Future, Kind, WeakFuture};
 use super::here;
-use crate::channel::{Receiver, channel};
+use crate::sync::{OneshotReceiver, oneshot};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future as StdFuture;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Pool, Runs};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Pool, Reason, Runs, Wait};
 
 type Job = Box<dyn FnOnce() + Send>;
 type Ticket = runtime::Ticket<Job>;
@@ -32,17 +33,27 @@ pub enum OnCancel {
 /// What of a loop has to do with its threads.
 pub(crate) struct Threads {
     pool: RefCell<Option<Rc<Pool<Job>>>>,
-    /// How many functions were begun, or wait for a thread.
-    pub outstanding: Cell<usize>,
+    /// The functions that were begun, or wait for a thread: where each was given, by number.
+    outstanding: RefCell<BTreeMap<u64, &'static Location<'static>>>,
+    next: Cell<u64>,
     pub limit: Cell<Duration>,
 }
 
 /// How long the end of a loop waits for functions on threads: CPython's.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How long it does so without a word.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// How many places such a word names.
+const LISTED: usize = 4;
+
+/// What somebody waits for.
+const WHAT: &str = "a function on a thread";
+
 impl Threads {
     pub fn new() -> Self {
-        Self { pool: RefCell::new(None), outstanding: Cell::new(0), limit: Cell::new(LIMIT) }
+        Self { pool: RefCell::new(None), outstanding: RefCell::default(), next: Cell::new(0), limit: Cell::new(LIMIT) }
     }
 
     fn pool(&self) -> Rc<Pool<Job>> {
@@ -50,14 +61,42 @@ impl Threads {
     }
 }
 
+impl Threads {
+    /// How many functions were begun, or wait for a thread.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.borrow().len()
+    }
+
+    /// Where those were given that have not ended, as a person reads it.
+    pub fn begun(&self) -> String {
+        let outstanding = self.outstanding.borrow();
+        let mut places: Vec<String> = outstanding.values().map(ToString::to_string).collect();
+        places.dedup();
+        if places.len() > LISTED {
+            let more = places.len() - LISTED;
+            places.truncate(LISTED);
+            places.push(format!("{more} more"));
+        }
+        places.join(", ")
+    }
+}
+
 /// A function that is on a thread, or waits for one.
-struct Outstanding(Rc<Loop>);
+struct Outstanding(Rc<Loop>, u64);
+
+impl Outstanding {
+    fn new(event_loop: &Rc<Loop>, place: &'static Location<'static>) -> Self {
+        let threads = &event_loop.threads;
+        let number = threads.next.replace(threads.next.get() + 1);
+        threads.outstanding.borrow_mut().insert(number, place);
+        Self(event_loop.clone(), number)
+    }
+}
 
 impl Drop for Outstanding {
     fn drop(&mut self) {
-        let left = &self.0.threads.outstanding;
-        left.set(left.get() - 1);
-        if left.get() == 0 {
+        self.0.threads.outstanding.borrow_mut().remove(&self.1);
+        if self.0.threads.outstanding() == 0 {
             self.0.wake_body();
         }
     }
@@ -193,7 +232,7 @@ where
 }
 
 /// How long the end of the running loop waits for functions that are on threads: 300 seconds, unless this says otherwise. After that they
-/// are left alone, and it is logged.
+/// are left alone, and it is logged; and after a second that it waits for them.
 ///
 /// # Panics
 /// Outside of a loop.
@@ -218,17 +257,16 @@ where
     E: CancelAware + Send + 'static,
 {
     let event_loop = here::running();
-    let (sender, receiver) = channel::<thread::Result<Result<T, E>>>(1);
+    let (sender, receiver) = oneshot::<thread::Result<Result<T, E>>>();
     // While it runs, a loop in which every task waits is no deadlock (N10).
     let from_outside = runtime::run_handle();
     let function = with_locals(function);
     let job: Job = Box::new(move || {
         let outcome = catch_unwind(AssertUnwindSafe(function));
         // Who would receive it may be gone, after the end of the loop.
-        if let Err(unheard) = sender.try_send(outcome) {
-            report_unheard(unheard.into_inner(), place);
+        if let Err(unheard) = sender.send(outcome) {
+            report_unheard(unheard, place);
         }
-        drop(sender);
         drop(from_outside);
     });
     let ticket = match event_loop.threads.pool().submit(job) {
@@ -236,8 +274,7 @@ where
         Err((error, _)) => panic!("no thread can be had for what blocks: {error}"),
     };
     let future = future(on_cancel, ticket, place);
-    event_loop.threads.outstanding.set(event_loop.threads.outstanding.get() + 1);
-    let outstanding = Outstanding(event_loop.clone());
+    let outstanding = Outstanding::new(&event_loop, place);
     let body = deliver(receiver, future.clone(), outstanding, place);
     background::run(&event_loop, body, place);
     future
@@ -252,14 +289,17 @@ fn future<T: 'static, E: CancelAware + 'static>(
     let itself: Rc<OnceCell<WeakFuture<T, E>>> = Rc::default();
     let asked = itself.clone();
     let future = Future::new(
-        Kind::Asks(Box::new(move |_| {
-            let may_end = ticket.take_back().is_some() || on_cancel == OnCancel::Abandon;
-            may_end
-                && asked
-                    .get()
-                    .and_then(WeakFuture::upgrade)
-                    .is_some_and(|future: Future<T, E>| future.finish_cancelled())
-        })),
+        Kind::Asks(
+            WHAT,
+            Box::new(move |_| {
+                let may_end = ticket.take_back().is_some() || on_cancel == OnCancel::Abandon;
+                may_end
+                    && asked
+                        .get()
+                        .and_then(WeakFuture::upgrade)
+                        .is_some_and(|future: Future<T, E>| future.finish_cancelled())
+            }),
+        ),
         place,
     );
     _ = itself.set(future.downgrade());
@@ -268,12 +308,12 @@ fn future<T: 'static, E: CancelAware + 'static>(
 
 /// Waits for what the thread has to say, and gives it to the future.
 async fn deliver<T: 'static, E: CancelAware + 'static>(
-    receiver: Receiver<thread::Result<Result<T, E>>>,
+    mut receiver: OneshotReceiver<thread::Result<Result<T, E>>>,
     future: Future<T, E>,
     outstanding: Outstanding,
     place: &'static Location<'static>,
 ) {
-    match receiver.recv().await {
+    match receiver.recv_as(Wait::new(Reason::Custom(WHAT)).at(place)).await {
         Ok(Some(Ok(outcome))) => {
             if let Err(unheard) = future.finish(outcome) {
                 report_unheard(Ok(unheard), place);

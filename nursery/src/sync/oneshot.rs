@@ -97,7 +97,11 @@ impl<T> OneshotReceiver<T> {
     /// The value is not lost: it can be received again.
     #[track_caller]
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<T>, Cancelled>> + use<'_, T> {
-        let wait = Wait::new(Reason::Oneshot);
+        self.recv_as(Wait::new(Reason::Oneshot))
+    }
+
+    /// The same; what it waits for, and where, is called so.
+    pub(crate) fn recv_as(&mut self, wait: Wait) -> impl Future<Output = Result<Option<T>, Cancelled>> + use<'_, T> {
         let queue = &*self.queue;
         async move {
             let mut waiter = pin!(queue.waiter());
