@@ -12,11 +12,13 @@
 //! Who knows that no thread will come says so with [`Detection::After`].
 //!
 //! **Some tasks wait for each other**, while others go on. That is looked for when a task begins to wait for what others hold, before the run
-//! sleeps; a cycle is what [`Graph::stuck`] cannot refute. It is logged as a warning, once for each cycle. Those in it cannot go on by themselves.
+//! sleeps; a cycle is what [`Graph::stuck`] cannot refute. Those in it cannot go on by themselves.
 //! But while others go on, one of them may end it in a way that cannot be seen from here: it has a nursery around them, and cancels it; it was handed
-//! a guard by its holder, through some memory that both know; it adds permits to a semaphore that had a fixed number. Nobody can tell whether it will. So
-//! in a run for tests, where [`Options::cycles_end`](crate::Options::cycles_end) is set, the run is ended only when a cycle has stood for
-//! [`STANDS_VIRTUAL`] or [`STANDS_REAL`].
+//! a guard by its holder, or a future that waits for one, through some memory that both know, or a channel; it adds permits to a semaphore that had a
+//! fixed number. Nobody can tell whether it will. So a cycle is said to be what it is, tasks that cannot go on by themselves, and that is logged as a
+//! warning, once for each, when it has stood for [`GRACE`]: who was handed a guard has done with it by then, as a rule. In virtual time, which passes in no
+//! time where nobody does anything, it is logged in the instant in which its last edge closes. And in a run for tests, where
+//! [`Options::cycles_end`](crate::Options::cycles_end) is set, the run is ended only when a cycle has stood for [`STANDS_VIRTUAL`] or [`STANDS_REAL`].
 //!
 //! **What nobody polls.** What is handed over belongs to the one it was handed to, also if that is a future which was polled once and is not polled
 //! since (futurelock). Its wait is over, and its task was woken and polled after that: so the task holds it, without a guard to say so. Who completes a
@@ -50,7 +52,8 @@ use std::time::{Duration, Instant};
 /// each time.
 pub(crate) const SOON: Duration = Duration::from_millis(5);
 
-/// How long nothing could run before it is said that only another thread can go on with it.
+/// How long nothing could run before it is said that only another thread can go on with it; and for how long tasks have waited for each other in real
+/// time before it is said that only others can end that.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// The longest time between two looks, of a run that waits for other threads.
@@ -594,7 +597,7 @@ pub(crate) struct Suspicion {
     cost: Cell<usize>,
     credit: Cell<usize>,
     steps: Cell<usize>,
-    /// When the oldest of the cycles that stand has stood for so long that it ends a run for tests: on its clock.
+    /// When to look again, on the clock of the run, since a cycle that stands has then stood for so long that something is to be said or done.
     due: Cell<Option<u64>>,
     /// The tasks that could not go on when it looked last.
     reported: RefCell<HashSet<usize>>,
@@ -660,7 +663,7 @@ impl Suspicion {
         self.steps.get()
     }
 
-    /// When a cycle that stands will have done so for long enough to end a run for tests.
+    /// When to look again.
     pub fn due(&self) -> Option<u64> {
         self.due.get()
     }
@@ -669,9 +672,9 @@ impl Suspicion {
         self.credit.set(self.credit.get().saturating_add(CREDIT));
     }
 
-    /// Looks, unless it has looked too much already.
+    /// Looks, unless it has looked too much already. A cycle `ends` a run for tests.
     #[cold]
-    pub fn look(&self, tree: &'static Tree, root: &Scope) -> Option<Found> {
+    pub fn look(&self, tree: &'static Tree, root: &Scope, ends: bool) -> Option<Found> {
         let is_virtual = tree.clock.is_virtual();
         if is_virtual {
             self.pay();
@@ -683,21 +686,31 @@ impl Suspicion {
         if let Some(looked) = self.looked.get()
             && !is_virtual
         {
-            let rest = if self.fresh.get() { self.took.get() * SHARE } else { AGAIN };
+            let is_due = self.due.get().is_some_and(|due| due <= tree.clock.now());
+            let rest = if self.fresh.get() || is_due { self.took.get() * SHARE } else { AGAIN };
             if begin.duration_since(looked) < rest {
                 return None;
             }
         }
         self.fresh.set(false);
         self.put_off.set(None);
-        let found = self.search(tree, root, if is_virtual { STANDS_VIRTUAL } else { STANDS_REAL });
+        let (patience, limit) = if is_virtual { (Duration::ZERO, STANDS_VIRTUAL) } else { (GRACE, STANDS_REAL) };
+        let found = self.search(tree, root, patience, limit, ends);
         let end = Instant::now();
         self.looked.set(Some(end));
         self.took.set(end - begin);
         found
     }
 
-    fn search(&self, tree: &'static Tree, root: &Scope, limit: Duration) -> Option<Found> {
+    /// What has stood for `patience` is to be told of, and what has for `limit` is the end, where it `ends`.
+    fn search(
+        &self,
+        tree: &'static Tree,
+        root: &Scope,
+        patience: Duration,
+        limit: Duration,
+        ends: bool,
+    ) -> Option<Found> {
         let looking = look_on();
         let locked = tree.lock();
         let now = tree.clock.now();
@@ -710,16 +723,34 @@ impl Suspicion {
         let cycles = graph.cycles(|at| stuck[at]);
         // They are stuck by the cycles that were reported then. That others are seen among them later, when somebody has left a line that they
         // stand in, is nothing new.
-        let before = self.reported.replace((0..stuck.len()).filter(|at| stuck[*at]).map(|at| graph.id(at)).collect());
-        let left = cycles.iter().map(|cycle| limit.saturating_sub(graph.stands(cycle))).min();
-        self.due.set(left.map(|left| clock::after(now, left)));
-        let stands = left == Some(Duration::ZERO);
-        let shown: Vec<_> = match stands {
-            true => cycles.into_iter().filter(|cycle| graph.stands(cycle) >= limit).collect(),
-            false => {
-                cycles.into_iter().filter(|cycle| !cycle.iter().all(|at| before.contains(&graph.id(*at)))).collect()
+        let mut told: HashSet<usize> = (0..stuck.len()).filter(|at| stuck[*at]).map(|at| graph.id(at)).collect();
+        let before = self.reported.take();
+        let is_new = |cycle: &[usize]| !cycle.iter().all(|at| before.contains(&graph.id(*at)));
+        let mut due: Option<Duration> = None;
+        for cycle in &cycles {
+            let stood = graph.stands(cycle);
+            let tells = is_new(cycle) && stood < patience;
+            if tells {
+                cycle
+                    .iter()
+                    .map(|at| graph.id(*at))
+                    .filter(|id| !before.contains(id))
+                    .for_each(|id| _ = told.remove(&id));
             }
-        };
+            let next =
+                [(tells, patience), (ends, limit)].into_iter().filter(|(is, _)| *is).map(|(_, at)| at - stood.min(at));
+            due = due.into_iter().chain(next).min();
+        }
+        self.reported.replace(told);
+        self.due.set(due.map(|left| clock::after(now, left)));
+        let stands = ends && cycles.iter().any(|cycle| graph.stands(cycle) >= limit);
+        let shown: Vec<_> = cycles
+            .into_iter()
+            .filter(|cycle| match stands {
+                true => graph.stands(cycle) >= limit,
+                false => is_new(cycle) && graph.stands(cycle) >= patience,
+            })
+            .collect();
         if shown.is_empty() {
             return None;
         }
@@ -731,7 +762,7 @@ impl Suspicion {
                 "deadlock (N10): some tasks wait for each other, and have for {}: nobody has ended that (a test that means it says so: `testing::Builder::cycles_end`)",
                 length(limit)
             ),
-            false => "deadlock (N10): some tasks wait for each other, and none of them can go on".to_string(),
+            false => "deadlock (N10): some tasks wait for each other, and none of them can go on by itself (only others can end that: who cancels one of them, or has been handed what one of them had acquired)".to_string(),
         };
         let tree = Box::new(snapshot::view_under(&locked, &looking, root));
         let (headline, tasks) = (headline.into(), tasks.into());

@@ -362,7 +362,7 @@ fn silent_45_an_ordinary_run_reports_tasks_that_wait_for_each_other() {
                         checkpoint().await?;
                         left.lock().await.map(drop) // base + 13
                     });
-                    sleep(ms(50)).await?;
+                    sleep(ms(1_500)).await?; // A second of patience.
                     n.cancel();
                     Ok(())
                 })

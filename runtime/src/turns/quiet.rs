@@ -27,7 +27,7 @@ impl<F: Future> Run<'_, F> {
         }
         // Where nothing at all can go on the cycle is in the report of that, unless it has to be waited for.
         if !(sleeps && self.is_quiet() && self.worker.suspicion.puts_off()) {
-            self.report_cycles();
+            self.report_cycles(true);
         }
     }
 
@@ -38,9 +38,11 @@ impl<F: Future> Run<'_, F> {
         matches!(next, Some((Next::Deadlock | Next::Suspicious, _)))
     }
 
-    fn report_cycles(&mut self) {
-        match self.worker.suspicion.look(self.tree, self.root.get_ref()) {
-            Some(Found::New(report)) => crate::report_warn!("{report}"),
+    /// Looks for them, and says what is new, if it `says` so.
+    fn report_cycles(&mut self, says: bool) {
+        match self.worker.suspicion.look(self.tree, self.root.get_ref(), self.cycles_end) {
+            Some(Found::New(report)) if says => crate::report_warn!("{report}"),
+            Some(Found::New(_)) => {}
             Some(Found::Stands(report)) if self.cycles_end && self.deadlock.is_none() => self.end(report),
             Some(Found::Stands(_)) | None => {}
         }
@@ -80,10 +82,13 @@ impl<F: Future> Run<'_, F> {
                 return self.end(self.report(text));
             }
             look = if passed < GRACE { GRACE } else { passed + passed.min(SELDOM) };
+            let says = passed >= GRACE && !said && self.deadlock.is_none();
             if self.worker.suspicion.any() {
-                self.report_cycles();
+                // They are in the report of the whole, too.
+                self.report_cycles(!says);
             }
-            if passed >= GRACE && !std::mem::replace(&mut said, true) && self.deadlock.is_none() {
+            if says {
+                said = true;
                 // Code of others, after which everything is looked at again.
                 let report = self.report(waits_for_threads(others));
                 crate::report_warn!("{report}");
@@ -103,8 +108,8 @@ impl<F: Future> Run<'_, F> {
             _ => after,
         };
         let begin = Instant::now();
-        // Whoever is alone in its process need not wait for others.
-        let mut asks = next == Next::Deadlock && after > SOON;
+        // Whoever is alone in its process need not wait for others. They may end meanwhile: it is looked at again when twice the time has passed.
+        let mut asks = (next == Next::Deadlock && after > SOON).then_some(SOON);
         let mut alone = false;
         check(driver, driver.poll());
         if alarm <= self.tree.clock.now() {
@@ -116,8 +121,8 @@ impl<F: Future> Run<'_, F> {
             if self.has_work() || self.tree.next_look() < alarm {
                 return;
             }
-            if asks && begin.elapsed() >= SOON {
-                asks = false;
+            if let Some(at) = asks.filter(|at| begin.elapsed() >= *at) {
+                asks = Some(at * 2).filter(|next| *next < after);
                 alone = threads::others().is_some_and(|others| others.is_empty());
                 // What another thread did before it ended is seen after it was not there any more.
                 check(driver, driver.poll());
@@ -128,10 +133,10 @@ impl<F: Future> Run<'_, F> {
                     break;
                 }
                 if !BLIND && self.worker.suspicion.any() {
-                    self.report_cycles();
+                    self.report_cycles(true);
                 }
             }
-            let mut left = if asks { SOON } else { after }.saturating_sub(begin.elapsed());
+            let mut left = asks.unwrap_or(after).saturating_sub(begin.elapsed());
             if !virtual_time && alarm != NEVER {
                 // Looked at first: a machine that was busy elsewhere may have let both pass.
                 match alarm.saturating_sub(self.tree.clock.now()) {

@@ -39,7 +39,7 @@ impl<F: Future> Run<'_, F> {
         });
         let timeout = match self.worker.suspicion.due() {
             // To look at a cycle again that may have stood for long enough by then, but not in a hurry.
-            Some(due) if self.cycles_end && self.deadlock.is_none() => {
+            Some(due) if self.deadlock.is_none() => {
                 let left = Duration::from_nanos(due.saturating_sub(self.tree.clock.now())).max(SOON * 10);
                 Some(timeout.map_or(left, |timeout| timeout.min(left)))
             }
