@@ -94,7 +94,7 @@ pub fn streams(stream: TcpStream) -> (StreamReader, StreamWriter) {
 ///
 /// # Ctrl-C
 /// On the main thread, and where nobody handles SIGINT by then, the first one cancels `main`, once (R5): its clean-up runs, and so does what else is
-/// cancelled at the end. The second one ends the process. A program with a handler of its own sets that up before its first loop.
+/// cancelled at the end. The second one ends the process. Where the first has not ended the loop a second later, what everybody does is logged. A program with a handler of its own sets that up before its first loop.
 ///
 /// # Panics
 /// Inside of another run on the same thread (R1). With the first panic of a task or of a callback, when all tasks have ended.
