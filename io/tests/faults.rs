@@ -1,13 +1,15 @@
 //! Kernels that have no io_uring, forbid it, or have less of it than this one. A seccomp filter plays them, for one thread each.
 
 mod common;
+#[path = "common/log.rs"]
+mod log;
 
 use common::*;
 use futures_util::AsyncReadExt;
 use futures_util::FutureExt;
+use log::said;
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use trefoil_io::fs::{self, File, OpenOptions};
 use trefoil_io::net::{TcpListener, TcpStream};
@@ -73,11 +75,7 @@ fn without_io_uring_it_is_epoll_with_one_line_that_says_why() {
         return; // nothing is chosen then
     }
     for (errno, why) in [(libc::ENOSYS, "no io_uring"), (libc::EPERM, "forbidden"), (libc::ENOMEM, "memory")] {
-        let lines = where_it_fails(libc::SYS_io_uring_setup, errno, move || {
-            let lines = Lines::default();
-            tracing::subscriber::with_default(lines.clone(), || trefoil_io::run(echo_once()));
-            lines.0.lock().unwrap().clone()
-        });
+        let lines = where_it_fails(libc::SYS_io_uring_setup, errno, move || said(|| trefoil_io::run(echo_once())).1);
         println!("{lines:?}");
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with("the driver is epoll, since io_uring cannot be had: "), "{lines:?}");
@@ -365,34 +363,4 @@ async fn serve(listener: &TcpListener, addr: std::net::SocketAddr) {
     })
     .await
     .unwrap();
-}
-
-/// Collects the messages of the log.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Lines {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("trefoil_io")
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Message<'a>(&'a mut String);
-        impl tracing::field::Visit for Message<'_> {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    *self.0 = format!("{value:?}");
-                }
-            }
-        }
-        let mut line = String::new();
-        event.record(&mut Message(&mut line));
-        self.0.lock().unwrap().push(line);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
 }

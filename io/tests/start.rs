@@ -1,10 +1,12 @@
 //! Starting a run: which driver, and what is said about it.
 
 mod common;
+#[path = "common/log.rs"]
+mod log;
 
 use common::*;
+use log::said;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use trefoil_io::{Builder, DriverKind, RunError};
 
 #[test]
@@ -86,9 +88,8 @@ fn the_environment_chooses() {
 #[ignore = "run by `the_environment_chooses`"]
 fn child_says_what_it_runs_on() {
     let _one = alone();
-    let lines = Lines::default();
-    let result = tracing::subscriber::with_default(lines.clone(), || Builder::new().try_run(async {}));
-    for line in lines.0.lock().unwrap().iter() {
+    let (result, lines) = said(|| Builder::new().try_run(async {}));
+    for line in lines {
         println!("said: {line}");
     }
     if let Err(error) = result {
@@ -102,42 +103,10 @@ fn what_is_chosen_is_said_in_one_line() {
     if std::env::var_os("TREFOIL_DRIVER").is_some() {
         return; // nothing is chosen then
     }
-    let lines = Lines::default();
-    tracing::subscriber::with_default(lines.clone(), || trefoil_io::run(async {}));
-    let lines = lines.0.lock().unwrap();
+    let ((), lines) = said(|| trefoil_io::run(async {}));
     assert_eq!(lines.len(), 1, "{lines:?}");
     let available = Builder::new().driver(DriverKind::IoUring).try_run(async {}).is_ok();
     let expected =
         if available { "the driver is io_uring" } else { "the driver is epoll, since io_uring cannot be had: " };
     assert!(lines[0].starts_with(expected), "{lines:?}");
-}
-
-/// Collects the messages of the log.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Lines {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("trefoil_io")
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Message<'a>(&'a mut String);
-        impl tracing::field::Visit for Message<'_> {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    *self.0 = format!("{value:?}");
-                }
-            }
-        }
-        let mut line = String::new();
-        event.record(&mut Message(&mut line));
-        self.0.lock().unwrap().push(line);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
 }

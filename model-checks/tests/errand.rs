@@ -54,6 +54,16 @@ impl Task {
         task
     }
 
+    /// One that waits for a thread.
+    fn waiting_for(desk: &Desk) -> Self {
+        Self::waiting(|fetch, cx| fetch.begin(desk, cx))
+    }
+
+    /// One that waits for a ring.
+    fn waiting_in(kernel: &Kernel) -> Self {
+        Self::waiting(|fetch, cx| fetch.submit(kernel, cx))
+    }
+
     fn poll_with(&self, cx: &mut Context<'_>) -> Polled {
         let mut fetch = self.fetch.borrow_mut();
         let polled = self.run.within(&self.scope, || fetch.as_mut().expect("it is there").poll(cx));
@@ -86,6 +96,12 @@ impl Task {
 
     fn cancel(&self) {
         self.scope.cancel(trefoil_runtime::Source::Explicit, Location::caller());
+    }
+
+    /// Is cancelled, and polled if that woke it.
+    fn cancel_and_poll(&self) -> Polled {
+        self.cancel();
+        self.turns(Poll::Pending)
     }
 
     /// The future leaves, wherever it is.
@@ -132,14 +148,8 @@ fn a_thread_does_it_while_the_wait_begins() {
 fn r36_r102_a_thread_begins_while_it_is_cancelled() {
     model("errand: work ‖ cancel, polls").bound(3).check([(true, DONE), (false, CANCELLED)], |order| {
         let desk = Desk::new();
-        let task = Task::waiting(|fetch, cx| fetch.begin(&desk, cx));
-        let (did, polled) = order.race2(
-            || desk.work(),
-            || {
-                task.cancel();
-                task.turns(Poll::Pending)
-            },
-        );
+        let task = Task::waiting_for(&desk);
+        let (did, polled) = order.race2(|| desk.work(), || task.cancel_and_poll());
         let did = did || desk.work();
         let result = task.told(polled);
         assert_eq!(desk.in_flight(), 0);
@@ -152,7 +162,7 @@ fn r36_r102_a_thread_begins_while_it_is_cancelled() {
 fn r36_a_thread_a_poll_and_a_cancel() {
     model("errand: work ‖ cancel ‖ poll").three().bound(2).check([(true, DONE), (false, CANCELLED)], |order| {
         let desk = Desk::new();
-        let task = Task::waiting(|fetch, cx| fetch.begin(&desk, cx));
+        let task = Task::waiting_for(&desk);
         let (did, (), polled) = order.race3(|| desk.work(), || task.cancel(), || task.turns(task.poll()));
         let polled = task.settle(polled);
         let did = did || desk.work();
@@ -167,7 +177,7 @@ fn r36_a_thread_a_poll_and_a_cancel() {
 fn n5_the_future_leaves_while_a_thread_does_it() {
     model("errand: work ‖ drop").check([false, true], |order| {
         let desk = Desk::new();
-        let task = Task::waiting(|fetch, cx| fetch.begin(&desk, cx));
+        let task = Task::waiting_for(&desk);
         let (did, ()) = order.race2(|| desk.work(), || task.leave());
         assert!(!desk.work(), "it was taken back, or done");
         task.end();
@@ -181,7 +191,7 @@ fn n5_the_future_leaves_while_a_thread_does_it() {
 fn n5_a_thread_a_drop_and_a_cancel() {
     model("errand: work ‖ cancel ‖ drop").three().bound(2).check([false, true], |order| {
         let desk = Desk::new();
-        let task = Task::waiting(|fetch, cx| fetch.begin(&desk, cx));
+        let task = Task::waiting_for(&desk);
         let (did, (), ()) = order.race3(|| desk.work(), || task.cancel(), || task.leave());
         assert!(!desk.work(), "it was taken back, or done");
         task.end();
@@ -213,14 +223,8 @@ fn r108_none_can_be_had_while_it_is_cancelled() {
 fn n8_a_ring_completes_it_while_it_is_cancelled() {
     model("errand: complete ‖ cancel, polls").bound(3).check([DONE, CANCELLED], |order| {
         let kernel = Kernel::new();
-        let task = Task::waiting(|fetch, cx| fetch.submit(&kernel, cx));
-        let (_, polled) = order.race2(
-            || kernel.complete(true),
-            || {
-                task.cancel();
-                task.turns(Poll::Pending)
-            },
-        );
+        let task = Task::waiting_in(&kernel);
+        let (_, polled) = order.race2(|| kernel.complete(true), || task.cancel_and_poll());
         let result = task.told(polled);
         assert_eq!(kernel.in_flight(), 0);
         result
@@ -232,7 +236,7 @@ fn n8_a_ring_completes_it_while_it_is_cancelled() {
 fn n8_a_ring_that_is_not_stopped_has_done_it() {
     model("errand: complete anyway ‖ cancel ‖ poll").three().bound(2).check([DONE], |order| {
         let kernel = Kernel::new();
-        let task = Task::waiting(|fetch, cx| fetch.submit(&kernel, cx));
+        let task = Task::waiting_in(&kernel);
         let (_, (), polled) = order.race3(|| kernel.complete(false), || task.cancel(), || task.turns(task.poll()));
         let result = task.told(polled);
         assert_eq!(kernel.in_flight(), 0);
@@ -245,7 +249,7 @@ fn n8_a_ring_that_is_not_stopped_has_done_it() {
 fn n5_the_future_leaves_while_a_ring_completes_it() {
     model("errand: complete ‖ drop").check([0, 1], |order| {
         let kernel = Kernel::new();
-        let task = Task::waiting(|fetch, cx| fetch.submit(&kernel, cx));
+        let task = Task::waiting_in(&kernel);
         let (_, freed) = order.race2(
             || kernel.complete(true),
             || {
@@ -264,14 +268,8 @@ fn n5_the_future_leaves_while_a_ring_completes_it() {
 fn the_run_ends_while_it_is_cancelled_elsewhere() {
     model("errand: end of the run ‖ cancel, polls").bound(3).check([CANCELLED, OTHER], |order| {
         let kernel = Kernel::new();
-        let task = Task::waiting(|fetch, cx| fetch.submit(&kernel, cx));
-        let ((), polled) = order.race2(
-            || kernel.close(),
-            || {
-                task.cancel();
-                task.turns(Poll::Pending)
-            },
-        );
+        let task = Task::waiting_in(&kernel);
+        let ((), polled) = order.race2(|| kernel.close(), || task.cancel_and_poll());
         let result = task.told(polled);
         assert_eq!(kernel.in_flight(), 0);
         result

@@ -9,7 +9,7 @@
 
 mod log;
 
-pub use log::{Log, listen};
+pub use log::{Log, listen, listen_everywhere};
 
 use std::cell::Cell;
 use std::fmt::Display;

@@ -12,6 +12,11 @@ pub fn listen(hear: impl Fn(&str) + Send + Sync + 'static) -> DefaultGuard {
     tracing::subscriber::set_default(Ears(hear))
 }
 
+/// As [`listen`], on all threads of this process, for good. Once.
+pub fn listen_everywhere(hear: impl Fn(&str) + Send + Sync + 'static) {
+    tracing::subscriber::set_global_default(Ears(hear)).expect("nobody listens yet");
+}
+
 /// The lines that were heard, from its begin on until it is dropped.
 #[derive(Debug)]
 pub struct Log {

@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::time::Duration;
 use trefoil::{Cancelled, nursery};
+use trefoil_tests::listen_everywhere;
 
 const CASE: &str = "TREFOIL_TEST_ALOUD";
 
@@ -32,23 +33,6 @@ fn stderr_of(case: &str) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// A subscriber that hears everything, and says nothing.
-struct Deaf;
-
-impl tracing::Subscriber for Deaf {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// What the processes do; as a test of its own, nothing.
 #[test]
 fn child() {
@@ -60,7 +44,8 @@ fn child() {
             assert!(!tracing::dispatcher::has_been_set());
         }
         Ok("heard") => {
-            tracing::subscriber::set_global_default(Deaf).unwrap();
+            // It hears what is lost, and says nothing.
+            listen_everywhere(|_| {});
             lose();
         }
         _ => {}

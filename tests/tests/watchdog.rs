@@ -1,50 +1,17 @@
 //! The watchdog: a task that holds up its loop is named (`Builder::blocked_after`).
 
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
 use trefoil::{Builder, Cancelled, DriverKind, checkpoint, nursery, yield_now};
-use trefoil_tests::{ms, panic_of};
+use trefoil_tests::{listen_everywhere, ms, panic_of};
 
-/// Everything that is said at the level of a warning, by any thread: one for the process, since the watchdog is.
-struct Heard(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Heard {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().contains("watchdog")
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        struct Text(String);
-        impl Visit for Text {
-            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                let _ = write!(self.0, "{}={value:?} ", field.name());
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-/// What was said of the tasks whose name has this in it.
+/// What was said of the tasks whose name has this in it, by any thread: the watchdog is one for the process.
 fn heard(name: &str) -> Vec<String> {
-    static HEARD: std::sync::OnceLock<Arc<Mutex<Vec<String>>>> = std::sync::OnceLock::new();
-    let all = HEARD.get_or_init(|| {
-        let all = Arc::new(Mutex::new(vec![]));
-        tracing::subscriber::set_global_default(Heard(all.clone())).unwrap();
-        all
-    });
-    all.lock().unwrap().iter().filter(|text| text.contains(name)).cloned().collect()
+    static HEARD: Mutex<Vec<String>> = Mutex::new(vec![]);
+    static LISTENS: Once = Once::new();
+    LISTENS.call_once(|| listen_everywhere(|line| HEARD.lock().unwrap().push(line.into())));
+    HEARD.lock().unwrap().iter().filter(|line| line.contains(name)).cloned().collect()
 }
 
 /// Blocks the thread until so many things were said of a task, or for very long.
