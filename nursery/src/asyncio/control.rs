@@ -8,12 +8,13 @@ use super::event_loop::Loop;
 use super::future::{AnyFuture, Message};
 use super::here;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use trefoil_runtime::{ChildKey, Edge, Scope};
+use trefoil_runtime::{self as runtime, ChildKey, Edge, Scope};
 
 pub(crate) struct Control {
     event_loop: Rc<Loop>,
@@ -39,13 +40,18 @@ pub(crate) struct Control {
     waker: RefCell<Option<Waker>>,
 }
 
-/// A cancel is on its way.
-struct Asking<'a>(&'a Cell<bool>);
+/// How many tasks that wait for each other are cancelled by recursion. Those behind are told when these have been.
+const DEEP: usize = 64;
 
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.0.set(false);
-    }
+/// The cancels of a loop that are on their way.
+#[derive(Default)]
+pub(crate) struct Cancels {
+    /// How many are further up on the stack.
+    depth: Cell<usize>,
+    /// Those to be told later.
+    later: RefCell<VecDeque<(Rc<Control>, Message)>>,
+    /// Those that were told while some were to be told later: they are not told again on the way round a circle.
+    told: RefCell<Vec<Rc<Control>>>,
 }
 
 impl fmt::Debug for Control {
@@ -129,19 +135,54 @@ impl Control {
 
     /// C1 to C3. False also for one that has been asked by way of itself: tasks that wait for each other in a circle, at which Python
     /// raises `RecursionError`.
-    pub fn cancel(&self, message: Message) -> bool {
+    pub fn cancel(self: &Rc<Self>, message: Message) -> bool {
         if self.done.get() || self.asking.replace(true) {
             return false;
         }
-        // Also where the waker of a combinator panics: the next cancel is to find it.
-        let asking = Asking(&self.asking);
+        let Cancels { depth, later, told } = &self.event_loop.cancels;
+        if depth.get() == DEEP {
+            later.borrow_mut().push_back((self.clone(), message));
+            return true;
+        }
+        depth.set(depth.get() + 1);
+        // The waker of a combinator may panic: the others are told all the same, and the next cancel finds it as it was.
+        let mut asked = catch_unwind(AssertUnwindSafe(|| self.ask(message)));
+        while depth.get() == 1 {
+            let Some((next, message)) = later.borrow_mut().pop_front() else { break };
+            match catch_unwind(AssertUnwindSafe(|| next.ask(message))) {
+                Err(payload) if asked.is_err() => runtime::discard(payload),
+                Err(payload) => asked = Err(payload),
+                Ok(()) => {}
+            }
+            told.borrow_mut().push(next);
+        }
+        depth.set(depth.get() - 1);
+        if later.borrow().is_empty() {
+            self.asking.set(false);
+        } else {
+            told.borrow_mut().push(self.clone());
+        }
+        if depth.get() == 0 {
+            for told in told.take() {
+                told.asking.set(false);
+            }
+        }
+        match asked {
+            Err(payload) if std::thread::panicking() => runtime::discard(payload),
+            Err(payload) => resume_unwind(payload),
+            Ok(()) => {}
+        }
+        true
+    }
+
+    /// Cancels what it waits for, or keeps the cancel for its next wait.
+    fn ask(&self, message: Message) {
         self.cancels.set(self.cancels.get().saturating_add(1));
         let waits: Vec<_> = self.waits.borrow().iter().map(|(_, wait)| wait.clone()).collect();
         let mut accepted = false;
         for wait in waits {
             accepted |= wait.cancel(message.clone());
         }
-        drop(asking);
         self.message.replace(message);
         // All that it waits for is told. What is not asyncio's, too: that keeps the request for its next wait where it ends with a value.
         accepted |= self.scope.get().is_some_and(|scope| scope.cancel_once());
@@ -154,7 +195,6 @@ impl Control {
                 waker.wake();
             }
         }
-        true
     }
 
     /// It is put in the queue, if it is not there.

@@ -1,7 +1,7 @@
 //! The loop: a nursery of the core, whose children are the tasks and callbacks, and whose queue is asyncio's queue of what is ready.
 
 use super::background::Background;
-use super::control::Control;
+use super::control::{Cancels, Control};
 use super::here::{self, Here};
 use super::loop_handle::Gate;
 use super::task::Task;
@@ -52,6 +52,7 @@ pub(crate) struct Loop {
     due_at_once: RefCell<Vec<Rc<Call>>>,
     /// Who is told of errors that nobody looks at.
     pub handler: RefCell<Option<ExceptionHandler>>,
+    pub cancels: Cancels,
     pub background: Background,
     pub threads: Threads,
     /// For other threads; `None` until somebody asks for a handle.
@@ -81,6 +82,7 @@ impl Loop {
             told: Cell::new(0),
             handler: RefCell::new(None),
             due_at_once: RefCell::new(Vec::new()),
+            cancels: Cancels::default(),
             background: Background::default(),
             threads: Threads::new(),
             gate: RefCell::new(None),

@@ -1,6 +1,7 @@
 //! asyncio, behaviour by behaviour: `tests/ASYNCIO.md` maps its rules to these. One binary: to link each file takes longer than to compile it.
 
 mod asyncio_core_waits;
+mod asyncio_deep;
 mod asyncio_gather;
 mod asyncio_groups;
 mod asyncio_hostile;
