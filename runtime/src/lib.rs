@@ -33,7 +33,6 @@ mod driver;
 mod edge;
 mod group;
 mod guest;
-mod heap;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod holders;
 #[doc(hidden)]
@@ -75,6 +74,7 @@ mod wait_graph;
 mod waker_slot;
 mod wakers;
 mod watchdog;
+mod wheel;
 mod woken_by;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod worker;

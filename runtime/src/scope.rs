@@ -15,11 +15,11 @@
 
 use crate::cause::{Cause, Culprit, Kind, Named, ScopeInfo, Source, Why};
 use crate::clock;
-use crate::heap::NOWHERE;
 use crate::park::Core;
 use crate::ready::Header;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell};
 use crate::tree::{Locked, Tree};
+use crate::wheel::NOWHERE;
 use std::fmt;
 use std::marker::PhantomPinned;
 use std::panic::Location;
@@ -63,7 +63,10 @@ pub(crate) struct Links {
     pub last_child: *const Scope,
     pub first_park: *const Core,
     pub last_park: *const Core,
+    /// The key of its deadline.
     pub index: u32,
+    /// How many deadlines of scopes there were before its own: of two that are equal, the one that was made first comes first (N2).
+    pub made: u64,
     pub waker: Option<Waker>,
     /// Why it was cancelled; at its exit, also if it only inherits that.
     pub cause: Option<Arc<Cause>>,
@@ -157,6 +160,7 @@ impl Scope {
                 first_park: ptr::null(),
                 last_park: ptr::null(),
                 index: NOWHERE,
+                made: 0,
                 waker: None,
                 cause: None,
             }),

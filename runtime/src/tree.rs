@@ -5,7 +5,7 @@
 //! from whatever thread it comes (R15), and a future that was moved to another thread half way still finds its scope. The
 //! fast path needs no lock: whether a scope is cancelled is one load of a flag that a cancel pushes down the subtree.
 //!
-//! - **\[LOCKED\]** What the `links` of a scope or a park hold, the heap and the parents are touched under the lock of the tree they
+//! - **\[LOCKED\]** What the `links` of a scope or a park hold, the wheel of deadlines and the parents are touched under the lock of the tree they
 //!   are linked in. A scope and a park take themselves out, under the lock, before they go away: every pointer found in the
 //!   tree is valid under the lock.
 //! - **No user code under the lock.** Wakers are taken out and woken when it is released ([`Locked`] does it when dropped).
@@ -24,7 +24,6 @@ use crate::biased::{BiasedGuard, BiasedLock};
 use crate::blind::BLIND;
 use crate::clock::{Clock, NEVER};
 use crate::context;
-use crate::heap::Heap;
 use crate::parker::Parker;
 use crate::ready::Header;
 use crate::scope::Scope;
@@ -32,12 +31,15 @@ use crate::scope::Scope;
 use crate::sync::Mutex;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::wakers::Wakers;
+use crate::wheel::Wheel;
 use deadlines::Timer;
 use std::panic::Location;
 use std::ptr;
 
 pub(crate) struct State {
-    heap: Heap<Timer>,
+    wheel: Wheel<Timer>,
+    /// How many deadlines of scopes were made.
+    made: u64,
     /// The deadline for which the worker sleeps; 0 while it is awake.
     alarm: u64,
     /// How many waits and scopes have begun.
@@ -46,7 +48,7 @@ pub(crate) struct State {
     root: *const Scope,
 }
 
-// SAFETY: the pointers in the heap are used under the lock ([LOCKED]).
+// SAFETY: the pointers in the wheel are used under the lock ([LOCKED]).
 unsafe impl Send for State {}
 
 /// Names a tree in two bytes, for what there are many of.
@@ -293,7 +295,7 @@ impl Tree {
         Self {
             #[cfg(not(trefoil_loom))]
             id: TreeId::NONE,
-            state: BiasedLock::new(State { heap: Heap::new(), alarm: 0, activity: 0, root: ptr::null() }),
+            state: BiasedLock::new(State { wheel: Wheel::new(), made: 0, alarm: 0, activity: 0, root: ptr::null() }),
             now: AtomicU64::new(0),
             next: AtomicU64::new(NEVER),
             once: AtomicBool::new(false),

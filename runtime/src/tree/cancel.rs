@@ -3,10 +3,10 @@
 use super::Locked;
 use crate::cause::Cause;
 use crate::cause::{Source, Why};
-use crate::heap::NOWHERE;
 use crate::park::{Abort, Completed, Core};
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::Ordering;
+use crate::wheel::NOWHERE;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Locked<'_> {
     fn cancel_at(&mut self, scope: &Scope, why: Why, at: u64, late: Option<Duration>) {
         if let Some(index) = self.note(scope, why, at, late) {
             if index != NOWHERE {
-                self.state.heap.remove(index);
+                self.state.wheel.remove(index);
             }
             scope.set(CANCEL_CALLED);
             self.refresh(scope);
@@ -235,7 +235,7 @@ impl Locked<'_> {
         if let Some(index) = self.note(scope, Why::new(Source::Deadline, scope.place), now, Some(late))
             && index != NOWHERE
         {
-            self.state.heap.remove(index);
+            self.state.wheel.remove(index);
         }
         scope.set(CANCEL_CALLED);
     }

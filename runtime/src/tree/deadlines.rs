@@ -2,15 +2,15 @@
 
 use super::Locked;
 use crate::clock::NEVER;
-use crate::heap::{Entry, NOWHERE, Position};
 use crate::park::{Completed, Core};
 use crate::scope::{CANCEL_CALLED, Scope};
 use crate::sync::Ordering;
-use std::ptr;
+use crate::wheel::{Entry, NOWHERE, Owner, SLEEPER};
+use std::ptr::NonNull;
 
 /// Whose deadline it is: a [`Who`] in one word, with the lowest bit for a park.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timer(*const ());
+pub(crate) struct Timer(NonNull<()>);
 
 enum Who {
     Scope(*const Scope),
@@ -19,30 +19,39 @@ enum Who {
 
 impl Timer {
     fn scope(scope: &Scope) -> Self {
-        Self(ptr::from_ref(scope).cast())
+        Self(NonNull::from(scope).cast())
     }
 
-    pub(super) fn park(park: *const Core) -> Self {
+    pub(super) fn park(park: &Core) -> Self {
         const { assert!(align_of::<Core>() > 1 && align_of::<Scope>() > 1, "the lowest bit is free") };
-        Self(park.cast::<()>().map_addr(|at| at | 1))
+        Self(NonNull::from(park).cast().map_addr(|at| at | 1))
     }
 
     fn who(self) -> Who {
-        match self.0.addr() & 1 {
-            0 => Who::Scope(self.0.cast()),
-            _ => Who::Park(self.0.map_addr(|at| at & !1).cast()),
+        let timer = self.0.as_ptr();
+        match timer.addr() & 1 {
+            0 => Who::Scope(timer.cast()),
+            _ => Who::Park(timer.map_addr(|at| at & !1).cast()),
         }
     }
 }
 
-impl Position for Timer {
+impl Owner for Timer {
     fn keyed(self, index: u32) {
-        // SAFETY: [LOCKED]: the heap is only touched under the lock, and what is in it is linked.
+        // SAFETY: [LOCKED]: the wheel is only touched under the lock, and what is in it is linked.
         unsafe {
             match self.who() {
                 Who::Scope(scope) => (*scope).links.with_mut(|links| (*links).index = index),
                 Who::Park(park) => (*park).index.set(index),
             }
+        }
+    }
+
+    fn order(self) -> u64 {
+        match self.who() {
+            // SAFETY: [LOCKED].
+            Who::Scope(scope) => unsafe { (*scope).links.with(|links| (*links).made) },
+            Who::Park(_) => SLEEPER,
         }
     }
 }
@@ -62,7 +71,7 @@ impl Timer {
 
 impl Locked<'_> {
     pub(super) fn arm(&mut self, at: u64, timer: Timer) {
-        self.state.heap.insert(Entry { at, owner: timer }, matches!(timer.who(), Who::Park(_)));
+        self.state.wheel.insert(Entry { at, owner: timer });
         self.earlier(at);
     }
 
@@ -77,7 +86,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Gives a scope its deadline (`u64::MAX`: none), now (R48). A later one than before is only stored: the heap finds out
+    /// Gives a scope its deadline (`u64::MAX`: none), now (R48). A later one than before is only stored: the wheel finds out
     /// when the old one comes up (R50).
     pub(crate) fn set_deadline(&mut self, scope: &Scope, at: u64) {
         scope.deadline.store(at, Ordering::Relaxed);
@@ -88,12 +97,17 @@ impl Locked<'_> {
         let index = scope.links.with(|links| unsafe { (*links).index });
         match (index, at) {
             (NOWHERE, u64::MAX) => {}
-            (NOWHERE, _) => self.arm(at, Timer::scope(scope)),
-            (_, u64::MAX) => {
-                self.state.heap.remove(index);
+            (NOWHERE, _) => {
+                self.state.made += 1;
+                // SAFETY: [LOCKED].
+                scope.links.with_mut(|links| unsafe { (*links).made = self.state.made });
+                self.arm(at, Timer::scope(scope));
             }
-            (_, _) if at < self.state.heap.at(index) => {
-                self.state.heap.change(index, at);
+            (_, u64::MAX) => {
+                self.state.wheel.remove(index);
+            }
+            (_, _) if at < self.state.wheel.at(index) => {
+                self.state.wheel.change(index, at);
                 self.earlier(at);
             }
             (_, _) => {}
@@ -102,16 +116,22 @@ impl Locked<'_> {
 
     /// The next deadline, exactly; [`NEVER`] if there is none.
     pub fn next_deadline(&mut self) -> u64 {
-        let next = loop {
-            let Some((key, first)) = self.state.heap.first() else { break NEVER };
+        let now = self.now();
+        self.first(now).map_or(NEVER, |(_, first)| first.at)
+    }
+
+    /// The next deadline, and its key.
+    fn first(&mut self, now: u64) -> Option<(u32, Entry<Timer>)> {
+        let first = loop {
+            let Some((key, first)) = self.state.wheel.first(now) else { break None };
             let deadline = first.owner.deadline();
             if deadline <= first.at {
-                break first.at;
+                break Some((key, first));
             }
-            self.state.heap.change(key, deadline);
+            self.state.wheel.change(key, deadline);
         };
-        self.tree.next.store(next, Ordering::Relaxed);
-        next
+        self.tree.next.store(first.map_or(NEVER, |(_, first)| first.at), Ordering::Relaxed);
+        first
     }
 
     /// The worker is about to sleep until `alarm`, or (0) has woken up.
@@ -122,12 +142,8 @@ impl Locked<'_> {
     /// Applies every deadline that is due, in order (R45, R46). How many there were.
     pub fn expire(&mut self, now: u64) -> usize {
         let mut expired = 0;
-        while self.next_deadline() <= now {
-            let Some((key, entry)) = self.state.heap.first() else { break };
-            if entry.at > now {
-                break;
-            }
-            self.state.heap.remove(key);
+        while let Some((key, entry)) = self.first(now).filter(|(_, entry)| entry.at <= now) {
+            self.state.wheel.remove(key);
             expired += 1;
             match entry.owner.who() {
                 Who::Scope(scope) => {

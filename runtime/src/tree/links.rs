@@ -2,11 +2,11 @@
 
 use super::{Locked, Timer};
 use crate::blind::BLIND;
-use crate::heap::NOWHERE;
 use crate::park::Core;
 use crate::ready::Header;
 use crate::scope::{Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, Ordering};
+use crate::wheel::NOWHERE;
 use std::ptr;
 use std::task::Waker;
 
@@ -50,14 +50,14 @@ impl Locked<'_> {
             });
         }
         if until != u64::MAX {
-            self.arm(until, Timer::park(this));
+            self.arm(until, Timer::park(park));
         }
     }
 
     pub(crate) fn unlink_park(&mut self, park: &Core) {
         let scope = park.scope.load(Ordering::Relaxed);
         if park.index.get() != NOWHERE {
-            self.state.heap.remove(park.index.get());
+            self.state.wheel.remove(park.index.get());
         }
         // SAFETY: [LOCKED]: the park is linked, so its scope, its neighbours and its task are there.
         unsafe {
@@ -252,7 +252,7 @@ impl Locked<'_> {
                 gone
             });
             if index != NOWHERE {
-                self.state.heap.remove(index);
+                self.state.wheel.remove(index);
             }
             self.detach(parent, prev, next);
             waker

@@ -2,12 +2,12 @@
 
 use super::Locked;
 use crate::cause::{Cause, Source};
-use crate::heap::NOWHERE;
 use crate::park::{Abort, Core, On};
 use crate::ready::{self, Header, Ready};
 use crate::reason::Reason;
 use crate::scope::{SHIELD, Scope};
 use crate::sync::Ordering;
+use crate::wheel::NOWHERE;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Locked<'_> {
 
     /// How many deadlines there are.
     pub(crate) fn timers(&self) -> usize {
-        self.state.heap.len()
+        self.state.wheel.len()
     }
 
     /// The scope at the top.
