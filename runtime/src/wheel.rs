@@ -3,19 +3,20 @@
 //! Exact order: by deadline, then scopes before sleepers, then by creation (R46, N2). Moving a deadline *later*
 //! is left to the owner: it stores the new deadline beside the entry, and the wheel puts the entry right when it surfaces.
 //!
-//! An entry stands in a table, by its key, and never moves there; it is linked into one of the lists, or the heap has its key. Which list says
-//! where the deadline first differs from `reached`: the digit of six bits, and what it is. So what is in a list is earlier than what is in any list of a higher
-//! digit, or of a higher value of the same one. When the time comes to a list, it is distributed over those of lower digits, and what is due goes to the heap.
-//! Each entry is touched three or four times in all, whatever their number: 100,000 in one heap were touched at nine levels, when they were taken out alone.
-//! And most are removed before the time comes to them.
+//! An entry stands in a table, by its key, and never moves there; one of the lists, or the heap, has its key. Which list says where the deadline first
+//! differs from `reached`: the digit of six bits, and what it is. So what is in a list is earlier than what is in any list of a higher digit, or of a higher
+//! value of the same one. When the time comes to a list, it is distributed over those of lower digits, and what is due goes to the heap.
+//! Each entry is looked at three or four times in all, whatever their number: in a heap of 100,000, to take one out was to move nine. And most are removed
+//! before the time comes to them.
 //!
 //! The order of creation is that of the lists: deadlines that are equal are in one list, or all of them in the heap, and lists are distributed in their order.
 //!
 //! An entry that is removed stays as a dead one, unless it was added last to its list, until it surfaces or more than half of them are dead: then all those are
-//! swept out at once. So a list need only be linked one way. A million sleepers have a million of entries, so these are short: 20 bytes.
+//! swept out at once. So nobody has to know where in a list it is. A million sleepers have a million of entries, so these are short: 20 bytes.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::mem;
 
 /// The owner of an entry.
 pub trait Owner: Copy {
@@ -41,15 +42,13 @@ pub struct Entry<P> {
     pub owner: P,
 }
 
-/// What stands in the table. Packed, since there may be a million.
+/// What stands in the table.
 #[derive(Clone, Copy)]
-#[repr(C, packed(4))]
 struct Slot<P> {
+    /// Of a free one, the key of the next free one.
     at: u64,
     /// `None`: it is dead, or free.
     owner: Option<P>,
-    /// The key of the one that was put into the list before it; of a free one, the next free one.
-    next: u32,
 }
 
 /// What the heap has of an entry.
@@ -82,7 +81,7 @@ const DIGITS: usize = 64_usize.div_ceil(BITS);
 
 /// So many dead ones are left alone.
 const FEW: usize = 32;
-/// In a list of so many, or fewer, the first is looked for.
+/// In a list of so many, or fewer, the first is looked for; and its memory is kept.
 const SHORT: usize = 64;
 
 /// The wheel. See the module.
@@ -98,8 +97,9 @@ pub struct Wheel<P> {
     near_dead: usize,
     /// How many sleepers came into `near`.
     sleepers: u64,
-    /// By digit, and its value: the key of the newest of the list, where the bit of `used` is set.
-    lists: [[u32; VALUES]; DIGITS],
+    /// By digit, and its value: keys, the oldest first.
+    lists: [[Vec<u32>; VALUES]; DIGITS],
+    /// Which of them are not empty.
     used: [u64; DIGITS],
     /// Which of `used` are not 0.
     digits: u16,
@@ -125,7 +125,7 @@ impl<P: Owner> Wheel<P> {
             near: BinaryHeap::new(),
             near_dead: 0,
             sleepers: 0,
-            lists: [[NOWHERE; VALUES]; DIGITS],
+            lists: [const { [const { Vec::new() }; VALUES] }; DIGITS],
             used: [0; DIGITS],
             digits: 0,
             far: 0,
@@ -161,9 +161,9 @@ impl<P: Owner> Wheel<P> {
             let (digit, value) = self.first_list()?;
             match self.first_of(digit, value) {
                 // Too many to look through each time.
-                (Some((_, first)), many) if many > SHORT => self.reach(first.at),
-                (Some(first), _) => return Some(first),
-                (None, _) => self.distribute(digit, value),
+                Some((_, first)) if self.lists[digit][value].len() > SHORT => self.reach(first.at),
+                Some(first) => return Some(first),
+                None => self.distribute(digit, value),
             }
         }
     }
@@ -177,10 +177,10 @@ impl<P: Owner> Wheel<P> {
             // It was ahead, perhaps.
             self.reached = self.now;
         }
-        let slot = Slot { at: entry.at, owner: Some(entry.owner), next: NOWHERE };
+        let slot = Slot { at: entry.at, owner: Some(entry.owner) };
         let key = self.free;
         let key = if key != NOWHERE {
-            self.free = self.slots[key as usize].next;
+            self.free = self.slots[key as usize].at as u32;
             self.slots[key as usize] = slot;
             key
         } else {
@@ -196,9 +196,8 @@ impl<P: Owner> Wheel<P> {
     /// Removes an entry; its owner is told [`NOWHERE`].
     pub fn remove(&mut self, key: u32) {
         let slot = &mut self.slots[key as usize];
-        let (at, owner) = (slot.at, slot.owner);
-        slot.owner = None;
-        if let Some(owner) = owner {
+        let at = slot.at;
+        if let Some(owner) = slot.owner.take() {
             owner.keyed(NOWHERE);
         }
         if at <= self.reached {
@@ -211,7 +210,7 @@ impl<P: Owner> Wheel<P> {
         self.far_dead += 1;
         let (digit, value) = self.list_of(at);
         // What was added last is often removed first, as a deadline around an operation is.
-        if self.lists[digit][value] == key {
+        if self.lists[digit][value].last() == Some(&key) {
             self.pop_dead(digit, value);
         } else if self.far_dead > FEW && self.far_dead > self.far / 2 {
             self.sweep_far();
@@ -227,7 +226,7 @@ impl<P: Owner> Wheel<P> {
     }
 
     fn release(&mut self, key: u32) {
-        self.slots[key as usize].next = self.free;
+        self.slots[key as usize].at = u64::from(self.free);
         self.free = key;
     }
 
@@ -253,9 +252,7 @@ impl<P: Owner> Wheel<P> {
             return self.put_near(key, entry);
         }
         let (digit, value) = self.list_of(entry.at);
-        let newest = if self.used[digit] & (1 << value) != 0 { self.lists[digit][value] } else { NOWHERE };
-        self.slots[key as usize].next = newest;
-        self.lists[digit][value] = key;
+        self.lists[digit][value].push(key);
         self.used[digit] |= 1 << value;
         self.digits |= 1 << digit;
         self.far += 1;
@@ -280,42 +277,30 @@ impl<P: Owner> Wheel<P> {
     /// Takes the newest ones of a list out while they are dead.
     #[inline(always)]
     fn pop_dead(&mut self, digit: usize, value: usize) {
-        let mut key = self.lists[digit][value];
-        while key != NOWHERE {
-            let Slot { owner, next, .. } = self.slots[key as usize];
-            if owner.is_some() {
-                self.lists[digit][value] = key;
+        while let Some(&key) = self.lists[digit][value].last() {
+            if self.slots[key as usize].owner.is_some() {
                 return;
             }
+            self.lists[digit][value].pop();
             self.far -= 1;
             self.far_dead -= 1;
             self.release(key);
-            key = next;
         }
         self.mark_empty(digit, value);
     }
 
-    /// The first entry of a list, if one is alive, and how many there are in all.
-    fn first_of(&self, digit: usize, value: usize) -> (Option<(u32, Entry<P>)>, usize) {
-        let (mut first, mut many): (Option<(u32, Entry<P>)>, _) = (None, 0);
-        let mut key = self.lists[digit][value];
-        while key != NOWHERE {
-            let Slot { at, owner, next } = self.slots[key as usize];
-            many += 1;
-            if let Some(owner) = owner {
-                let comes_first = first.is_none_or(|(_, first)| match at.cmp(&first.at) {
-                    Ordering::Less => true,
-                    Ordering::Greater => false,
-                    // Of sleepers, the oldest: the last that is found.
-                    Ordering::Equal => owner.order() <= first.owner.order(),
-                });
-                if comes_first {
-                    first = Some((key, Entry { at, owner }));
-                }
-            }
-            key = next;
-        }
-        (first, many)
+    /// The first entry of a list, if one is alive.
+    fn first_of(&self, digit: usize, value: usize) -> Option<(u32, Entry<P>)> {
+        let alive = self.lists[digit][value].iter().filter_map(|&key| {
+            let Slot { at, owner } = self.slots[key as usize];
+            owner.map(|owner| (key, Entry { at, owner }))
+        });
+        // Of sleepers, the oldest: the first that is found.
+        alive.reduce(|first, next| match next.1.at.cmp(&first.1.at) {
+            Ordering::Less => next,
+            Ordering::Equal if next.1.owner.order() < first.1.owner.order() => next,
+            _ => first,
+        })
     }
 
     /// It is that time: what is due goes to the heap, and nothing that is left stands in a list that begins before.
@@ -325,9 +310,9 @@ impl<P: Owner> Wheel<P> {
         }
         self.reached = time;
         while let Some((digit, value)) = self.first_list() {
-            let newest = self.slots[self.lists[digit][value] as usize];
-            // All of a list have the higher digits in common, with `reached` too, as it was.
-            if newest.at >> (digit * BITS) > time >> (digit * BITS) {
+            // All of a list have this digit in common, and the higher ones.
+            let oldest = self.lists[digit][value][0];
+            if self.slots[oldest as usize].at >> (digit * BITS) > time >> (digit * BITS) {
                 return;
             }
             self.distribute(digit, value);
@@ -336,18 +321,11 @@ impl<P: Owner> Wheel<P> {
 
     /// Puts the entries of a list where they belong, in their order; those that are dead are taken out.
     fn distribute(&mut self, digit: usize, value: usize) {
-        let (mut newer, mut key) = (NOWHERE, self.lists[digit][value]);
-        // So that it begins with the oldest one.
-        while key != NOWHERE {
-            let next = self.slots[key as usize].next;
-            self.slots[key as usize].next = newer;
-            (newer, key) = (key, next);
-        }
+        let mut list = mem::take(&mut self.lists[digit][value]);
         self.mark_empty(digit, value);
-        let mut key = newer;
-        while key != NOWHERE {
-            let Slot { at, owner, next } = self.slots[key as usize];
-            self.far -= 1;
+        self.far -= list.len();
+        for &key in &list {
+            let Slot { at, owner } = self.slots[key as usize];
             match owner {
                 Some(owner) => self.put(key, Entry { at, owner }),
                 None => {
@@ -355,7 +333,10 @@ impl<P: Owner> Wheel<P> {
                     self.release(key);
                 }
             }
-            key = next;
+        }
+        if list.capacity() <= SHORT && self.lists[digit][value].is_empty() {
+            list.clear();
+            self.lists[digit][value] = list;
         }
     }
 
@@ -376,12 +357,11 @@ impl<P: Owner> Wheel<P> {
         let (slots, free) = (&mut self.slots, &mut self.free);
         self.near.retain(|near| {
             let slot = &mut slots[near.key as usize];
-            let owner = slot.owner;
-            if owner.is_none() {
-                slot.next = *free;
+            if slot.owner.is_none() {
+                slot.at = u64::from(*free);
                 *free = near.key;
             }
-            owner.is_some()
+            slot.owner.is_some()
         });
         self.near_dead = 0;
     }
@@ -515,11 +495,5 @@ mod tests {
             prop_assert_eq!(first(&mut wheel, now), None);
             prop_assert_eq!((wheel.near_dead, wheel.far, wheel.far_dead, wheel.digits), (0, 0, 0, 0));
         }
-    }
-
-    #[cfg(target_pointer_width = "64")]
-    #[test]
-    fn an_entry_takes_20_bytes() {
-        assert_eq!(size_of::<Slot<std::ptr::NonNull<()>>>(), 20);
     }
 }
