@@ -20,7 +20,7 @@
 //! - **\[OWNER\]** `begin`, `poll`, `end` and `drop` are called by one thread at a time: the one that polls the operation.
 //! - **\[WAKER\]** The waker is touched by: the owner in `IDLE`, or once the outcome is published; the owner, or a cancel, that set
 //!   `BUSY`; who set `CLAIMED`. Who finds `BUSY` leaves the wake-up to who set it.
-//! - **\[LOCKED\]** `links` is touched under the lock of the tree that `tree` names. A linked park is unlinked before it is dropped,
+//! - **\[LOCKED\]** `links` is touched under the lock of the tree that `tree` names; by the owner without it, while the park is in no list. A linked park is unlinked before it is dropped,
 //!   and it cannot move since it is pinned: so the pointers in a scope's list are valid under the lock.
 //! - **\[TAIL\]** A [`Core`] is the first field of a [`Park`], and the pointer in the list is good for the whole of that. What follows the core is said
 //!   by its `manner`: a [`Known`], if that says so; else a [`Named`], if its reason is one that has more to say. The tail and the manner are written by the owner
@@ -244,23 +244,13 @@ impl<T: Tail> Park<T> {
 
     /// Looks whether the wait is over: `Ok` completed, `Err` cancelled. Keeps the waker up to date otherwise.
     ///
-    /// A wait that is polled in another scope or task than before belongs to that one from now on. One that ends by itself is polled with
-    /// [`poll_until`](Self::poll_until).
+    /// A wait that is polled in another scope or task than before belongs to that one from now on.
     ///
     /// # Safety
     /// \[OWNER\].
     pub unsafe fn poll(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
-        // SAFETY: the caller's word.
-        unsafe { self.poll_until(cx, u64::MAX) }
-    }
-
-    /// The same for a wait that was begun with this `until`: where it belongs elsewhere from now on, that is what it ends at there.
-    ///
-    /// # Safety
-    /// \[OWNER\].
-    pub unsafe fn poll_until(self: Pin<&Self>, cx: &mut Context<'_>, until: u64) -> Poll<Result<(), Cancelled>> {
         // SAFETY: the caller's word; [TAIL].
-        unsafe { Core::poll(self.core(), cx, until, context::open_frame) }
+        unsafe { Core::poll(self.core(), cx, context::open_frame) }
     }
 
     /// The same for a wait that was begun as [`Abort::Lasting`].
@@ -269,7 +259,21 @@ impl<T: Tail> Park<T> {
     /// \[OWNER\].
     pub(crate) unsafe fn poll_lasting(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
         // SAFETY: the caller's word; [TAIL].
-        unsafe { Core::poll(self.core(), cx, u64::MAX, context::guest_frame) }
+        unsafe { Core::poll(self.core(), cx, context::guest_frame) }
+    }
+
+    /// When the wait ends by itself; where none is going on, what was [kept](Self::keep) there, or when the last one was to end. `u64::MAX` in one that is new.
+    pub(crate) fn until(&self) -> u64 {
+        self.core.until_locked()
+    }
+
+    /// Keeps a word in the place of a wait's end, for as long as none is going on.
+    ///
+    /// # Safety
+    /// \[OWNER\]. No wait is going on.
+    pub(crate) unsafe fn keep(&self, word: u64) {
+        // SAFETY: the caller's word.
+        unsafe { self.core.set_until(word) }
     }
 
     /// Whether a cancel has asked the owner of this wait to end it ([`Abort::Ask`]).

@@ -74,8 +74,8 @@ pub fn sleep_forever() -> Sleep {
     Sleep::new(Until::at(NEVER), Location::caller())
 }
 
-/// When a sleep ends, and whether it has begun, in one word, since there are many: a length of time or a time, in nanoseconds, with two bits
-/// above. What does not fit, which is more than a century, is never. One that has begun ends at a time: then the bit of a length says that it was
+/// When a sleep ends, and whether it has begun, in one word, which is kept in its park while that does not wait: a length of time or a time, in nanoseconds,
+/// with two bits above. What does not fit, which is more than a century, is never. One that has begun ends at a time: then the bit of a length says that it was
 /// aborted, and that this was not told yet.
 #[derive(Clone, Copy)]
 struct Until(u64);
@@ -93,6 +93,11 @@ impl Until {
         Self(time.min(LONGEST))
     }
 
+    /// It ends at this time, which was worked out when it began.
+    fn begun_until(time: u64) -> Self {
+        Self(BEGUN | time.min(LONGEST))
+    }
+
     /// The time, seen from `now`.
     fn time(self, now: u64) -> u64 {
         match self.0 & LONGEST {
@@ -106,48 +111,51 @@ impl Until {
         self.0 & BEGUN != 0
     }
 
-    /// It ends at this time, which was worked out when it began.
-    fn begin(&mut self, time: u64) {
-        self.0 = BEGUN | time.min(LONGEST);
-    }
-
     fn aborted(self) -> bool {
         self.0 & (AFTER | BEGUN) == AFTER | BEGUN
-    }
-
-    /// The end of a sleep that was aborted. Who has heard too many is not told (N13 b); who polls it next, outside, is.
-    #[cold]
-    fn poll_aborted(&mut self, place: &'static Location<'static>) -> Poll<Result<(), Cancelled>> {
-        self.0 |= AFTER;
-        let cancelled = ready!(context::poll_cancelled(place));
-        self.0 &= !AFTER;
-        Poll::Ready(Err(cancelled))
     }
 }
 
 /// The future of [`sleep`], [`sleep_until`] and [`sleep_forever`].
 #[must_use = "a sleep does nothing until it is awaited"]
 pub struct Sleep {
-    until: Until,
-    /// It knows the place.
+    /// It knows the place, and when the sleep ends.
     park: Park<Bare>,
 }
 
 impl Sleep {
     fn new(until: Until, place: &'static Location<'static>) -> Self {
-        Self { until, park: Park::new_at(place) }
+        let park = Park::new_at(place);
+        // SAFETY: [OWNER] of the park: nobody else has it.
+        unsafe { park.keep(until.0) };
+        Self { park }
+    }
+
+    fn until(&self) -> Until {
+        if self.park.is_active() { Until::begun_until(self.park.until()) } else { Until(self.park.until()) }
+    }
+
+    /// The end of a sleep that was aborted. Who has heard too many is not told (N13 b); who polls it next, outside, is.
+    #[cold]
+    fn poll_aborted(park: &Park<Bare>, until: Until) -> Poll<Result<(), Cancelled>> {
+        // SAFETY: [OWNER] of the park: the caller has `&mut Sleep`; no wait is going on.
+        unsafe { park.keep(until.0 | AFTER) };
+        let cancelled = ready!(context::poll_cancelled(park.place()));
+        // SAFETY: as above.
+        unsafe { park.keep(until.0 & !AFTER) };
+        Poll::Ready(Err(cancelled))
     }
 }
 
 impl std::fmt::Debug for Sleep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (now, mut debug) = (crate::worker::now(), f.debug_struct("Sleep"));
+        let (now, until, mut debug) = (crate::worker::now(), self.until(), f.debug_struct("Sleep"));
         debug.field("at", &format_args!("{}", crate::snapshot::short(self.park.place())));
-        match self.until.time(now) {
+        match until.time(now) {
             NEVER => debug.field("left", &format_args!("for ever")),
             time => debug.field("left", &Duration::from_nanos(time.saturating_sub(now))),
         };
-        debug.field("begun", &self.until.begun()).finish()
+        debug.field("begun", &until.begun()).finish()
     }
 }
 
@@ -155,24 +163,25 @@ impl Future for Sleep {
     type Output = Result<(), Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: `park` is pinned with the future; the other fields are not.
-        let (park, until) = unsafe {
-            let this = self.get_unchecked_mut();
-            (Pin::new_unchecked(&this.park), &mut this.until)
-        };
-        let (begun, place) = (until.begun(), park.place());
-        if begun && park.is_active() {
-            // SAFETY: [OWNER] of the park: `&mut self`.
-            return match ready!(unsafe { park.poll_until(cx, until.time(0)) }) {
-                Ok(()) => Poll::Ready(Ok(())),
-                Err(_) => until.poll_aborted(place),
-            };
+        // SAFETY: `park` is pinned with the future. [OWNER] of the park, here and below: `&mut self`.
+        let park = unsafe { Pin::new_unchecked(&self.get_unchecked_mut().park) };
+        if park.is_active() {
+            // SAFETY: as above.
+            let ended = ready!(unsafe { park.poll(cx) });
+            let until = Until::begun_until(park.until());
+            if ended.is_err() {
+                return Self::poll_aborted(&park, until);
+            }
+            // SAFETY: as above; the wait is over.
+            unsafe { park.keep(until.0) };
+            return Poll::Ready(Ok(()));
         }
+        let (until, place) = (Until(park.until()), park.place());
         if until.aborted() {
-            return until.poll_aborted(place);
+            return Self::poll_aborted(&park, until);
         }
         ready!(context::poll_checkpoint_if_cancelled(place))?;
-        if begun {
+        if until.begun() {
             // A sleep that was over already: this was its turn.
             return Poll::Ready(Ok(()));
         }
@@ -180,7 +189,9 @@ impl Future for Sleep {
         let forever = until.time(0) == NEVER;
         let now = if forever { 0 } else { worker::now() };
         let (at, reason) = (until.time(now), if forever { Reason::Forever } else { Reason::Sleep });
-        until.begin(at);
+        let until = Until::begun_until(at);
+        // SAFETY: as above; no wait is going on.
+        unsafe { park.keep(until.0) };
         if at <= now {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -188,7 +199,7 @@ impl Future for Sleep {
         // SAFETY: as above.
         match unsafe { park.begin(cx, Wait { until: at, ..Wait::new(reason).at(place) }) } {
             Ok(()) => Poll::Pending,
-            Err(_) => until.poll_aborted(place),
+            Err(_) => Self::poll_aborted(&park, until),
         }
     }
 }

@@ -46,9 +46,18 @@ fn ended(state: u8) -> Ended {
 
 /// Links into the scope's list, and since when it is there. \[LOCKED\].
 pub(crate) struct Links {
-    pub prev: *const Core,
+    pub before: Before,
     pub next: *const Core,
     pub since: u64,
+}
+
+/// One word, since it is never both. \[LOCKED\].
+#[derive(Clone, Copy)]
+pub(crate) union Before {
+    /// Of a park that is in a list: the one before it there.
+    pub prev: *const Core,
+    /// Of one that is in none: when its wait ends by itself, if one is going on; else what the owner keeps there.
+    pub until: u64,
 }
 
 /// What the tree has of a park, whatever that waits for.
@@ -88,7 +97,7 @@ impl Core {
             scope: AtomicPtr::new(ptr::null_mut()),
             task: AtomicPtr::new(ptr::null_mut()),
             place: Cell::new(place),
-            links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), since: 0 }),
+            links: UnsafeCell::new(Links { before: Before { until: u64::MAX }, next: ptr::null(), since: 0 }),
             _pinned: PhantomPinned,
         }
     }
@@ -96,6 +105,33 @@ impl Core {
     /// Where it was made, or waited last. For the owner, or under the lock of the tree it is linked in.
     pub(crate) fn place(&self) -> &'static Location<'static> {
         self.place.get()
+    }
+
+    /// When the wait ends by itself, or what the owner keeps in that word; `None` while it is in a list, since then the tree knows. Only the owner
+    /// puts it into one.
+    pub(super) fn until(&self) -> Option<u64> {
+        // Acquire: who has taken it out is done with it.
+        if !self.scope.load(Ordering::Acquire).is_null() {
+            return None;
+        }
+        // SAFETY: [LOCKED]: it is in no list.
+        Some(self.links.with(|links| unsafe { (*links).before.until }))
+    }
+
+    /// The same, also while it is in a list.
+    pub(super) fn until_locked(&self) -> u64 {
+        self.until().unwrap_or_else(|| {
+            let locked = self.tree.get().tree().lock();
+            // A cancel may have taken it out meanwhile.
+            self.until().unwrap_or_else(|| locked.until(self))
+        })
+    }
+
+    /// \[OWNER\]: it is in no list.
+    pub(super) unsafe fn set_until(&self, until: u64) {
+        debug_assert!(self.scope.load(Ordering::Relaxed).is_null(), "its place in the list is there");
+        // SAFETY: [LOCKED]: it is in no list.
+        self.links.with_mut(|links| unsafe { (*links).before.until = until });
     }
 
     /// What a cancel does to it. As [`place`](Self::place).
@@ -239,7 +275,6 @@ impl Core {
     pub(super) unsafe fn poll(
         this: *const Self,
         cx: &mut Context<'_>,
-        until: u64,
         frame: impl FnOnce() -> context::Frame,
     ) -> Poll<Result<(), Cancelled>> {
         // SAFETY: the caller's word.
@@ -253,7 +288,7 @@ impl Core {
                 || !ptr::eq(park.task.load(Ordering::Relaxed), frame.task)
             {
                 // SAFETY: as above.
-                unsafe { Self::adopt(this, tree, frame.scope, frame.task, until) };
+                unsafe { Self::adopt(this, tree, frame.scope, frame.task) };
             }
             state = park.refresh(cx);
             if state & OVER == 0 {
@@ -382,10 +417,11 @@ impl Core {
 
     /// Moves a wait that goes on into the scope that polls it. \[OWNER\].
     #[cold]
-    unsafe fn adopt(this: *const Self, tree: &'static Tree, scope: *const Scope, task: *const Header, until: u64) {
+    unsafe fn adopt(this: *const Self, tree: &'static Tree, scope: *const Scope, task: *const Header) {
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
         park.unlink();
+        let until = park.until_locked();
         let mut locked = tree.lock();
         park.tree.set(tree.id());
         if park.state.load(Ordering::Acquire) & OVER != 0 {

@@ -143,28 +143,27 @@ impl Locked<'_> {
     pub fn expire(&mut self, now: u64) -> usize {
         let mut expired = 0;
         while let Some((key, entry)) = self.first(now).filter(|(_, entry)| entry.at <= now) {
-            self.state.wheel.remove(key);
             expired += 1;
             match entry.owner.who() {
                 Who::Scope(scope) => {
                     // SAFETY: [LOCKED].
                     let scope = unsafe { &*scope };
+                    self.state.wheel.remove(key);
                     self.cancel_due(scope, now);
                 }
                 Who::Park(park) => {
                     // SAFETY: [LOCKED].
                     let park = unsafe { &*park };
-                    self.complete(park);
+                    match park.complete() {
+                        Completed::Won(waker) => {
+                            self.unlink_park(park);
+                            self.wakers.push(waker);
+                        }
+                        Completed::Lost => self.state.wheel.remove(key),
+                    }
                 }
             }
         }
         expired
-    }
-
-    fn complete(&mut self, park: &Core) {
-        if let Completed::Won(waker) = park.complete() {
-            self.unlink_park(park);
-            self.wakers.push(waker);
-        }
     }
 }

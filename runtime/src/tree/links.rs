@@ -2,6 +2,7 @@
 
 use super::{Locked, Timer};
 use crate::blind::BLIND;
+use crate::clock::NEVER;
 use crate::park::Core;
 use crate::ready::Header;
 use crate::scope::{Scope, WAKER_SET};
@@ -39,7 +40,7 @@ impl Locked<'_> {
                     let links = &mut *links;
                     park.task.store(task.cast_mut(), Ordering::Relaxed);
                     links.next = ptr::null();
-                    links.prev = scope.last_park;
+                    links.before.prev = scope.last_park;
                 });
                 if scope.last_park.is_null() {
                     scope.first_park = this;
@@ -54,8 +55,18 @@ impl Locked<'_> {
         }
     }
 
+    /// When the wait of a park that is linked ends by itself.
+    #[inline(always)]
+    pub(crate) fn until(&self, park: &Core) -> u64 {
+        match park.index.get() {
+            NOWHERE => NEVER,
+            key => self.state.wheel.at(key),
+        }
+    }
+
     pub(crate) fn unlink_park(&mut self, park: &Core) {
         let scope = park.scope.load(Ordering::Relaxed);
+        let until = self.until(park);
         if park.index.get() != NOWHERE {
             self.state.wheel.remove(park.index.get());
         }
@@ -67,7 +78,9 @@ impl Locked<'_> {
                 if !task.is_null() {
                     (*task).waits_sub(1);
                 }
-                (links.prev, links.next)
+                let prev = links.before.prev;
+                links.before.until = until;
+                (prev, links.next)
             });
             (*scope).links.with_mut(|scope| {
                 let scope = &mut *scope;
@@ -79,7 +92,7 @@ impl Locked<'_> {
                 if next.is_null() {
                     scope.last_park = prev;
                 } else {
-                    (*next).links.with_mut(|next| (*next).prev = prev);
+                    (*next).links.with_mut(|next| (*next).before.prev = prev);
                 }
             });
         }
