@@ -5,9 +5,10 @@ use super::here::{self, Here};
 use crate::scope::CancelScope;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use trefoil_runtime::Cancelled;
 
 /// The scopes of it, by number.
@@ -69,9 +70,16 @@ pub(crate) fn run(
                 Ok::<_, Cancelled>(())
             });
             let mut body = pin!(body);
-            _ = poll_fn(|cx| {
+            poll_fn(|cx| {
                 let _entered = here::enter(here.clone());
-                body.as_mut().poll(cx)
+                // It tells futures, and so wakes what is code of others: a panic ends the loop as that of a task does.
+                match catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(drop),
+                    Err(payload) => {
+                        here.event_loop.panicked(payload);
+                        Poll::Ready(())
+                    }
+                }
             })
             .await;
             drop(running);

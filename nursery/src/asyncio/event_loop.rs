@@ -210,7 +210,10 @@ impl Loop {
         let left: Vec<_> = self.tasks.borrow().range(self.told.get() + 1..).map(|(_, task)| task.clone()).collect();
         for task in left {
             self.told.set(task.number());
-            task.cancel(None);
+            // What waits may be woken by way of a combinator, which is code of others.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| task.cancel(None))) {
+                self.panicked(payload);
+            }
         }
     }
 
