@@ -2,3 +2,4 @@
 
 mod directories;
 mod files;
+mod moved;
