@@ -10,7 +10,10 @@ const TOP: f64 = 26.0;
 /// Of more tasks the rest is only counted.
 const ROWS: usize = 60;
 
+/// A text, as it may be in XML: that has no control characters, not even by number, and a name may be made of anything.
 fn escape(text: &str) -> String {
+    let is_not_xml = |c: char| c < ' ' && !"\t\n\r".contains(c) || "\u{FFFE}\u{FFFF}".contains(c);
+    let text = text.replace(is_not_xml, "\u{FFFD}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -101,4 +104,17 @@ pub fn svg(spans: &Spans) -> String {
     }
     let _ = write!(out, "<text class=\"t\" x=\"8\" y=\"{:.1}\">{rest}</text>\n</svg>\n", height - 6.0);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn whatever_a_name_is_made_of_the_picture_is_xml() {
+        assert_eq!(
+            escape("\u{1b}[31m<a>&\"\0\u{FFFF}\t\u{e9}"),
+            "\u{FFFD}[31m&lt;a&gt;&amp;&quot;\u{FFFD}\u{FFFD}\t\u{e9}"
+        );
+    }
 }
