@@ -15,6 +15,7 @@
 
 use crate::cause::{Cause, Culprit, Kind, Named, ScopeInfo, Source, Why};
 use crate::clock;
+use crate::context;
 use crate::park::Core;
 use crate::ready::Header;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell};
@@ -416,6 +417,15 @@ impl Scope {
             }
         }
         self.has(CANCEL_CALLED)
+    }
+
+    /// Calls a function as code of this scope, if that is linked in the run around us, and not as code of the one that is current.
+    ///
+    /// # Safety
+    /// If it is linked there, it stays so until the function returns: what waits in that is linked below it.
+    pub unsafe fn within<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _entered = context::Entered::new(context::frame_in(self));
+        f()
     }
 
     /// Why it is cancelled, if it is: its own cause, or that of the scope around it (R5).

@@ -124,6 +124,16 @@ impl Loop {
         }
     }
 
+    /// Makes a step of a task that has no child yet: in the scope that its child will be in, whatever scope of the core its creator is in.
+    pub fn step<R>(&self, step: impl FnOnce() -> R) -> R {
+        match self.nursery.get() {
+            // SAFETY: code of the loop runs while the nursery is polled, or ends its children, further up on this stack: it is left after that. Before it
+            // is dropped, it is taken away.
+            Some(nursery) => unsafe { nursery.scope().within(step) },
+            None => step(),
+        }
+    }
+
     /// Calls `function` behind what is ready, in no task (O1).
     pub fn call_soon(self: &Rc<Self>, place: &'static Location<'static>, function: impl FnOnce() + 'static) {
         self.queue_call(self.next_turn(), place, function);

@@ -120,7 +120,7 @@ impl<T: 'static, E: CancelAware + 'static> Task<T, E> {
             let _entered = here::enter(Here { event_loop: event_loop.clone(), task: Some(task.control.clone()) });
             // Whatever wakes it before its second step need not: that comes in the next turn.
             let step = AssertUnwindSafe(|| body.as_mut().poll(&mut Context::from_waker(Waker::noop())));
-            catch_unwind(step)
+            event_loop.step(|| catch_unwind(step))
         };
         match stepped {
             Ok(Poll::Pending) => {

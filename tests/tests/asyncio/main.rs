@@ -2,6 +2,7 @@
 
 mod asyncio_core_waits;
 mod asyncio_deep;
+mod asyncio_eager;
 mod asyncio_gather;
 mod asyncio_groups;
 mod asyncio_hostile;
