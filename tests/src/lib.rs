@@ -7,8 +7,10 @@
 //! Every run is checked at its end: no task, scope, wait, timer or operation in flight may be left over. A run that hangs is ended,
 //! with a message, after [`HANG`].
 
+mod every_await;
 mod log;
 
+pub use every_await::{End, How, at_every_await, stop, stops};
 pub use log::{Log, listen, listen_everywhere};
 
 use std::cell::Cell;

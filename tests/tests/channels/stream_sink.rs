@@ -16,8 +16,8 @@ use trefoil_nursery::{
     CancelScope, Cancelled, Receiver, SendError, Sender, channel, checkpoint, generator, local_nursery, move_on_after,
     nursery, sleep, sleep_forever, yield_now,
 };
-use trefoil_runtime::{STRIKES, metrics};
-use trefoil_tests::{OnDrop, cancel_at, drop_at, ms, poll_once, run_virtual};
+use trefoil_runtime::STRIKES;
+use trefoil_tests::{OnDrop, at_every_await, ms, poll_once, run_virtual, stop};
 
 const CANCELLED: Cancelled = Cancelled::delivered();
 
@@ -344,25 +344,14 @@ async fn world(made: &AtomicUsize, dropped: &AtomicUsize) -> Result<(), trefoil_
 #[test]
 fn stopped_at_every_await_nothing_is_left() {
     run_virtual(async || {
-        for cancel in [false, true] {
-            for k in 0.. {
-                let (made, dropped) = (AtomicUsize::new(0), AtomicUsize::new(0));
-                let before = metrics();
-                let complete = if cancel {
-                    let (result, cancelled) = cancel_at(k, world(&made, &dropped)).await;
-                    assert!(result.is_ok(), "{result:?}");
-                    !cancelled
-                } else {
-                    drop_at(k, world(&made, &dropped)).await.is_some()
-                };
-                assert_eq!(metrics(), before, "{cancel} {k}");
-                assert_eq!(made.into_inner(), dropped.into_inner(), "{cancel} {k}");
-                if complete {
-                    assert!(k > 4, "{k}");
-                    break;
-                }
-            }
-        }
+        let stops = at_every_await(async |how, k| {
+            let (made, dropped) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let end = stop(how, k, world(&made, &dropped)).await;
+            assert_eq!(made.into_inner(), dropped.into_inner(), "{how:?} at {k}");
+            end.is_complete()
+        })
+        .await;
+        assert!(stops.iter().all(|&n| n > 4), "{stops:?}");
     });
 }
 

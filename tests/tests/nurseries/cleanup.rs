@@ -16,8 +16,7 @@ use trefoil_nursery::{
     CancelAware, CancelScope, Cancelled, Cleanup, TimedOut, checkpoint, local_nursery, local_with_cleanup,
     move_on_after, nursery, race, sleep, sleep_forever, with_cleanup,
 };
-use trefoil_runtime::metrics;
-use trefoil_tests::{OnDrop, Trace, cancel_at, drop_at, ms, run_virtual};
+use trefoil_tests::{How, OnDrop, Trace, drop_at, ms, run_virtual, stop, stops};
 
 const LIMIT: Duration = ms(100);
 
@@ -475,35 +474,21 @@ async fn world(held: &AtomicUsize) -> Result<(), trefoil_nursery::ErrorGroup<Fau
 #[test]
 fn cancelled_at_every_await_everything_is_released() {
     run_virtual(async || {
-        let mut stops = 0;
-        for k in 0.. {
+        let stops = stops(How::Cancel, async |how, k| {
             let held = AtomicUsize::new(0);
-            let before = metrics();
-            let (result, cancelled) = cancel_at(k, world(&held)).await;
-            assert!(result.is_ok(), "{result:?}");
-            assert_eq!((metrics(), held.into_inner()), (before, 0), "cancelled at {k}");
-            if !cancelled {
-                break;
-            }
-            stops += 1;
-        }
-        assert!(stops > 10, "{stops}");
+            let end = stop(how, k, world(&held)).await;
+            assert_eq!(held.into_inner(), 0, "cancelled at {k}");
+            end.is_complete()
+        });
+        assert!(stops.await > 10);
     });
 }
 
 #[test]
 fn dropped_at_every_await_nothing_is_left() {
     run_virtual(async || {
-        for k in 0.. {
-            let held = AtomicUsize::new(0);
-            let before = metrics();
-            let ended = drop_at(k, world(&held)).await;
-            assert_eq!(metrics(), before, "dropped at {k}");
-            if ended.is_some() {
-                assert!(k > 10);
-                break;
-            }
-        }
+        let stops = stops(How::Drop, async |how, k| stop(how, k, world(&AtomicUsize::new(0))).await.is_complete());
+        assert!(stops.await > 10);
     });
 }
 

@@ -12,8 +12,7 @@ use trefoil_nursery::{
     CancelScope, Cancelled, Items, Yielder, checkpoint, generator, move_on_after, shield, sleep, sleep_forever,
     yield_now,
 };
-use trefoil_runtime::metrics;
-use trefoil_tests::{OnDrop, Trace, cancel_at, drop_at, ms, run_virtual};
+use trefoil_tests::{OnDrop, Trace, at_every_await, drop_at, ms, run_virtual, stop};
 
 #[test]
 fn r101_a_single_error_is_bare_and_several_are_a_group() {
@@ -303,25 +302,14 @@ async fn world(made: &AtomicUsize, dropped: &AtomicUsize) -> Result<usize, Fault
 #[test]
 fn stopped_at_every_await_nothing_is_left() {
     run_virtual(async || {
-        for cancel in [false, true] {
-            for k in 0.. {
-                let (made, dropped) = (AtomicUsize::new(0), AtomicUsize::new(0));
-                let before = metrics();
-                let complete = if cancel {
-                    let (result, cancelled) = cancel_at(k, world(&made, &dropped)).await;
-                    assert!(result.is_ok());
-                    !cancelled
-                } else {
-                    drop_at(k, world(&made, &dropped)).await.is_some()
-                };
-                assert_eq!(metrics(), before, "{cancel} {k}");
-                assert_eq!(made.into_inner(), dropped.into_inner(), "every item is dropped once: {cancel} {k}");
-                if complete {
-                    assert!(k > 8, "{k}");
-                    break;
-                }
-            }
-        }
+        let stops = at_every_await(async |how, k| {
+            let (made, dropped) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let end = stop(how, k, world(&made, &dropped)).await;
+            assert_eq!(made.into_inner(), dropped.into_inner(), "every item is dropped once: {how:?} at {k}");
+            end.is_complete()
+        })
+        .await;
+        assert!(stops.iter().all(|&n| n > 8), "{stops:?}");
     });
 }
 

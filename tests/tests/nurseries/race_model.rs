@@ -4,8 +4,7 @@ use super::fault::Fault;
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use trefoil_nursery::{Cancelled, ErrorGroup, first_success, join, race, race_with, shield, sleep, until, yield_now};
-use trefoil_runtime::metrics;
-use trefoil_tests::{OnDrop, Trace, cancel_at, drop_at, ms, run_virtual};
+use trefoil_tests::{OnDrop, Trace, at_every_await, ms, run_virtual, stop};
 
 async fn world(which: usize, alive: &AtomicUsize, ended: &AtomicUsize) -> Result<(), ErrorGroup<Cancelled>> {
     let work = async |n: u64| {
@@ -31,26 +30,14 @@ async fn world(which: usize, alive: &AtomicUsize, ended: &AtomicUsize) -> Result
 fn stopped_at_every_await_nothing_is_left() {
     run_virtual(async || {
         for which in 0..4 {
-            for cancel in [false, true] {
-                for k in 0.. {
-                    assert!(k < 200);
-                    let (alive, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
-                    let before = metrics();
-                    let complete = if cancel {
-                        let (result, cancelled) = cancel_at(k, world(which, &alive, &ended)).await;
-                        assert!(result.is_ok(), "only its own cancellation");
-                        !cancelled
-                    } else {
-                        drop_at(k, world(which, &alive, &ended)).await.is_some()
-                    };
-                    assert_eq!(metrics(), before, "{which} {cancel} {k}");
-                    assert_eq!(alive.into_inner(), ended.into_inner(), "awaited, or dropped: {which} {cancel} {k}");
-                    if complete {
-                        assert!(k > 3);
-                        break;
-                    }
-                }
-            }
+            let stops = at_every_await(async |how, k| {
+                let (alive, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+                let end = stop(how, k, world(which, &alive, &ended)).await;
+                assert_eq!(alive.into_inner(), ended.into_inner(), "awaited, or dropped: {which} {how:?} at {k}");
+                end.is_complete()
+            })
+            .await;
+            assert!(stops.iter().all(|n| (4..200).contains(n)), "{stops:?}");
         }
     });
 }

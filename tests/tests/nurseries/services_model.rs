@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use trefoil_nursery::{checkpoint, local_nursery, move_on_after, shield, sleep, sleep_forever};
-use trefoil_runtime::metrics;
-use trefoil_tests::{Ended, Trace, cancel_at, drop_at, ms, run_virtual};
+use trefoil_tests::{Ended, How, Trace, at_every_await, ms, run_virtual, stop};
 
 async fn world(stopped: &RefCell<Vec<u32>>, running: &Cell<u32>) -> Ended {
     let serve = async |i: u32, n: u64| {
@@ -34,27 +33,18 @@ async fn world(stopped: &RefCell<Vec<u32>>, running: &Cell<u32>) -> Ended {
 #[test]
 fn stopped_at_every_await_nothing_is_left_and_the_order_stays() {
     run_virtual(async || {
-        for cancel in [false, true] {
-            for k in 0.. {
-                let (stopped, running) = (RefCell::new(vec![]), Cell::new(0));
-                let before = metrics();
-                let complete = if cancel {
-                    let (result, cancelled) = cancel_at(k, world(&stopped, &running)).await;
-                    assert!(result.is_ok());
-                    assert_eq!(running.get(), 0);
-                    let stopped = stopped.take();
-                    assert!(stopped.is_sorted_by(|a, b| a > b), "{stopped:?} at {k}");
-                    !cancelled
-                } else {
-                    drop_at(k, world(&stopped, &running)).await.is_some()
-                };
-                assert_eq!(metrics(), before, "{cancel} {k}");
-                if complete {
-                    assert!(k > 4, "{k}");
-                    break;
-                }
+        let stops = at_every_await(async |how, k| {
+            let (stopped, running) = (RefCell::new(vec![]), Cell::new(0));
+            let end = stop(how, k, world(&stopped, &running)).await;
+            if how == How::Cancel {
+                assert_eq!(running.get(), 0);
+                let stopped = stopped.take();
+                assert!(stopped.is_sorted_by(|a, b| a > b), "{stopped:?} at {k}");
             }
-        }
+            end.is_complete()
+        })
+        .await;
+        assert!(stops.iter().all(|&n| n > 4), "{stops:?}");
     });
 }
 

@@ -10,64 +10,7 @@ use trefoil_nursery::{
     CancelScope, Cancelled, Event, SendError, channel, checkpoint, checkpoint_if_cancelled, fail_after, local_nursery,
     move_on_after, nursery, shield, shield_for, sleep, sleep_until, yield_now,
 };
-use trefoil_runtime::metrics;
-use trefoil_tests::{OnDrop, cancel_at, drop_at, ms, run_virtual};
-
-type Ended = Result<(), Cancelled>;
-const CANCELLED: Cancelled = Cancelled::delivered();
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum How {
-    Drop,
-    Cancel,
-}
-
-#[derive(Debug, PartialEq)]
-enum End<T> {
-    /// It was not stopped.
-    Complete(T),
-    /// It was stopped, and completed all the same.
-    Late(T),
-    Stopped,
-}
-
-async fn stop<T>(how: How, k: usize, operation: impl Future<Output = Result<T, Cancelled>>) -> End<T> {
-    match how {
-        How::Drop => match drop_at(k, operation).await {
-            Some(value) => End::Complete(value.expect("nobody cancels")),
-            None => End::Stopped,
-        },
-        How::Cancel => match cancel_at(k, operation).await {
-            (Ok(Some(value)), false) => End::Complete(value),
-            (Ok(Some(value)), true) => End::Late(value),
-            (Ok(None), true) => End::Stopped,
-            (Err(Cancelled { .. }), _) | (Ok(None), false) => panic!("it was the scope's own cancellation"),
-        },
-    }
-}
-
-/// Runs a world for `k` = 0, 1, … until its operation completes by itself; how often it was stopped. The world is given how to stop and
-/// when, and says whether the operation completed. Nothing may be left when it has ended.
-async fn at_every_await(world: impl AsyncFn(How, usize) -> bool) -> [usize; 2] {
-    let mut stops = [0; 2];
-    for (how, stops) in [How::Drop, How::Cancel].into_iter().zip(&mut stops) {
-        for k in 0.. {
-            assert!(k < 1000, "it never completes");
-            let before = metrics();
-            let complete = world(how, k).await;
-            assert_eq!(metrics(), before, "left over: {how:?} at {k}");
-            if complete {
-                break;
-            }
-            *stops += 1;
-        }
-    }
-    stops
-}
-
-fn complete<T>(end: &End<T>) -> bool {
-    matches!(end, End::Complete(_))
-}
+use trefoil_tests::{CANCELLED, End, Ended, How, OnDrop, at_every_await, ms, run_virtual, stop};
 
 #[test]
 fn time() {
@@ -85,11 +28,11 @@ fn time() {
                 done.set(4);
                 checkpoint_if_cancelled().await?;
                 done.set(5);
-                Ok(())
+                Ok::<_, Cancelled>(())
             })
             .await;
             assert_eq!(done.get() == 5, end != End::Stopped);
-            complete(&end)
+            end.is_complete()
         });
         assert!(stops.await.iter().all(|&n| n >= 5));
     });
@@ -117,9 +60,9 @@ fn receive() {
                         while let Some(i) = rx.recv().await? {
                             got.borrow_mut().push(i);
                         }
-                        Ok(())
+                        Ok::<_, Cancelled>(())
                     });
-                    end = complete(&stopped.await);
+                    end = stopped.await.is_complete();
                     // Whatever it did not get is still there, in order.
                     while let Some(i) = rx.recv().await? {
                         got.borrow_mut().push(i);
@@ -168,7 +111,7 @@ fn send() {
                         }
                         Ok(())
                     });
-                    end = complete(&stopped.await);
+                    end = stopped.await.is_complete();
                     drop(tx);
                     Ok(())
                 })
@@ -210,10 +153,10 @@ fn event_and_join() {
                 let stopped = stop(how, k, async {
                     event.wait().await?;
                     let seven = (&mut join).await?;
-                    Ok(seven)
+                    Ok::<_, Cancelled>(seven)
                 });
                 let stopped = stopped.await;
-                end = complete(&stopped);
+                end = stopped.is_complete();
                 // The child is not stopped, and its value is there for who joins again.
                 event.wait().await?;
                 if stopped == End::Stopped {
@@ -284,7 +227,7 @@ macro_rules! nursery_world {
                         (End::Stopped | End::Late(6), How::Cancel) => assert!(cleaned <= begun),
                         other => panic!("{other:?}"),
                     }
-                    complete(&end)
+                    end.is_complete()
                 })
                 .await;
                 assert!(stops.iter().all(|&n| n >= 8), "{stops:?}");
@@ -344,7 +287,7 @@ fn scopes_and_shields() {
                 assert_ne!(shielded.get(), 1, "a cancel does not get into a shield");
             }
             assert!(matches!(end, End::Complete(4) | End::Late(4) | End::Stopped));
-            complete(&end)
+            end.is_complete()
         })
         .await;
         assert!(stops.iter().all(|&n| n >= 5), "{stops:?}");
@@ -370,12 +313,12 @@ fn inside_of_foreign_combinators() {
                     .boxed_local()
                 });
                 let all: Result<Vec<bool>, Cancelled> = join_all(all).await.into_iter().collect();
-                Ok(all?.into_iter().filter(|in_time| *in_time).count())
+                Ok::<_, Cancelled>(all?.into_iter().filter(|in_time| *in_time).count())
             })
             .await;
             // 0 and 1 ms are in time; 2 ms equals the deadline, which wins (R46).
             assert!(matches!(end, End::Complete(20) | End::Stopped), "{end:?}");
-            complete(&end)
+            end.is_complete()
         })
         .await;
         assert!(stops.iter().all(|&n| n >= 5), "{stops:?}");
