@@ -150,14 +150,14 @@ struct Part {
 struct Known {
     /// By the address, when the last of them ended that had it.
     last: BTreeMap<usize, u64>,
-    /// When that was forgotten: of who got something before, nothing is known.
+    /// Of those that were buried up to here some are forgotten: of who got something before, and is not among the last, nothing is known.
     before: u64,
 }
 
 const PARTS: usize = 32;
 
-/// How many are remembered in each part.
-const REMEMBERED: usize = 1 << 11;
+/// How many are remembered in each part, at most. As a rule tasks get the addresses of those that have ended, and there are not so many.
+const REMEMBERED: usize = 1 << 12;
 
 static GRAVES: Graves = Graves {
     parts: [const {
@@ -191,11 +191,20 @@ pub(crate) fn bury(address: usize) {
     let part = GRAVES.part(address);
     let mut known = part.known.lock().unwrap_or_else(PoisonError::into_inner);
     let now = part.buried.fetch_add(1, atomic::Ordering::AcqRel) + 1;
-    if known.last.len() == REMEMBERED {
-        known.last.clear();
-        known.before = now;
-    }
     known.last.insert(address, now);
+    if known.last.len() == REMEMBERED {
+        known.forget_half();
+    }
+}
+
+impl Known {
+    /// The older ones. Who got something just now would be taken for dead if all were forgotten.
+    fn forget_half(&mut self) {
+        let mut numbers: Vec<u64> = self.last.values().copied().collect();
+        let (_, middle, _) = numbers.select_nth_unstable(REMEMBERED / 2);
+        self.before = *middle;
+        self.last.retain(|_, number| *number > self.before);
+    }
 }
 
 /// What is held: a lock, permits, the other side of a channel.
@@ -473,5 +482,30 @@ impl Holders {
             None => self.here.iter().copied().collect(),
             Some(thing) => thing.slot.shared.lock().list.iter().copied().collect(),
         }
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+
+    /// However many end meanwhile, who got something just now is not taken for dead.
+    #[test]
+    fn who_got_something_lately_is_known_to_live() {
+        // In one part. No task has such an address: they are aligned.
+        let address = |number: usize| (number * PARTS << 6) + 1;
+        let part = GRAVES.part(address(1));
+        for number in 2..4 * REMEMBERED {
+            let epoch = part.now();
+            assert!(lives(address(1), epoch), "{number}");
+            bury(address(number));
+            assert!(!lives(address(number), epoch) && lives(address(number), part.now()), "{number}");
+            if let Some(before) = epoch.checked_sub(REMEMBERED as u64 / 2 - 2) {
+                assert!(lives(address(1), before), "{number}");
+            }
+        }
+        assert!(part.known.lock().unwrap().last.len() < REMEMBERED);
+        bury(address(1));
+        assert!(!lives(address(1), part.now() - 1));
     }
 }

@@ -145,7 +145,11 @@ impl<F: Future> Run<'_, F> {
                 }
             }
             if left.is_zero() {
-                break;
+                match asks {
+                    // It is late for that: a machine that was busy elsewhere.
+                    Some(_) => continue,
+                    None => break,
+                }
             }
             if !self.tree.parker.prepare() {
                 return;

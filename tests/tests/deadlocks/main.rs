@@ -5,10 +5,12 @@ mod cycles;
 mod deadlock_programs;
 mod deadlock_scale;
 mod ended_runs;
+mod handed_on;
 mod holders;
 mod livelock;
 mod no_deadlock;
 mod others_go_on;
+mod texts;
 mod unpolled;
 
 use std::panic::Location;

@@ -7,9 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use trefoil::sync::{Mutex, MutexGuard, OneshotReceiver, Semaphore, oneshot};
 use trefoil::{Builder, Cancelled, Detection, DriverKind, RunError, channel, local_nursery, sleep};
-use trefoil_tests::{Log, ms, run_real, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, Log, ms, run_real, run_virtual};
 
 /// How a guard gets to another task.
 #[derive(Clone, Copy, Debug)]

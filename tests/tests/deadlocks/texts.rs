@@ -1,19 +1,12 @@
 //! N10: how the report of a deadlock puts what it has found, and what it says of what can be done about it.
 
+use super::{crossed, quiet};
 use trefoil::sync::{Mutex, oneshot};
-use trefoil::{Cancelled, Detection, Reason, channel, checkpoint, nursery, sleep_forever};
-use trefoil_runtime::Options;
-use trefoil_tests::{Log, deadlocks, ms};
-
-type Ended = Result<(), Cancelled>;
-
-/// A run that is ended when nothing moves. No other thread has to do with it.
-fn quiet() -> Options {
-    Options { deadlock: Detection::After(ms(1)), ..Options::default() }
-}
+use trefoil::{Cancelled, Reason, channel, nursery, sleep_forever};
+use trefoil_tests::{Ended, Log, deadlocks};
 
 fn at(line: u32) -> String {
-    format!("deadlock_texts.rs:{line}")
+    format!("texts.rs:{line}")
 }
 
 const ORDER: &str = "lock order: ";
@@ -131,11 +124,6 @@ fn n10_the_body_of_a_nursery_is_told_from_its_children() {
 
 #[test]
 fn n10_who_crosses_locks_is_told_of_their_order() {
-    async fn crossed(left: &Mutex<()>, right: &Mutex<()>) -> Ended {
-        let _left = left.lock().await?;
-        checkpoint().await?;
-        right.lock().await.map(drop)
-    }
     for report in deadlocks(quiet(), async || {
         let (left, right) = (Mutex::new(()), Mutex::new(()));
         let ended = nursery(async |n| -> Ended {
