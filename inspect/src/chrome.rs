@@ -49,6 +49,17 @@ pub struct Trace<'a> {
     events: Vec<At<'a>>,
 }
 
+/// How many slices Perfetto shows without trouble. It was seen to crash on 720,000, of some 175 MB.
+const SHOWN: usize = 500_000;
+
+fn too_many(slices: usize) -> Option<String> {
+    (slices > SHOWN).then(|| {
+        format!(
+            "a timeline of {slices} slices is written: Perfetto was seen to crash on 720,000 (fewer are recorded by a smaller `Timeline::with_capacity`)"
+        )
+    })
+}
+
 fn named(task: &Task) -> String {
     format!("{} ({})", task.label, task.place)
 }
@@ -93,7 +104,13 @@ impl<'a> Trace<'a> {
 
     /// The events, those that name the threads first.
     fn values(&self) -> impl Iterator<Item = Value> {
-        let run = json!({"ph": "M", "name": "process_name", "pid": RUN, "args": {"name": "run"}});
+        // Where the viewer shows it: what is in `otherData` nobody sees.
+        let name = match self.spans.dropped {
+            0 => "run".to_string(),
+            1 => "run, from its second event on: the first was dropped".to_string(),
+            dropped => format!("run, without its first {dropped} events, which were dropped"),
+        };
+        let run = json!({"ph": "M", "name": "process_name", "pid": RUN, "args": {"name": name}});
         let sources = (self.sources..).zip(&self.spans.sources).map(|(thread, name)| (thread, name.clone()));
         let tasks = self.spans.tasks.iter().map(|task| (task.id, named(task)));
         let names = sources.chain(tasks).enumerate().flat_map(|(order, (thread, name))| {
@@ -111,6 +128,10 @@ impl<'a> Trace<'a> {
 
     /// The same, event by event.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let slices = self.events.iter().filter(|At(_, rank, _)| *rank == BEGIN).count();
+        if let Some(warning) = too_many(slices) {
+            trefoil_runtime::report_warn!("{warning}");
+        }
         let dropped = self.spans.dropped;
         write!(to, "{{\"displayTimeUnit\":\"ns\",\"otherData\":{{\"dropped\":{dropped}}},\"traceEvents\":[")?;
         for (number, event) in self.values().enumerate() {
@@ -197,5 +218,16 @@ impl<'a> Trace<'a> {
             From::Task(index) => named(&self.spans.tasks[index]),
             From::Source(index) => self.spans.sources[index].clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SHOWN, too_many};
+
+    #[test]
+    fn a_trace_that_is_too_large_for_perfetto_is_told_of() {
+        assert_eq!(too_many(SHOWN), None);
+        assert!(too_many(SHOWN + 1).unwrap().starts_with("a timeline of 500001 slices is written"));
     }
 }

@@ -149,6 +149,23 @@ fn a_ring_keeps_the_last_events_and_counts_the_others() {
     });
 }
 
+/// Where one looks for it in Perfetto, too: in the name of the process.
+#[test]
+fn a_trace_says_how_much_of_the_run_is_missing() {
+    run_virtual(async || {
+        for (capacity, name) in [(1_000, "run".to_string()), (20, "run, without its first ".to_string())] {
+            let timeline = Timeline::with_capacity(capacity);
+            program().await;
+            let trace = timeline.stop();
+            let json = trace.to_json();
+            let said = json["traceEvents"][0]["args"]["name"].as_str().unwrap();
+            assert!(said.starts_with(&name), "{said}");
+            assert_eq!(said != "run", trace.dropped() > 0, "{said}");
+            assert!(trace.dropped() == 0 || said.contains(&format!(" {} events", trace.dropped())), "{said}");
+        }
+    });
+}
+
 /// Tasks that panic, that are dropped half way, and that a recording finds half way.
 #[test]
 fn what_ends_in_another_way_ends_in_the_trace_too() {
