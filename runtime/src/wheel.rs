@@ -25,6 +25,9 @@ pub trait Owner: Copy {
 
     /// Its place among those with the same deadline; [`SLEEPER`] for one that comes after all that have a place, in the order in which they were inserted.
     fn order(self) -> u64;
+
+    /// Its deadline is due soon, together with others: what it is about to need may be fetched.
+    fn prefetch(self) {}
 }
 
 /// A key that stands for "not in the wheel".
@@ -93,6 +96,8 @@ pub struct Wheel<P> {
     reached: u64,
     /// The last time that was given: `reached` may be later.
     now: u64,
+    /// The first one, while it is known and in a list, and its deadline; else [`NOWHERE`] and 0. A loop that sleeps often asks each time.
+    first: (u32, u64),
     near: BinaryHeap<Near>,
     near_dead: usize,
     /// How many sleepers came into `near`.
@@ -122,6 +127,7 @@ impl<P: Owner> Wheel<P> {
             free: NOWHERE,
             reached: 0,
             now: 0,
+            first: (NOWHERE, 0),
             near: BinaryHeap::new(),
             near_dead: 0,
             sleepers: 0,
@@ -158,11 +164,20 @@ impl<P: Owner> Wheel<P> {
                 self.near_dead -= 1;
                 self.release(key);
             }
+            if let (key, at) = self.first
+                && key != NOWHERE
+                && let Some(owner) = self.slots[key as usize].owner
+            {
+                return Some((key, Entry { at, owner }));
+            }
             let (digit, value) = self.first_list()?;
             match self.first_of(digit, value) {
                 // Too many to look through each time.
                 Some((_, first)) if self.lists[digit][value].len() > SHORT => self.reach(first.at),
-                Some(first) => return Some(first),
+                Some((key, first)) => {
+                    self.first = (key, first.at);
+                    return Some((key, first));
+                }
                 None => self.distribute(digit, value),
             }
         }
@@ -190,6 +205,9 @@ impl<P: Owner> Wheel<P> {
             key as u32
         };
         entry.owner.keyed(key);
+        if entry.at <= self.first.1 {
+            self.first = (NOWHERE, 0);
+        }
         self.put(key, entry);
     }
 
@@ -197,6 +215,9 @@ impl<P: Owner> Wheel<P> {
     pub fn remove(&mut self, key: u32) {
         let slot = &mut self.slots[key as usize];
         let at = slot.at;
+        if key == self.first.0 {
+            self.first = (NOWHERE, 0);
+        }
         if let Some(owner) = slot.owner.take() {
             owner.keyed(NOWHERE);
         }
@@ -327,7 +348,12 @@ impl<P: Owner> Wheel<P> {
         for &key in &list {
             let Slot { at, owner } = self.slots[key as usize];
             match owner {
-                Some(owner) => self.put(key, Entry { at, owner }),
+                Some(owner) => {
+                    if at <= self.reached {
+                        owner.prefetch();
+                    }
+                    self.put(key, Entry { at, owner });
+                }
                 None => {
                     self.far_dead -= 1;
                     self.release(key);

@@ -54,6 +54,20 @@ impl Owner for Timer {
             Who::Park(_) => SLEEPER,
         }
     }
+
+    /// A child that has slept for a while is in cold memory: to wait for it was a seventh of what 100,000 timers took. Its header is before its park, as a rule.
+    #[inline(always)]
+    fn prefetch(self) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let timer = self.0.as_ptr().cast::<i8>();
+            for at in [timer.wrapping_sub(64), timer, timer.wrapping_add(64)] {
+                // SAFETY: a hint, which may name any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+            }
+        }
+    }
 }
 
 impl Timer {
