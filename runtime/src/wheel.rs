@@ -188,21 +188,24 @@ impl<P: Owner> Wheel<P> {
     /// # Panics
     /// With more than 2^32 - 1 entries.
     pub fn insert(&mut self, entry: Entry<P>) {
-        if self.digits == 0 && self.near.is_empty() {
-            // It was ahead, perhaps.
+        if self.reached > self.now && self.digits == 0 && self.near.is_empty() {
             self.reached = self.now;
         }
         let slot = Slot { at: entry.at, owner: Some(entry.owner) };
-        let key = self.free;
-        let key = if key != NOWHERE {
-            self.free = self.slots[key as usize].at as u32;
-            self.slots[key as usize] = slot;
-            key
-        } else {
-            let key = self.slots.len();
-            assert!(key < NOWHERE as usize, "too many deadlines in one run");
-            self.slots.push(slot);
-            key as u32
+        // Where none is free, that is a key of none.
+        let key = match self.slots.get_mut(self.free as usize) {
+            Some(free) => {
+                let key = self.free;
+                self.free = free.at as u32;
+                *free = slot;
+                key
+            }
+            None => {
+                let key = self.slots.len();
+                assert!(key < NOWHERE as usize, "too many deadlines in one run");
+                self.slots.push(slot);
+                key as u32
+            }
         };
         entry.owner.keyed(key);
         if entry.at <= self.first.1 {
@@ -228,12 +231,18 @@ impl<P: Owner> Wheel<P> {
             }
             return;
         }
-        self.far_dead += 1;
         let (digit, value) = self.list_of(at);
+        let list = &mut self.lists[digit][value];
         // What was added last is often removed first, as a deadline around an operation is.
-        if self.lists[digit][value].last() == Some(&key) {
+        if list.last() == Some(&key) {
+            list.pop();
+            self.far -= 1;
+            self.release(key);
             self.pop_dead(digit, value);
-        } else if self.far_dead > FEW && self.far_dead > self.far / 2 {
+            return;
+        }
+        self.far_dead += 1;
+        if self.far_dead > FEW && self.far_dead > self.far / 2 {
             self.sweep_far();
         }
     }
@@ -254,7 +263,8 @@ impl<P: Owner> Wheel<P> {
     /// The digit in which a time after `reached` differs from that, and its value.
     #[inline(always)]
     fn list_of(&self, at: u64) -> (usize, usize) {
-        let digit = (at ^ self.reached).ilog2() as usize / BITS;
+        // It differs: the 1 is for the compiler.
+        let digit = ((at ^ self.reached) | 1).ilog2() as usize / BITS;
         (digit, (at >> (digit * BITS)) as usize % VALUES)
     }
 
