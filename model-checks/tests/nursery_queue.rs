@@ -101,6 +101,47 @@ fn the_same_waker() {
     });
 }
 
+/// The same with the waker of a task of ours, which a wake leaves in the slot: it is woken always. Seen: whether the owner saw both at once, and whether
+/// its task was woken.
+#[test]
+fn the_waker_of_a_task_stays() {
+    let expected = [(false, true), (true, true)];
+    model("slot: wake ‖ wake ‖ the waker of a task again").three().bound(3).check(expected, |order| {
+        let (waker, polls) = (RefCell::new(None), Cell::new(0));
+        let mut nest = Nest::new();
+        drop(nest.spawn(|cx| {
+            polls.set(polls.get() + 1);
+            *waker.borrow_mut() = Some(cx.waker().clone());
+            if polls.get() == 3 { Poll::Ready(1) } else { Poll::Pending }
+        }));
+        nest.settle();
+        let (slot, ours) = (WakerSlot::new(), waker.take().unwrap());
+        let there = [AtomicBool::new(false), AtomicBool::new(false)];
+        slot.register(&ours);
+        let publish = |there: &AtomicBool| {
+            there.store(true, Ordering::Relaxed);
+            slot.wake();
+        };
+        let look = || {
+            slot.register(&ours);
+            there.iter().all(|there| there.load(Ordering::Relaxed))
+        };
+        let (_, _, seen) = order.race3(|| publish(&there[0]), || publish(&there[1]), look);
+        nest.settle();
+        let woken = polls.get() > 1;
+        assert!(seen || woken && look(), "lost");
+        // It is still there, and wakes.
+        while polls.get() < 3 {
+            slot.wake();
+            nest.settle();
+        }
+        drop((slot, ours, waker.take()));
+        nest.tear_down();
+        nest.assert_gone();
+        (seen, woken)
+    });
+}
+
 // ---- The queue -----------------------------------------------------------------------------------------------------
 
 /// Two children are woken from two threads while the nursery has a turn: none is lost, and none runs twice for one wake. One gives up

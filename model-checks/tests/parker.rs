@@ -127,41 +127,47 @@ fn a_late_wake_up_finds_no_driver_or_another_runs() {
 /// nearer. It must not sleep beyond that. Seen: for which deadlines it slept.
 #[test]
 fn the_worker_does_not_sleep_beyond_a_deadline_set_meanwhile() {
-    model("parker: earlier deadline ‖ sleep").check([vec![], vec![100]], |order: Order| {
-        let run = Run::new();
-        let driver = Driver::new();
-        with_parker(parker(run.tree), &driver);
-        let scope = pin!(Scope::new(Kind::Scope, Location::caller()));
-        scope.set_deadline(100);
-        // SAFETY: it is pinned, and unlinked below.
-        unsafe { link(&scope, run.tree, None) };
-        let (_, slept) = order.race2(
-            || scope.set_deadline(50),
-            || {
-                // As `Run::turns` and `Run::wait` do, until it has learnt of the earlier one.
-                let mut slept = Vec::new();
-                loop {
-                    run.tree.lock().set_alarm(0);
-                    let mut locked = run.tree.lock();
-                    let alarm = locked.next_deadline();
-                    locked.set_alarm(alarm);
-                    drop(locked);
-                    if alarm == 50 {
-                        break slept;
-                    }
-                    if parker(run.tree).prepare() {
-                        slept.push(alarm);
-                        driver.park();
-                        parker(run.tree).awake();
-                    }
+    model("parker: earlier deadline ‖ sleep").check([vec![], vec![100]], |order: Order| sleeps_until_50(order, 100));
+}
+
+/// The same where there was no deadline at all, and the worker has slept like that before: it does not take the lock to learn that there is none.
+#[test]
+fn the_worker_does_not_sleep_beyond_the_first_deadline_set_meanwhile() {
+    model("parker: first deadline ‖ sleep")
+        .check([vec![], vec![u64::MAX]], |order: Order| sleeps_until_50(order, u64::MAX));
+}
+
+fn sleeps_until_50(order: Order, before: u64) -> Vec<u64> {
+    let run = Run::new();
+    let driver = Driver::new();
+    with_parker(parker(run.tree), &driver);
+    let scope = pin!(Scope::new(Kind::Scope, Location::caller()));
+    scope.set_deadline(before);
+    // SAFETY: it is pinned, and unlinked below.
+    unsafe { link(&scope, run.tree, None) };
+    assert_eq!(run.tree.set_alarm(), before);
+    let (_, slept) = order.race2(
+        || scope.set_deadline(50),
+        || {
+            // As `Run::turns` and `Run::wait` do, until it has learnt of the earlier one.
+            let mut slept = Vec::new();
+            loop {
+                let alarm = run.tree.set_alarm();
+                if alarm == 50 {
+                    break slept;
                 }
-            },
-        );
-        unlink(&scope);
-        assert_eq!(run.tree.lock().next_deadline(), u64::MAX);
-        parker(run.tree).detach();
-        slept
-    });
+                if parker(run.tree).prepare() {
+                    slept.push(alarm);
+                    driver.park();
+                    parker(run.tree).awake();
+                }
+            }
+        },
+    );
+    unlink(&scope);
+    assert_eq!(run.tree.lock().next_deadline(), u64::MAX);
+    parker(run.tree).detach();
+    slept
 }
 
 struct Nothing;

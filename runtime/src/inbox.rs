@@ -90,6 +90,23 @@ impl<N: Linked> Inbox<N> {
         }
     }
 
+    /// The same if others are there already; whether that was so. When it was, the inbox is not touched after the push: it may be gone then.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push).
+    pub unsafe fn push_behind(&self, node: *const N) -> bool {
+        let mut head = self.head.load(Ordering::Relaxed);
+        while !head.is_null() && head != closed() {
+            // SAFETY: as in `push`.
+            unsafe { &*node }.link().store(head, Ordering::Relaxed);
+            match self.head.compare_exchange_weak(head, node.cast_mut(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => head = now,
+            }
+        }
+        false
+    }
+
     /// Takes everything out, oldest first, as a list linked through [`Linked::link`].
     pub fn take(&self) -> *const N {
         let head = self.head.load(Ordering::Relaxed);

@@ -8,6 +8,8 @@
 //!                        └────── awake (timeout, I/O) ─────────────┘
 //! ```
 //! Both sides swap the one word, so their order is total: a wake-up is seen by `prepare`, or sees `PARKED`.
+//!
+//! What the thread of the worker tells itself, while it polls or dispatches, is no matter between threads: `here`, a plain flag, says that.
 
 use crate::context;
 use crate::driver::Unpark;
@@ -21,6 +23,8 @@ const NOTIFIED: u8 = 2;
 /// See the module.
 pub struct Parker {
     state: AtomicU8,
+    /// The worker was notified by its own thread. Written by that one alone.
+    here: AtomicBool,
     /// Another thread woke the driver since somebody looked.
     rung: AtomicBool,
     driver: Mutex<Option<Arc<dyn Unpark>>>,
@@ -36,12 +40,18 @@ impl Parker {
     /// One without a driver.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self { state: AtomicU8::new(AWAKE), rung: AtomicBool::new(false), driver: Mutex::new(None) }
+        Self {
+            state: AtomicU8::new(AWAKE),
+            here: AtomicBool::new(false),
+            rung: AtomicBool::new(false),
+            driver: Mutex::new(None),
+        }
     }
 
     /// Gives it the driver to wake.
     pub fn attach(&self, driver: Arc<dyn Unpark>) {
         *self.driver.lock() = Some(driver);
+        self.here.store(false, Ordering::Relaxed);
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
@@ -53,7 +63,7 @@ impl Parker {
 
     /// The worker is about to sleep. False if it was notified meanwhile and must look again instead.
     pub fn prepare(&self) -> bool {
-        if self.state.swap(PARKED, Ordering::AcqRel) == NOTIFIED {
+        if self.here.load(Ordering::Relaxed) || self.state.swap(PARKED, Ordering::AcqRel) == NOTIFIED {
             self.awake();
             return false;
         }
@@ -62,12 +72,13 @@ impl Parker {
 
     /// The worker is awake again; whatever was published before a notification is visible from here on.
     pub fn awake(&self) {
+        self.here.store(false, Ordering::Relaxed);
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Whether a notification is there. One load.
+    /// Whether a notification is there. Two loads.
     pub fn is_notified(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == NOTIFIED
+        self.here.load(Ordering::Relaxed) || self.state.load(Ordering::Relaxed) == NOTIFIED
     }
 
     /// Whether another thread has woken the driver since the last call.
@@ -77,12 +88,11 @@ impl Parker {
 
     /// Wakes the worker, if it sleeps; otherwise sees to it that it does not go to sleep. Any thread.
     pub fn unpark(&self) {
+        if context::tree().is_some_and(|tree| std::ptr::eq(&raw const tree.parker, self)) {
+            // It is not asleep, even if the driver dispatches just now, and the loop looks at what can run when that returns.
+            return self.here.store(true, Ordering::Relaxed);
+        }
         if self.state.swap(NOTIFIED, Ordering::AcqRel) == PARKED {
-            if context::tree().is_some_and(|tree| std::ptr::eq(&raw const tree.parker, self)) {
-                // The driver dispatches: it is not asleep, and the loop looks at what can run when it returns. To ring would be a
-                // system call, and an event that ends the next sleep.
-                return;
-            }
             let driver = self.driver.lock().clone();
             self.rung.store(true, Ordering::Relaxed);
             if let Some(driver) = driver {

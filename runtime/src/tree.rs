@@ -40,8 +40,6 @@ pub(crate) struct State {
     wheel: Wheel<Timer>,
     /// How many deadlines of scopes were made.
     made: u64,
-    /// The deadline for which the worker sleeps; 0 while it is awake.
-    alarm: u64,
     /// How many waits and scopes have begun.
     activity: u64,
     /// The scope of the run; null while there is none.
@@ -99,6 +97,9 @@ pub struct Tree {
     now: AtomicU64,
     /// Not later than the next deadline, for a look without the lock; [`NEVER`] if there is none. Written under the lock.
     next: AtomicU64,
+    /// The next deadline when the worker looked last, for which it sleeps or has slept; 0 where an earlier one was set since. So as long as it is
+    /// [`NEVER`] there is no deadline. Written under the lock.
+    alarm: AtomicU64,
     /// Some scope was cancelled once ([`Scope::cancel_once`]) in this run. Set under the lock.
     once: AtomicBool,
     pub(crate) parker: Parker,
@@ -295,9 +296,10 @@ impl Tree {
         Self {
             #[cfg(not(trefoil_loom))]
             id: TreeId::NONE,
-            state: BiasedLock::new(State { wheel: Wheel::new(), made: 0, alarm: 0, activity: 0, root: ptr::null() }),
+            state: BiasedLock::new(State { wheel: Wheel::new(), made: 0, activity: 0, root: ptr::null() }),
             now: AtomicU64::new(0),
             next: AtomicU64::new(NEVER),
+            alarm: AtomicU64::new(0),
             once: AtomicBool::new(false),
             parker: Parker::new(),
             clock: Clock::new(),
@@ -307,8 +309,13 @@ impl Tree {
 
     /// Takes the lock. What is woken under it is woken when it is released. It favours the thread of the run.
     pub fn lock(&'static self) -> Locked<'static> {
-        let is_its_own = || context::tree().is_some_and(|tree| ptr::eq(tree, self));
-        Locked { tree: self, state: self.state.lock(is_its_own), wakers: Wakers::default() }
+        Locked { tree: self, state: self.state.lock(|| self.is_here()), wakers: Wakers::default() }
+    }
+
+    /// Whether it is that of the run on this thread.
+    #[inline]
+    fn is_here(&self) -> bool {
+        context::tree().is_some_and(|tree| ptr::eq(tree, self))
     }
 
     /// Whether some scope was cancelled once. Who was told, in an ordinary run, need not look for it under the lock: a fifth of what it costs to

@@ -138,9 +138,8 @@ impl Worker {
         if !BLIND {
             context::set_newborn(ready::newborn(now));
         }
-        if slept || next <= now {
+        if next <= now {
             let mut locked = tree.lock();
-            locked.set_alarm(0);
             if locked.expire(now) > 0 {
                 self.idle.expired(now);
                 let _told = record::in_loop(Loop::Expires);

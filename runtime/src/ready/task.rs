@@ -361,6 +361,16 @@ impl Header {
         }
     }
 
+    /// The tree of the run on this thread, if it is the body of its queue: that queue is touched by this thread alone, in its `run` and outside.
+    #[inline(always)]
+    pub(super) fn is_of_the_run_here(&self) -> Option<&'static Tree> {
+        // SAFETY: [QUEUE]: the task has references, so its queue is there.
+        match unsafe { &(*self.queue).parent } {
+            Above::Worker(tree) => context::tree().filter(|here| ptr::eq(*here, *tree)),
+            Above::Task(_) => None,
+        }
+    }
+
     /// The word of a task that has no reference but the owner's and that of the caller, who is inside of its queue's `run`, but not of its
     /// poll: nobody else can change it ([ALONE]).
     #[inline]

@@ -20,10 +20,7 @@ impl<F: Future> Run<'_, F> {
             check(driver, driver.poll());
             return false;
         }
-        let mut locked = self.tree.lock();
-        let alarm = locked.next_deadline();
-        locked.set_alarm(alarm);
-        drop(locked);
+        let alarm = self.tree.set_alarm();
         let next = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), || self.pending());
         if let Some((Next::Suspicious, _)) = next {
             self.suspicious(alarm);
