@@ -26,7 +26,6 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::{Driver, Pool, Unpark};
@@ -66,12 +65,7 @@ impl Epoll {
         // Edge-triggered, so that it need not be read: each write is an edge, and the counter is too large to fill.
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         Ok(Self {
-            home: Arc::new(Home {
-                epoll,
-                table: Mutex::new(Table::default()),
-                waits: AtomicUsize::new(0),
-                seat: Seat::default(),
-            }),
+            home: Arc::new(Home { epoll, table: Mutex::new(Table::default()), seat: Seat::default() }),
             bell: Arc::new(bell),
             events: RefCell::new(Vec::with_capacity(EVENTS)),
             wake: RefCell::default(),
@@ -190,7 +184,7 @@ impl Driver for Epoll {
     }
 
     fn in_flight(&self) -> usize {
-        self.home.waits.load(Ordering::Relaxed)
+        self.home.seat.waits()
     }
 
     fn shutdown(&self) {
@@ -208,8 +202,6 @@ impl Drop for Epoll {
 pub(crate) struct Home {
     epoll: OwnedFd,
     table: Mutex<Table>,
-    /// How many directions wait.
-    waits: AtomicUsize,
     pub seat: Seat,
 }
 
@@ -217,7 +209,7 @@ impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Home")
             .field("epoll", &self.epoll.as_raw_fd())
-            .field("waits", &self.waits)
+            .field("waits", &self.seat.waits())
             .finish_non_exhaustive()
     }
 }
@@ -337,14 +329,6 @@ impl Home {
             && matches!(&registration.home, crate::reactor::Home::Epoll(home) if Arc::ptr_eq(home, self))
     }
 
-    pub fn waits_began(&self, n: usize) {
-        self.waits.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub fn waits_ended(&self, n: usize) {
-        self.waits.fetch_sub(n, Ordering::Relaxed);
-    }
-
     fn dispatch(&self, events: &[Event], wake: &mut WakeList) {
         let table = self.table.lock();
         let mut ended = 0;
@@ -356,7 +340,7 @@ impl Home {
                 ended += source.notify(readiness(flags), wake);
             }
         }
-        self.waits_ended(ended);
+        self.seat.waits_ended(ended);
     }
 
     /// What an edge to read does.

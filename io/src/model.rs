@@ -146,14 +146,14 @@ impl Reporter {
     /// An edge: something is there.
     pub fn notify(&self) {
         let mut wake = WakeList::default();
-        self.home.waits_ended(self.shared.notify(READ, &mut wake));
+        self.home.seat.waits_ended(self.shared.notify(READ, &mut wake));
         wake.wake();
     }
 
     /// A byte was received ahead.
     pub fn deliver(&self, byte: u8) {
         let mut wake = WakeList::default();
-        self.home.waits_ended(self.shared.deliver(|inbound| inbound.received(&[byte]), &mut wake));
+        self.home.seat.waits_ended(self.shared.deliver(|inbound| inbound.received(&[byte]), &mut wake));
         wake.wake();
     }
 

@@ -30,15 +30,14 @@ use crate::builder::RunError;
 use crate::epoll;
 use crate::error;
 use crate::fs::errand::{Errand, Under};
-use crate::readiness::Readiness;
-use crate::source::{Shared, State, Want};
+use crate::source::{Guard, Shared, State, Want};
 use crate::uring::{driver::Uring, home as uring};
 use std::fmt;
 use std::io;
 use std::ptr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 use trefoil_runtime::{Driver, Unpark, driver_address, with_driver};
 
@@ -228,17 +227,50 @@ impl Driver for Reactor {
 
 /// Where the [`Reactor`] of a home is in memory, once a source was registered there. It is still there as long as one is: a run that ends takes
 /// its sources out before its reactor goes. So it is known at once that a source is waited for in its own run, which is the rule.
+///
+/// And how many directions wait there: the sum of what the run's own thread has counted, by plain stores, and what others have.
 #[derive(Debug, Default)]
-pub(crate) struct Seat(AtomicPtr<()>);
+pub(crate) struct Seat {
+    reactor: AtomicPtr<()>,
+    counted_here: AtomicUsize,
+    counted_elsewhere: AtomicUsize,
+}
 
 impl Seat {
     fn set(&self, reactor: &Reactor) {
-        self.0.store(ptr::from_ref(reactor).cast_mut().cast(), Ordering::Relaxed);
+        self.reactor.store(ptr::from_ref(reactor).cast_mut().cast(), Ordering::Relaxed);
     }
 
     #[inline]
     fn is_here(&self) -> bool {
-        ptr::eq(self.0.load(Ordering::Relaxed), driver_address())
+        let reactor = self.reactor.load(Ordering::Relaxed);
+        !reactor.is_null() && ptr::eq(reactor, driver_address())
+    }
+
+    pub fn waits(&self) -> usize {
+        let here = self.counted_here.load(Ordering::Relaxed);
+        here.wrapping_add(self.counted_elsewhere.load(Ordering::Relaxed))
+    }
+
+    /// By so many more, or (wrapping) fewer. `here`: this is the thread of the run.
+    #[inline]
+    pub fn count(&self, more: usize, here: bool) {
+        if here {
+            let here = self.counted_here.load(Ordering::Relaxed);
+            self.counted_here.store(here.wrapping_add(more), Ordering::Relaxed);
+        } else {
+            self.counted_elsewhere.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub fn waits_began(&self, n: usize) {
+        self.count(n, self.is_here());
+    }
+
+    #[inline]
+    pub fn waits_ended(&self, n: usize) {
+        self.count(n.wrapping_neg(), self.is_here());
     }
 }
 
@@ -261,9 +293,9 @@ impl Home {
     }
 
     /// What has to be done for a wait that is about to begin: nothing where edges are reported anyway.
-    pub fn order(state: &mut State, readiness: &Readiness, want: Want) -> Option<uring::Order> {
+    pub fn order(state: &mut Guard<'_>, want: Want) -> Option<uring::Order> {
         match &state.registration.as_ref()?.home {
-            Home::IoUring(_) => uring::Home::order(state, readiness, want),
+            Home::IoUring(_) => uring::Home::order(state, want),
             Home::Epoll(_) => None,
         }
     }
@@ -283,21 +315,22 @@ impl Home {
         }
     }
 
-    fn seat(&self) -> &Seat {
+    pub fn seat(&self) -> &Seat {
         match self {
             Home::IoUring(home) => &home.seat,
             Home::Epoll(home) => &home.seat,
         }
     }
 
-    /// Whether the run on this thread has a reactor, and it is another one.
+    /// Whether it is that of the run on this thread. Rather not.
     #[inline]
-    pub fn is_elsewhere(&self) -> bool {
-        !self.seat().is_here() && self.is_of_another_run()
+    pub fn is_here(&self) -> bool {
+        self.seat().is_here()
     }
 
+    /// Whether the run on this thread has a reactor, and it is another one.
     #[cold]
-    fn is_of_another_run(&self) -> bool {
+    pub fn is_of_another_run(&self) -> bool {
         with_driver::<Reactor, _>(|reactor| match (reactor, self) {
             (Reactor::IoUring(uring), Home::IoUring(home)) => !Arc::ptr_eq(uring.home(), home),
             (Reactor::Epoll(epoll), Home::Epoll(home)) => !Arc::ptr_eq(epoll.home(), home),
@@ -323,16 +356,10 @@ impl Home {
     }
 
     pub fn waits_began(&self, n: usize) {
-        match self {
-            Home::IoUring(home) => home.waits_began(n),
-            Home::Epoll(home) => home.waits_began(n),
-        }
+        self.seat().waits_began(n);
     }
 
     pub fn waits_ended(&self, n: usize) {
-        match self {
-            Home::IoUring(home) => home.waits_ended(n),
-            Home::Epoll(home) => home.waits_ended(n),
-        }
+        self.seat().waits_ended(n);
     }
 }

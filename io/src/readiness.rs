@@ -1,17 +1,26 @@
-//! What is known of a descriptor without asking the kernel: one word, written by the driver and by who has just asked.
+//! What is known of a descriptor without asking the kernel, and the lock of whatever else its driver and its owner share: one word.
 //!
 //! ```text
-//!   31            8 7          0
-//!   ┌──────────────┬────────────┐
-//!   │ tick         │ flags      │
-//!   └──────────────┴────────────┘
+//!   31            8  7       6          0
+//!   ┌──────────────┬────────┬────────────┐
+//!   │ tick         │ LOCKED │ flags      │
+//!   └──────────────┴────────┴────────────┘
 //! ```
 //!
 //! A flag that is set means "perhaps: ask". The driver sets it and moves the tick with each event. Who was told by the kernel
 //! that nothing is left clears it, but only if the tick is still the one from before that question: an event in between
 //! is about something newer than the answer.
+//!
+//! An event sets a flag and looks who waits for it, and who begins to wait looks at the flags: each takes the lock and touches the word with one
+//! read-modify-write, and gives the lock back by a store, which shows the word as it is then. With a mutex beside the word it was three for an
+//! event and two for a wait. In a run of its own a source is used by one thread; others that meet it here wait for some ten instructions.
+//!
+//! - **\[WORD\]** While `LOCKED` is set nobody writes the word but who has set it.
+//! - **\[VALUE\]** The value is touched by who has set `LOCKED`, until that is unset.
 
-use trefoil_runtime::sync::{AtomicU32, Ordering};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use trefoil_runtime::sync::{AtomicU32, Ordering, UnsafeCell, spin};
 
 /// Reading (or accepting) is worth a try.
 pub(crate) const READ: u32 = 1;
@@ -23,12 +32,27 @@ pub(crate) const SHORT_READ_LIES: u32 = 4;
 /// Something was received ahead of the reader, and waits in the source: look there first.
 pub(crate) const INBOUND: u32 = 8;
 
-const FLAGS: u32 = 0xff;
+const LOCKED: u32 = 0x80;
+const BELOW_TICK: u32 = 0xff;
 const TICK: u32 = 0x100;
 
+/// So often who finds the lock taken looks again before it sleeps in between: the thread that has it may not be running.
+const PATIENCE: u32 = 100;
+
 /// See the module.
-#[derive(Debug)]
-pub(crate) struct Readiness(AtomicU32);
+pub(crate) struct Readiness<T> {
+    word: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value passes between threads under the lock ([VALUE]).
+unsafe impl<T: Send> Sync for Readiness<T> {}
+
+impl<T> fmt::Debug for Readiness<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Readiness").field(&self.look()).finish()
+    }
+}
 
 /// The word at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -38,40 +62,137 @@ impl Seen {
     pub fn has(self, flags: u32) -> bool {
         self.0 & flags != 0
     }
-}
 
-impl Readiness {
-    /// Nobody has asked yet.
-    pub fn new() -> Self {
-        Self(AtomicU32::new(READ | WRITE))
+    /// After an event.
+    fn with(self, flags: u32) -> Self {
+        Self((self.0 | flags).wrapping_add(TICK))
     }
 
+    /// After an answer to a question that was asked after `seen`. The other direction may have cleared its flag meanwhile: that is no event.
+    fn without(self, flags: u32, seen: Self) -> Self {
+        if (self.0 ^ seen.0) & !BELOW_TICK == 0 { Self(self.0 & !flags) } else { self }
+    }
+}
+
+impl<T> Readiness<T> {
+    /// Nobody has asked yet.
+    pub fn new(value: T) -> Self {
+        Self { word: AtomicU32::new(READ | WRITE), value: UnsafeCell::new(value) }
+    }
+
+    #[inline]
     pub fn look(&self) -> Seen {
-        Seen(self.0.load(Ordering::Acquire))
+        Seen(self.word.load(Ordering::Acquire) & !LOCKED)
+    }
+
+    /// The kernel had no more for `flags`, asked after `seen`. Not for who has the lock.
+    #[inline]
+    pub fn clear(&self, seen: Seen, flags: u32) {
+        let word = self.look();
+        let next = word.without(flags, seen);
+        if word.0 != next.0 && !self.change(word, next.0) {
+            self.lock().clear(seen, flags);
+        }
+    }
+
+    /// Takes the lock.
+    #[inline]
+    pub fn lock(&self) -> Guard<'_, T> {
+        let word = self.look();
+        if self.change(word, word.0 | LOCKED) { Guard { of: self, word } } else { self.lock_later() }
+    }
+
+    /// Something happened: takes the lock, and says so at once.
+    #[inline]
+    pub fn lock_and_set(&self, flags: u32) -> Guard<'_, T> {
+        let word = self.look();
+        let next = word.with(flags);
+        if self.change(word, next.0 | LOCKED) {
+            return Guard { of: self, word: next };
+        }
+        let mut guard = self.lock_later();
+        guard.set(flags);
+        guard
+    }
+
+    /// Writes the word, if it is still this one and the lock is free.
+    #[inline]
+    fn change(&self, from: Seen, to: u32) -> bool {
+        self.word.compare_exchange(from.0, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Another thread has it, or the word has changed.
+    #[cold]
+    fn lock_later(&self) -> Guard<'_, T> {
+        let mut looks = 0;
+        loop {
+            let word = self.look();
+            if self.change(word, word.0 | LOCKED) {
+                return Guard { of: self, word };
+            }
+            looks += 1;
+            if cfg!(trefoil_loom) || looks < PATIENCE {
+                spin();
+            } else {
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            }
+        }
+    }
+}
+
+/// The lock, taken: what it guards, and the word as it will be when this is dropped.
+pub(crate) struct Guard<'a, T> {
+    of: &'a Readiness<T>,
+    word: Seen,
+}
+
+impl<T> fmt::Debug for Guard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&self.word).finish()
+    }
+}
+
+impl<T> Guard<'_, T> {
+    #[inline]
+    pub fn look(&self) -> Seen {
+        self.word
     }
 
     /// Something happened.
-    pub fn set(&self, flags: u32) {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            let next = (word | flags).wrapping_add(TICK);
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
-        }
+    #[inline]
+    pub fn set(&mut self, flags: u32) {
+        self.word = self.word.with(flags);
     }
 
-    /// The kernel had no more for `flags`, asked after `seen`.
-    pub fn clear(&self, seen: Seen, flags: u32) {
-        let mut word = self.0.load(Ordering::Relaxed);
-        // The other direction may have cleared its flag meanwhile: that is no event.
-        while word & !FLAGS == seen.0 & !FLAGS {
-            match self.0.compare_exchange_weak(word, word & !flags, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
-        }
+    /// As [`Readiness::clear`].
+    #[inline]
+    pub fn clear(&mut self, seen: Seen, flags: u32) {
+        self.word = self.word.without(flags, seen);
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: [VALUE].
+        self.of.value.with(|value| unsafe { &*value })
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: [VALUE].
+        self.of.value.with_mut(|value| unsafe { &mut *value })
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // [WORD]: nobody else has written it. Release: what was done under the lock.
+        self.of.word.store(self.word.0, Ordering::Release);
     }
 }
 
@@ -81,9 +202,9 @@ mod tests {
 
     #[test]
     fn an_event_between_question_and_answer_is_kept() {
-        let readiness = Readiness::new();
+        let readiness = Readiness::new(());
         let seen = readiness.look();
-        readiness.set(READ);
+        drop(readiness.lock_and_set(READ));
         readiness.clear(seen, READ);
         assert!(readiness.look().has(READ));
         readiness.clear(readiness.look(), READ);
@@ -93,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_other_direction_is_no_event() {
-        let readiness = Readiness::new();
+        let readiness = Readiness::new(());
         let seen = readiness.look();
         readiness.clear(seen, WRITE);
         readiness.clear(seen, READ);
@@ -102,8 +223,45 @@ mod tests {
 
     #[test]
     fn the_tick_wraps_without_touching_the_flags() {
-        let readiness = Readiness(AtomicU32::new(!FLAGS | WRITE));
-        readiness.set(READ);
+        let readiness = Readiness { word: AtomicU32::new(!BELOW_TICK | WRITE), value: UnsafeCell::new(()) };
+        drop(readiness.lock_and_set(READ));
         assert_eq!(readiness.look().0, READ | WRITE);
+    }
+
+    #[test]
+    fn what_is_done_under_the_lock_is_seen_when_it_is_free() {
+        let readiness = Readiness::new(0);
+        let seen = readiness.look();
+        let mut guard = readiness.lock();
+        guard.clear(seen, READ);
+        *guard += 1;
+        assert!(readiness.look().has(READ) && !guard.look().has(READ));
+        drop(guard);
+        assert!(!readiness.look().has(READ));
+        assert_eq!(*readiness.lock_and_set(READ), 1);
+        assert!(readiness.look().has(READ));
+    }
+
+    #[test]
+    fn one_at_a_time_has_the_lock() {
+        let many = if cfg!(miri) { 20 } else { 100_000 };
+        let readiness = Readiness::new((0, 0));
+        let count = || {
+            for i in 0..many {
+                let seen = readiness.look();
+                let mut both = if i % 2 == 0 { readiness.lock() } else { readiness.lock_and_set(READ) };
+                assert_eq!(both.0, both.1);
+                both.0 += 1;
+                std::hint::black_box(&mut both.0);
+                both.1 += 1;
+                drop(both);
+                readiness.clear(seen, READ);
+            }
+        };
+        std::thread::scope(|s| {
+            s.spawn(count);
+            s.spawn(count);
+        });
+        assert_eq!(*readiness.lock(), (2 * many, 2 * many));
     }
 }

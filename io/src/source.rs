@@ -11,8 +11,8 @@
 //! ```text
 //!   owner of the direction                                      driver, any thread
 //!   ──────────────────────                                      ──────────────────
-//!   1 attempt: readiness says "perhaps", ask the kernel         a readiness.set
-//!   2 it would block: readiness.clear                           b lock; found waiting? unset, park.complete; unlock
+//!   1 attempt: readiness says "perhaps", ask the kernel         a lock, and set the readiness with that
+//!   2 it would block: readiness.clear                           b found waiting? unset, park.complete; unlock
 //!   3 park.begin                                                c wake
 //!   4 lock; ready again? ── yes: unlock, park.end, back to 1
 //!     set waiting, order; unlock; send the order
@@ -33,7 +33,7 @@
 
 use crate::inbound::{Inbound, Next};
 use crate::reactor::{Home, Reactor};
-use crate::readiness::{INBOUND, READ, Readiness, Seen, WRITE};
+use crate::readiness::{self, INBOUND, READ, Readiness, Seen, WRITE};
 use crate::wake::WakeList;
 use std::fmt;
 use std::io;
@@ -41,7 +41,6 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::{Completed, Park, Reason};
 
 /// One of the two ways in which a descriptor is used.
@@ -132,17 +131,15 @@ impl State {
     }
 }
 
-#[cfg(not(trefoil_loom))]
-type Guard<'a> = std::sync::MutexGuard<'a, State>;
-#[cfg(trefoil_loom)]
-type Guard<'a> = loom::sync::MutexGuard<'a, State>;
+/// The state, locked, and the readiness, which is changed with it.
+pub(crate) type Guard<'a> = readiness::Guard<'a, State>;
 
 /// What the driver shares with the owner of a source.
 pub(crate) struct Shared {
     /// `None` only once [`Source::into_fd`] has taken it, which consumes the source.
     fd: Option<OwnedFd>,
-    pub readiness: Readiness,
-    state: Mutex<State>,
+    /// What is known of it, and the lock of the rest.
+    pub readiness: Readiness<State>,
     read: Park,
     /// Most connections never wait to write, and idle ones should cost little.
     write: OnceLock<Pin<Box<Park>>>,
@@ -174,7 +171,7 @@ impl Shared {
     }
 
     pub fn lock(&self) -> Guard<'_> {
-        self.state.lock()
+        self.readiness.lock()
     }
 
     /// `None`: nobody has ever waited.
@@ -198,15 +195,13 @@ impl Shared {
     /// The driver's side: something happened that the `flags` name. Completes who waits for it, to be woken when all locks are
     /// released. How many waits ended.
     pub fn notify(&self, flags: u32, wake: &mut WakeList) -> usize {
-        self.readiness.set(flags);
-        self.complete(&mut self.lock(), flags, wake)
+        self.complete(&mut self.readiness.lock_and_set(flags), flags, wake)
     }
 
     /// The same, where there is more to say than that.
     pub fn report(&self, flags: u32, report: impl FnOnce(&mut State), wake: &mut WakeList) -> usize {
-        let mut state = self.lock();
+        let mut state = self.readiness.lock_and_set(flags);
         report(&mut state);
-        self.readiness.set(flags);
         self.complete(&mut state, flags, wake)
     }
 
@@ -221,7 +216,7 @@ impl Shared {
     pub fn expect_delivery(&self) {
         let mut state = self.lock();
         state.inbound.set_streaming(true);
-        self.readiness.set(INBOUND);
+        state.set(INBOUND);
     }
 
     /// The home run is over: who waits finds a new one. How many waits ended. `is_ours` says of a registration whether it is that of the
@@ -231,7 +226,7 @@ impl Shared {
         // It may have moved, with word of that still on its way.
         let Some(registration) = state.registration.take_if(|registration| is_ours(registration)) else { return 0 };
         state.disarm(Direction::Read);
-        self.readiness.set(READ | WRITE);
+        state.set(READ | WRITE);
         let ended = self.complete(&mut state, READ | WRITE, wake);
         drop(state);
         drop(registration);
@@ -313,8 +308,7 @@ impl Source {
         Self {
             shared: Arc::new(Shared {
                 fd: Some(fd),
-                readiness: Readiness::new(),
-                state: Mutex::new(State::default()),
+                readiness: Readiness::new(State::default()),
                 read: Park::new(),
                 write: OnceLock::new(),
                 peer,
@@ -396,7 +390,7 @@ impl Source {
     pub fn unread(&self, bytes: &[u8]) {
         let mut state = self.shared.lock();
         state.inbound.unread(bytes);
-        self.shared.readiness.set(READ | INBOUND);
+        state.set(READ | INBOUND);
     }
 
     /// Asks the kernel, if there is a chance that it says something else than "it would block": `None` if not.
@@ -443,11 +437,13 @@ impl Source {
             return Ok(Begun::Cancelled);
         }
         let mut state = shared.lock();
-        if !shared.readiness.look().has(flag) {
+        if !state.look().has(flag) {
+            let here = state.registration.as_ref().is_some_and(|registration| registration.home.is_here());
             if let Some(registration) = &state.registration
+                && !here
                 && state.waiting == 0
                 && registration.armed == 0
-                && registration.home.is_elsewhere()
+                && registration.home.is_of_another_run()
             {
                 let (home, key) = (registration.home.clone(), registration.key);
                 drop(state);
@@ -459,8 +455,8 @@ impl Source {
             if let Some(registration) = &state.registration
                 && registration.interest & flag != 0
             {
-                registration.home.waits_began(1);
-                let order = Home::order(&mut state, &shared.readiness, want);
+                registration.home.seat().count(1, here);
+                let order = Home::order(&mut state, want);
                 state.waiting |= flag;
                 drop(state);
                 if let Some(order) = order
@@ -583,14 +579,14 @@ impl<'a> Ready<'a> {
             Next::Item(result) => {
                 // More will be heard of: the next attempt need not look.
                 if state.inbound.is_waiting() {
-                    self.shared.readiness.clear(self.seen, READ);
+                    state.clear(self.seen, READ);
                 }
                 Some(result)
             }
             Next::OnItsWay => Some(Err(io::ErrorKind::WouldBlock.into())),
             Next::AskKernel => {
                 // Under the lock, as `deliver` and `unread` set it.
-                self.shared.readiness.clear(self.seen, INBOUND);
+                state.clear(self.seen, INBOUND);
                 None
             }
         }

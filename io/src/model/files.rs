@@ -166,6 +166,6 @@ impl Kernel {
 
     /// How many are waited for.
     pub fn in_flight(&self) -> usize {
-        self.home.waits()
+        self.home.seat.waits()
     }
 }

@@ -143,7 +143,7 @@ impl Driver for Uring {
     /// Who waits, and what is cancelled and not over. A receive that goes on between two reads is not counted: nothing comes of it
     /// until somebody reads.
     fn in_flight(&self) -> usize {
-        self.home.waits() + self.with_core(|core| core.leaving()).unwrap_or(0)
+        self.home.seat.waits() + self.with_core(|core| core.leaving()).unwrap_or(0)
     }
 
     fn shutdown(&self) {

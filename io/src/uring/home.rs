@@ -8,14 +8,14 @@ use super::slots::Key;
 use super::sys::Sqe;
 use crate::bell::Bell;
 use crate::reactor::{self, Seat};
-use crate::readiness::{INBOUND, Readiness};
-use crate::source::{Registration, Shared, State, Want};
+use crate::readiness::INBOUND;
+use crate::source::{Guard, Registration, Shared, State, Want};
 use rustix::event::PollFlags;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::with_driver;
 
@@ -25,8 +25,6 @@ pub(crate) struct Home {
     requests: Mutex<Requests>,
     /// Whether there are some: to be looked at without the lock.
     requested: AtomicBool,
-    /// How many directions wait.
-    waits: AtomicUsize,
     /// What the kernel does again and again for one entry: receive (6.0), accept (5.19), and, as far as we know, poll (5.13).
     receives: bool,
     accepts: bool,
@@ -36,7 +34,7 @@ pub(crate) struct Home {
 
 impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Home").field("waits", &self.waits).finish_non_exhaustive()
+        f.debug_struct("Home").field("waits", &self.seat.waits()).finish_non_exhaustive()
     }
 }
 
@@ -96,7 +94,6 @@ impl Home {
             bell: Arc::new(bell),
             requests: Mutex::new(Requests::default()),
             requested: AtomicBool::new(false),
-            waits: AtomicUsize::new(0),
             receives,
             accepts,
             polls: AtomicBool::new(true),
@@ -170,7 +167,8 @@ impl Home {
     }
 
     /// What has to begin for a wait, if nothing is under way: as if it were, from here on.
-    pub fn order(state: &mut State, readiness: &Readiness, want: Want) -> Option<Order> {
+    pub fn order(guard: &mut Guard<'_>, want: Want) -> Option<Order> {
+        let state = &mut **guard;
         let registration = state.registration.as_mut()?;
         let reactor::Home::IoUring(home) = &registration.home else { return None };
         let direction = want.direction();
@@ -191,7 +189,7 @@ impl Home {
             if kind == Kind::Accept {
                 inbound.set_connections();
             }
-            readiness.set(INBOUND);
+            guard.set(INBOUND);
         }
         Some(order)
     }
@@ -257,17 +255,5 @@ impl Home {
     /// Takes no more requests.
     pub fn close(&self) {
         self.requests.lock().closed = true;
-    }
-
-    pub fn waits(&self) -> usize {
-        self.waits.load(Ordering::Relaxed)
-    }
-
-    pub fn waits_began(&self, n: usize) {
-        self.waits.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub fn waits_ended(&self, n: usize) {
-        self.waits.fetch_sub(n, Ordering::Relaxed);
     }
 }

@@ -70,7 +70,7 @@ impl Core {
                     entry.source.report(READ | INBOUND, report, &mut self.wake)
                 }
             };
-            self.home.waits_ended(ended);
+            self.home.seat.waits_ended(ended);
             self.starved |= cqe.result() == Err(Errno::NOMEM);
         } else {
             debug_assert!(false, "[KEPT]: a completion for nobody: {cqe:?}");

@@ -65,7 +65,7 @@ impl Core {
         self.closing = true;
         for (key, entry) in self.sources.drain() {
             let ended = entry.source.orphan(|registration| self.home.is_home(registration, key), &mut self.wake);
-            self.home.waits_ended(ended);
+            self.home.seat.waits_ended(ended);
             self.gone.push(entry.source);
         }
     }

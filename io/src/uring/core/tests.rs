@@ -110,7 +110,7 @@ fn what_one_listener_cannot_do_is_done_for_the_others() {
     let (deaf, key) = attached(&mut core, deaf);
     let (good, _) = attached(&mut core, std::net::TcpListener::bind("127.0.0.1:0").unwrap().into());
     let accepts = |source: &Source| {
-        let order = Home::order(&mut source.shared().lock(), &source.shared().readiness, Want::Connection);
+        let order = Home::order(&mut source.shared().lock(), Want::Connection);
         format!("{order:?}").contains("Accept")
     };
     assert!(accepts(&deaf));
