@@ -9,7 +9,7 @@
 //! 5. `reactor`: which driver a run has, and the seam that drivers fit into
 //! 6. `epoll`: the driver for every kernel; `uring`: the one for newer kernels
 //!
-//! Beside them: `readiness` (what is known without asking the kernel), `inbound` (what was received ahead of the reader), `buf`
+//! Beside them: `readiness` (what is known without asking the kernel, and the lock of a source), `inbound` (what was received ahead of the reader), `buf`
 //! ([buffers that an operation owns](IoBuf)), `bell` (what wakes a driver), `error`, `wake`.
 //!
 //! ```

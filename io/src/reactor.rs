@@ -13,7 +13,7 @@
 //! | `leave` | when a source that is idle is waited for in another run | unset `registration` if it is idle still (under both locks), and forget the source |
 //! | `quiesce` | before a source is to leave the runtime | end what brings something unasked |
 //! | `detach` | when the source is dropped, by then in no wait | forget the source: after this nothing of the driver uses its descriptor, but for what the kernel has not let go of |
-//! | `waits_began`, `waits_ended` | with each change of `State::waiting` that the driver does not make itself | keep count, for `in_flight` |
+//! | `waits_began`, `waits_ended`, `seat().count` | with each change of `State::waiting` that the driver does not make itself | keep count, for `in_flight` |
 //!
 //! It reports with, from any thread:
 //!

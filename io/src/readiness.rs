@@ -45,8 +45,8 @@ pub(crate) struct Readiness<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value passes between threads under the lock ([VALUE]).
-unsafe impl<T: Send> Sync for Readiness<T> {}
+// SAFETY: the value passes between threads under the lock ([VALUE]). `Sync`, too: a guard may be shared.
+unsafe impl<T: Send + Sync> Sync for Readiness<T> {}
 
 impl<T> fmt::Debug for Readiness<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
