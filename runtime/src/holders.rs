@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn who_got_something_lately_is_known_to_live() {
         // In one part. No task has such an address: they are aligned.
-        let address = |number: usize| (number * PARTS << 6) + 1;
+        let address = |number: usize| ((number * PARTS) << 6) + 1;
         let part = GRAVES.part(address(1));
         for number in 2..4 * REMEMBERED {
             let epoch = part.now();
