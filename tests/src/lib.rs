@@ -301,6 +301,13 @@ pub async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::O
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
+/// A future that has been polled for the first time, within the task that awaits this, and waits.
+pub async fn begun<F: Future>(future: F) -> Pin<Box<F>> {
+    let mut future = Box::pin(future);
+    assert!(poll_once(future.as_mut()).await.is_pending(), "it need not wait");
+    future
+}
+
 /// Catches a panic's message.
 pub fn panic_of(f: impl FnOnce()) -> String {
     let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("it was to panic");

@@ -171,6 +171,14 @@ impl Program {
         assert!(sent.success());
     }
 
+    /// One that is interrupted when it is ready.
+    fn interrupted(case: &str) -> Self {
+        let mut program = Self::start(case);
+        assert_eq!(program.line(), "ready");
+        program.interrupt();
+        program
+    }
+
     /// What else it prints, and by which signal it ended or with which code.
     fn end(mut self) -> (String, Option<i32>, Option<i32>) {
         let mut rest = String::new();
@@ -181,23 +189,17 @@ impl Program {
 }
 
 fn aio_r05_the_first_interrupt_cancels_main_and_what_is_left() {
-    let mut program = Program::start("cleans_up");
-    assert_eq!(program.line(), "ready");
-    program.interrupt();
+    let program = Program::interrupted("cleans_up");
     assert_eq!(program.end(), ("clean\nthe other one is told\nmain returns\n".into(), None, Some(0)));
 }
 
 fn aio_r05_a_main_that_handles_the_interrupt_goes_on() {
-    let mut program = Program::start("swallows");
-    assert_eq!(program.line(), "ready");
-    program.interrupt();
+    let program = Program::interrupted("swallows");
     assert_eq!(program.end(), ("went on\n".into(), None, Some(0)));
 }
 
 fn aio_r05_the_second_interrupt_ends_the_process() {
-    let mut program = Program::start("never_ends");
-    assert_eq!(program.line(), "ready");
-    program.interrupt();
+    let mut program = Program::interrupted("never_ends");
     assert_eq!(program.line(), "told");
     program.interrupt();
     assert_eq!(program.end(), (String::new(), Some(SIGINT), None));
@@ -230,16 +232,12 @@ fn aio_r05_between_two_runs_an_interrupt_does_what_it_does() {
 }
 
 fn aio_r05_who_has_a_handler_keeps_it() {
-    let mut program = Program::start("has_a_handler");
-    assert_eq!(program.line(), "ready");
-    program.interrupt();
+    let program = Program::interrupted("has_a_handler");
     assert_eq!(program.end(), ("not cancelled\n".into(), None, Some(0)));
 }
 
 fn aio_r05_a_loop_on_another_thread_is_left_alone() {
-    let mut program = Program::start("elsewhere");
-    assert_eq!(program.line(), "ready");
-    program.interrupt();
+    let program = Program::interrupted("elsewhere");
     assert_eq!(program.end(), (String::new(), Some(SIGINT), None));
 }
 

@@ -5,12 +5,9 @@ use std::time::Instant;
 use trefoil::net::TcpListener;
 use trefoil::sync::Mutex;
 use trefoil::{
-    Builder, Cancelled, Deadlock, DriverKind, Event, RunError, checkpoint, move_on_after, nursery, run_handle,
-    sleep_forever,
+    Builder, Deadlock, DriverKind, Event, RunError, checkpoint, move_on_after, nursery, run_handle, sleep_forever,
 };
-use trefoil_tests::{ms, panic_of};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, ms, panic_of};
 
 fn drivers() -> impl Iterator<Item = Builder> {
     [DriverKind::Epoll, DriverKind::IoUring]

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use trefoil::net::{TcpListener, TcpStream};
 use trefoil::sync::{Barrier, CapacityLimiter, Condition, Mutex, RwLock, Semaphore, oneshot, watch};
 use trefoil::{
-    Builder, CancelScope, Cancelled, Event, channel, checkpoint, local_nursery, nursery, sleep, sleep_forever,
-    unbounded,
+    Builder, CancelScope, Event, channel, checkpoint, local_nursery, nursery, sleep, sleep_forever, unbounded,
 };
-use trefoil_tests::{ms, poll_once, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, ms, poll_once, run_virtual};
 
 #[track_caller]
 fn assert_text(what: &dyn fmt::Debug, text: &str) {

@@ -14,6 +14,29 @@ use trefoil::{
 };
 use trefoil_tests::{drop_at, ms, panic_of, run_real, run_virtual};
 
+/// An instrument whose `note` is called with the name of what happens.
+macro_rules! tells_what_happens {
+    ($name:ident) => {
+        impl Instrument for $name {
+            fn spawned(&self, task: &TaskInfo) {
+                self.note(task, "spawned");
+            }
+            fn scheduled(&self, task: &TaskInfo) {
+                self.note(task, "scheduled");
+            }
+            fn before_poll(&self, task: &TaskInfo) {
+                self.note(task, "before");
+            }
+            fn after_poll(&self, task: &TaskInfo) {
+                self.note(task, "after");
+            }
+            fn exited(&self, task: &TaskInfo) {
+                self.note(task, "exited");
+            }
+        }
+    };
+}
+
 /// Notes what it sees.
 #[derive(Default)]
 struct Seen(RefCell<Vec<(u64, u32, &'static str)>>);
@@ -84,23 +107,7 @@ impl Seen {
     }
 }
 
-impl Instrument for Seen {
-    fn spawned(&self, task: &TaskInfo) {
-        self.note(task, "spawned");
-    }
-    fn scheduled(&self, task: &TaskInfo) {
-        self.note(task, "scheduled");
-    }
-    fn before_poll(&self, task: &TaskInfo) {
-        self.note(task, "before");
-    }
-    fn after_poll(&self, task: &TaskInfo) {
-        self.note(task, "after");
-    }
-    fn exited(&self, task: &TaskInfo) {
-        self.note(task, "exited");
-    }
-}
+tells_what_happens!(Seen);
 
 /// Case 59.
 #[test]
@@ -141,23 +148,7 @@ impl Shared {
     }
 }
 
-impl Instrument for Shared {
-    fn spawned(&self, task: &TaskInfo) {
-        self.note(task, "spawned");
-    }
-    fn scheduled(&self, task: &TaskInfo) {
-        self.note(task, "scheduled");
-    }
-    fn before_poll(&self, task: &TaskInfo) {
-        self.note(task, "before");
-    }
-    fn after_poll(&self, task: &TaskInfo) {
-        self.note(task, "after");
-    }
-    fn exited(&self, task: &TaskInfo) {
-        self.note(task, "exited");
-    }
-}
+tells_what_happens!(Shared);
 
 #[test]
 fn r116_from_the_begin_of_a_run_main_is_a_task_too() {

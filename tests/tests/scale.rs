@@ -12,9 +12,7 @@ use trefoil_nursery::{
     CancelScope, Cancelled, local_nursery, move_on_at, now, nursery, sleep, sleep_forever, sleep_until, yield_now,
 };
 use trefoil_runtime::metrics;
-use trefoil_tests::{ms, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, ms, run_virtual};
 
 /// Counts the bytes that each thread has allocated and not freed.
 struct Counting;

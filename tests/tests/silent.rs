@@ -8,9 +8,7 @@ use trefoil::{
     Builder, CancelScope, Cancelled, DriverKind, Event, Source, TaskView, checkpoint, first_success, join,
     local_nursery, move_on_after, nursery, race, shield_for, sleep, sleep_forever, tree, with_cleanup, yield_now,
 };
-use trefoil_tests::{Log, ms, panic_of, poll_once, run_real, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, Log, ms, panic_of, poll_once, run_real, run_virtual};
 
 /// What is said meanwhile.
 fn said<T>(during: impl FnOnce() -> T) -> (Vec<String>, T) {

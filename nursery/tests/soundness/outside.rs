@@ -2,7 +2,7 @@
 
 use super::support::*;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use trefoil_nursery::*;
 
@@ -48,29 +48,7 @@ fn outside_of_a_run_everything_panics_clearly() {
 fn outside_of_a_run_what_was_begun_inside_panics_clearly() {
     let event = Event::new();
     let (tx, rx) = channel::<u8>(0);
-    let half: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![
-        Box::pin(async {
-            let _ = sleep(HOUR).await;
-        }),
-        Box::pin(async {
-            let _ = event.wait().await;
-        }),
-        Box::pin(async {
-            let _ = tx.send(1).await;
-        }),
-        Box::pin(async {
-            let _ = rx.recv().await;
-        }),
-        Box::pin(async {
-            let _ = move_on_after(HOUR, sleep(HOUR)).await;
-        }),
-        Box::pin(async {
-            let _ = shield(sleep(HOUR)).await;
-        }),
-        Box::pin(async {
-            let _ = nursery(async |n| -> Result<(), Cancelled> { n.spawn(sleep(HOUR)).await }).await;
-        }),
-    ];
+    let half = each_wait(&event, &tx, &rx);
     for half in half {
         let half = run(turns(half, 2)).err().unwrap_or_else(|| panic!("it was to wait"));
         let text = panic_of(|| block_on(half));

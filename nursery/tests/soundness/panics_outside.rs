@@ -196,26 +196,7 @@ fn a_waker_panics_when_it_is_cloned() {
     run_virtual(async {
         let event = Event::new();
         let (tx, rx) = channel::<u8>(0);
-        let mut half: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = vec![
-            Box::pin(async {
-                let _ = sleep(HOUR).await;
-            }),
-            Box::pin(async {
-                let _ = event.wait().await;
-            }),
-            Box::pin(async {
-                let _ = tx.send(1).await;
-            }),
-            Box::pin(async {
-                let _ = rx.recv().await;
-            }),
-            Box::pin(async {
-                let _ = move_on_after(HOUR, sleep(HOUR)).await;
-            }),
-            Box::pin(async {
-                let _ = nursery(async |n| -> Result<(), Cancelled> { n.spawn(sleep(HOUR)).await }).await;
-            }),
-        ];
+        let mut half = each_wait(&event, &tx, &rx);
         for half in &mut half {
             let polled = catch_unwind(AssertUnwindSafe(|| once_with(half.as_mut(), &waker)));
             assert!(polled.is_err());

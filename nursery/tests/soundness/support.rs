@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
-use trefoil_nursery::{CancelAware, Cancelled, Nursery};
+use trefoil_nursery::{
+    CancelAware, Cancelled, Event, Nursery, Receiver, Sender, move_on_after, nursery, shield, sleep,
+};
 use trefoil_runtime::{Options, ThreadDriver};
 
 /// How often to repeat what may race.
@@ -320,4 +322,35 @@ where
     F: for<'s> FnOnce(Nursery<'s, 'env, Cancelled>) -> std::future::Ready<Result<(), Cancelled>>,
 {
     body
+}
+
+/// One of each future that waits, for ever if nobody helps it.
+pub fn each_wait<'a>(
+    event: &'a Event,
+    tx: &'a Sender<u8>,
+    rx: &'a Receiver<u8>,
+) -> Vec<Pin<Box<dyn Future<Output = ()> + 'a>>> {
+    vec![
+        Box::pin(async {
+            let _ = sleep(HOUR).await;
+        }),
+        Box::pin(async {
+            let _ = event.wait().await;
+        }),
+        Box::pin(async {
+            let _ = tx.send(1).await;
+        }),
+        Box::pin(async {
+            let _ = rx.recv().await;
+        }),
+        Box::pin(async {
+            let _ = move_on_after(HOUR, sleep(HOUR)).await;
+        }),
+        Box::pin(async {
+            let _ = shield(sleep(HOUR)).await;
+        }),
+        Box::pin(async {
+            let _ = nursery(async |n| -> Result<(), Cancelled> { n.spawn(sleep(HOUR)).await }).await;
+        }),
+    ]
 }

@@ -9,9 +9,7 @@ use trefoil::asyncio::{
 };
 use trefoil::{CancelScope, Cancelled, Event, channel, local_nursery, move_on_after, shield};
 use trefoil_runtime::Options;
-use trefoil_tests::{deadlocks, ms, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, deadlocks, ms, run_virtual};
 
 /// Runs a program of asyncio.
 fn program(main: impl AsyncFn() -> Ended + Clone + 'static) {

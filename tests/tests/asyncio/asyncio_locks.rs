@@ -6,7 +6,7 @@ use std::rc::Rc;
 use trefoil::asyncio::{
     Barrier, BarrierError, BoundedSemaphore, Condition, Event, Lock, Semaphore, Task, WaitError, sleep, timeout,
 };
-use trefoil_tests::ms;
+use trefoil_tests::{begun, ms};
 
 /// A task that takes a lock, notes it, and holds it for a time.
 fn locker(lock: &Rc<Lock>, log: &Log, name: &'static str, time: u64) -> Task<(), Fault> {
@@ -19,14 +19,20 @@ fn locker(lock: &Rc<Lock>, log: &Log, name: &'static str, time: u64) -> Task<(),
     })
 }
 
+/// A lock that has been given up while `a` and `b` wait for it, in this order.
+async fn two_lockers(log: &Log) -> Result<(Rc<Lock>, Task<(), Fault>, Task<(), Fault>), Fault> {
+    let lock = Rc::new(Lock::new());
+    let held = lock.acquire().await?;
+    let (a, b) = (locker(&lock, log, "a", 1), locker(&lock, log, "b", 1));
+    turn().await?;
+    drop(held);
+    Ok((lock, a, b))
+}
+
 #[test]
 fn aio_l01_a_lock_is_had_in_order_also_by_who_gave_it_up() {
     program(async |log| {
-        let lock = Rc::new(Lock::new());
-        let held = lock.acquire().await?;
-        let (a, b) = (locker(&lock, &log, "a", 1), locker(&lock, &log, "b", 1));
-        turn().await?;
-        drop(held);
+        let (lock, a, b) = two_lockers(&log).await?;
         assert!(!lock.locked());
         let _again = lock.acquire().await?;
         log.note("main");
@@ -59,11 +65,7 @@ fn aio_l02_what_is_free_is_had_in_the_same_turn() {
 #[test]
 fn aio_l03_who_was_woken_for_the_lock_and_is_cancelled_hands_it_over() {
     program(async |log| {
-        let lock = Rc::new(Lock::new());
-        let held = lock.acquire().await?;
-        let (a, b) = (locker(&lock, &log, "a", 1), locker(&lock, &log, "b", 1));
-        turn().await?;
-        drop(held);
+        let (lock, a, b) = two_lockers(&log).await?;
         a.cancel();
         assert_eq!(a.await, Err(Fault::Cancelled));
         b.await?;
@@ -78,8 +80,7 @@ fn aio_l03_a_wait_for_the_lock_that_is_dropped_hands_it_over() {
     program(async |log| {
         let lock = Rc::new(Lock::new());
         let held = lock.acquire().await?;
-        let mut wait = Box::pin(lock.acquire());
-        assert!(trefoil_tests::poll_once(wait.as_mut()).await.is_pending());
+        let wait = begun(lock.acquire()).await;
         let b = locker(&lock, &log, "b", 1);
         turn().await?;
         drop(held);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use trefoil::asyncio::{
     GetError, GetNowaitError, LifoQueue, PriorityQueue, PutError, PutNowaitError, Queue, Task, sleep, wait_for,
 };
-use trefoil_tests::ms;
+use trefoil_tests::{begun, ms};
 
 type Numbers = Rc<Queue<u32>>;
 
@@ -143,8 +143,7 @@ fn aio_q04_a_wait_that_is_dropped_when_it_was_woken_wakes_the_next() {
             assert!(got.is_none());
             Ok(())
         });
-        let mut get = Box::pin(numbers.get());
-        assert!(trefoil_tests::poll_once(get.as_mut()).await.is_pending());
+        let get = begun(numbers.get()).await;
         let b = getter(&numbers, &log, "b");
         a.await?;
         turn().await?;

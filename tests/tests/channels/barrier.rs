@@ -1,9 +1,9 @@
 //! Barriers: R18, R36, N5.
 
-use super::waiting::{begin, served};
+use super::waiting::served;
 use trefoil_nursery::sync::Barrier;
 use trefoil_nursery::{CancelScope, local_nursery, sleep};
-use trefoil_tests::{Ended, Trace, ms, poll_once, run_virtual};
+use trefoil_tests::{Ended, Trace, begun, ms, run_virtual};
 
 #[test]
 fn barrier_lets_all_through_together_again_and_again_and_the_last_leads() {
@@ -38,16 +38,15 @@ fn barrier_lets_all_through_together_again_and_again_and_the_last_leads() {
 fn r36_n5_a_cancelled_or_dropped_wait_at_a_barrier_does_not_count() {
     run_virtual(async || {
         let (barrier, scope) = (Barrier::new(2), CancelScope::new());
-        let mut first = Box::pin(scope.run(barrier.wait()));
-        assert!(poll_once(first.as_mut()).await.is_pending());
+        let first = begun(scope.run(barrier.wait())).await;
         scope.cancel();
         // It has not looked, and does not count all the same.
-        let mut second = begin(vec![barrier.wait()]).await;
+        let second = begun(barrier.wait()).await;
         assert_eq!(first.await, Ok(None));
-        drop(second.remove(0));
-        let mut third = begin(vec![barrier.wait()]).await;
+        drop(second);
+        let third = begun(barrier.wait()).await;
         assert!(barrier.wait().await.unwrap());
-        assert!(!served(third.remove(0)).await);
+        assert!(!served(third).await);
     });
 }
 
@@ -55,8 +54,7 @@ fn r36_n5_a_cancelled_or_dropped_wait_at_a_barrier_does_not_count() {
 fn r18_a_barrier_that_was_reached_wins_over_a_cancel() {
     run_virtual(async || {
         let (barrier, scope) = (Barrier::new(2), CancelScope::new());
-        let mut first = Box::pin(scope.run(barrier.wait()));
-        assert!(poll_once(first.as_mut()).await.is_pending());
+        let first = begun(scope.run(barrier.wait())).await;
         assert!(barrier.wait().await.unwrap());
         scope.cancel();
         assert_eq!(first.await, Ok(Some(false)));

@@ -15,10 +15,7 @@ use trefoil_nursery::{
     CancelAware, CancelScope, Cancelled, SendError, Sender, TryRecvError, TrySendError, channel, checkpoint,
     local_nursery, move_on_after, nursery, sleep, unbounded, yield_now,
 };
-use trefoil_tests::{OnDrop, Trace, ms, run_real, run_virtual};
-
-type Ended = Result<(), Cancelled>;
-const CANCELLED: Cancelled = Cancelled::delivered();
+use trefoil_tests::{CANCELLED, Ended, OnDrop, Trace, ms, run_real, run_virtual};
 
 async fn send_all(tx: &Sender<u32>, items: impl IntoIterator<Item = u32>) -> Ended {
     for item in items {

@@ -15,10 +15,7 @@ use trefoil_nursery::{
     CancelScope, Cancelled, ChannelStatistics, SendError, TryRecvError, TrySendError, channel, local_nursery, sleep,
     unbounded, yield_now,
 };
-use trefoil_tests::{OnDrop, Trace, ms, poll_once, run_virtual};
-
-type Ended = Result<(), Cancelled>;
-const CANCELLED: Cancelled = Cancelled::delivered();
+use trefoil_tests::{CANCELLED, Ended, OnDrop, Trace, begun, ms, poll_once, run_virtual};
 
 #[test]
 fn r93_of_a_send_the_own_handle_comes_first() {
@@ -28,8 +25,7 @@ fn r93_of_a_send_the_own_handle_comes_first() {
         tx.close();
         // Before room, and before a receiver that waits.
         assert_eq!(tx.send(1).await, Err(SendError::HandleClosed(1)));
-        let mut receiving = Box::pin(rx.recv());
-        assert!(poll_once(receiving.as_mut()).await.is_pending());
+        let mut receiving = begun(rx.recv()).await;
         assert_eq!(tx.try_send(2), Err(TrySendError::HandleClosed(2)));
         assert!(poll_once(receiving.as_mut()).await.is_pending());
         drop(receiving);
@@ -101,8 +97,7 @@ fn r95_closing_the_last_receiver_drops_what_is_in_it_and_breaks_the_sends() {
         let (tx, rx) = channel(1);
         let other = rx.clone();
         assert!(tx.try_send(OnDrop(&dropped)).is_ok());
-        let mut sending = Box::pin(tx.send(OnDrop(&dropped)));
-        assert!(poll_once(sending.as_mut()).await.is_pending());
+        let mut sending = begun(tx.send(OnDrop(&dropped))).await;
         rx.close();
         yield_now().await;
         assert!(poll_once(sending.as_mut()).await.is_pending());
@@ -122,15 +117,13 @@ fn r95_closing_the_last_receiver_drops_what_is_in_it_and_breaks_the_sends() {
 fn r95_a_send_that_was_broken_stays_so_when_its_handle_is_closed_before_it_looks() {
     run_virtual(async || {
         let (tx, rx) = channel(0);
-        let mut sending = Box::pin(tx.send(1));
-        assert!(poll_once(sending.as_mut()).await.is_pending());
+        let sending = begun(tx.send(1)).await;
         rx.close();
         tx.close();
         assert_eq!(sending.await, Err(SendError::Closed(1)));
         // And the other way round.
         let (tx, rx) = channel(0);
-        let mut sending = Box::pin(tx.send(1));
-        assert!(poll_once(sending.as_mut()).await.is_pending());
+        let sending = begun(tx.send(1)).await;
         tx.close();
         rx.close();
         assert_eq!(sending.await, Err(SendError::HandleClosed(1)));
@@ -142,8 +135,7 @@ fn r95_n5_an_item_of_a_dropped_receive_goes_where_the_buffer_went() {
     run_virtual(async || {
         let dropped = AtomicUsize::new(0);
         let (tx, rx) = channel(1);
-        let mut receiving = Box::pin(rx.recv());
-        assert!(poll_once(receiving.as_mut()).await.is_pending());
+        let receiving = begun(rx.recv()).await;
         assert!(tx.try_send(OnDrop(&dropped)).is_ok());
         rx.close();
         assert_eq!(dropped.load(Ordering::SeqCst), 0, "it has been received");
@@ -153,8 +145,7 @@ fn r95_n5_an_item_of_a_dropped_receive_goes_where_the_buffer_went() {
     // One that is looked at is returned, closed or not (R18).
     run_virtual(async || {
         let (tx, rx) = channel(1);
-        let mut receiving = Box::pin(rx.recv());
-        assert!(poll_once(receiving.as_mut()).await.is_pending());
+        let receiving = begun(rx.recv()).await;
         tx.try_send(5).unwrap();
         rx.close();
         assert_eq!(receiving.await, Ok(Some(5)));

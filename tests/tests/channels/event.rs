@@ -3,11 +3,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use trefoil_nursery::{
-    CancelScope, Cancelled, Event, checkpoint_if_cancelled, local_nursery, move_on_after, nursery, sleep, yield_now,
+    CancelScope, Event, checkpoint_if_cancelled, local_nursery, move_on_after, nursery, sleep, yield_now,
 };
-use trefoil_tests::{Trace, drop_at, ms, run_real, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, Trace, drop_at, ms, run_real, run_virtual};
 
 fn waiting(event: &Event) -> usize {
     let text = format!("{event:?}");

@@ -10,7 +10,7 @@ use trefoil_nursery::sync::{
     Barrier, CapacityLimiter, Condition, LimiterStatistics, Mutex, RwLock, Semaphore, oneshot, watch,
 };
 use trefoil_nursery::{CancelScope, checkpoint, local_nursery, move_on_after, nursery, sleep};
-use trefoil_tests::{Ended, Trace, ms, poll_once, run_real, run_virtual};
+use trefoil_tests::{Ended, Trace, begun, ms, poll_once, run_real, run_virtual};
 
 #[test]
 fn rwlock_readers_share_and_writers_do_not() {
@@ -49,8 +49,7 @@ fn r77_readers_behind_a_writer_that_gives_up_are_served() {
         for cancel in [true, false] {
             let (lock, scope) = (RwLock::new(()), CancelScope::new());
             let reader = lock.read().await.unwrap();
-            let mut writer = Box::pin(scope.run(lock.write()));
-            assert!(poll_once(writer.as_mut()).await.is_pending());
+            let writer = begun(scope.run(lock.write())).await;
             let mut waiting = begin(vec![lock.read(), lock.read()]).await;
             assert!(lock.try_read().is_err());
             if cancel {
@@ -72,10 +71,10 @@ fn n5_a_read_lock_that_was_given_and_not_looked_at_goes_on_to_the_writer() {
         let lock = RwLock::new(());
         let writer = lock.write().await.unwrap();
         let readers = begin(vec![lock.read(), lock.read()]).await;
-        let mut next = begin(vec![lock.write()]).await;
+        let next = begun(lock.write()).await;
         drop(writer);
         drop(readers);
-        drop(served(next.remove(0)).await);
+        drop(served(next).await);
         assert!(lock.try_write().is_ok());
     });
 }
@@ -85,13 +84,13 @@ fn r80_one_that_wants_many_is_not_passed_by_those_that_want_few() {
     run_virtual(async || {
         let semaphore = Semaphore::new(3);
         let two = semaphore.acquire(2).await.unwrap();
-        let mut many = begin(vec![semaphore.acquire(3)]).await;
+        let many = begun(semaphore.acquire(3)).await;
         let mut few = begin(vec![semaphore.acquire(1), semaphore.acquire(1)]).await;
         // There is one, and somebody waits.
         assert_eq!(semaphore.available(), 1);
         assert!(semaphore.try_acquire(1).is_err());
         drop(two);
-        let three = served(many.remove(0)).await;
+        let three = served(many).await;
         assert_eq!((three.count(), semaphore.available()), (3, 0));
         drop(three);
         let (one, other) = (served(few.remove(0)).await, served(few.remove(0)).await);
@@ -106,8 +105,7 @@ fn r77_those_behind_one_that_wanted_many_are_served_when_it_gives_up() {
     run_virtual(async || {
         for cancel in [true, false] {
             let (semaphore, scope) = (Semaphore::new(2), CancelScope::new());
-            let mut many = Box::pin(scope.run(semaphore.acquire(5)));
-            assert!(poll_once(many.as_mut()).await.is_pending());
+            let many = begun(scope.run(semaphore.acquire(5))).await;
             let mut few = begin(vec![semaphore.acquire(1), semaphore.acquire(1), semaphore.acquire(1)]).await;
             if cancel {
                 scope.cancel();
@@ -179,8 +177,7 @@ fn r81_a_cancelled_waiter_leaves_no_trace() {
             assert!(move_on_after(ms(1), limiter.acquire()).await.unwrap().is_none());
         }
         let scope = CancelScope::new();
-        let mut waiting = Box::pin(scope.run(limiter.acquire()));
-        assert!(poll_once(waiting.as_mut()).await.is_pending());
+        let waiting = begun(scope.run(limiter.acquire())).await;
         scope.cancel();
         // Also where it has not looked.
         limiter.set_total(1);

@@ -17,9 +17,7 @@ use trefoil_nursery::{
     nursery, sleep, sleep_forever, yield_now,
 };
 use trefoil_runtime::STRIKES;
-use trefoil_tests::{OnDrop, at_every_await, ms, poll_once, run_virtual, stop};
-
-const CANCELLED: Cancelled = Cancelled::delivered();
+use trefoil_tests::{CANCELLED, OnDrop, at_every_await, ms, poll_once, run_virtual, stop};
 
 fn filled(items: std::ops::Range<u32>) -> Receiver<u32> {
     let (sender, receiver) = channel(100);

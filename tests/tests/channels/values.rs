@@ -1,10 +1,10 @@
 //! Values that are waited for: `oneshot`, which has one, and `watch`, which has the latest.
 
-use super::waiting::{begin, served};
+use super::waiting::served;
 use std::cell::Cell;
 use trefoil_nursery::sync::{oneshot, watch};
 use trefoil_nursery::{CancelScope, local_nursery, move_on_after, sleep};
-use trefoil_tests::{Ended, ms, poll_once, run_virtual};
+use trefoil_tests::{Ended, begun, ms, run_virtual};
 
 #[test]
 fn oneshot_gives_one_value_and_loses_none() {
@@ -30,16 +30,15 @@ fn oneshot_gives_one_value_and_loses_none() {
         let (tx, mut rx) = oneshot();
         assert_eq!(move_on_after(ms(1), rx.recv()).await, Ok(None));
         {
-            let mut waiting = begin(vec![rx.recv()]).await;
+            let waiting = begun(rx.recv()).await;
             tx.send(3).unwrap();
-            drop(waiting.remove(0));
+            drop(waiting);
         }
         assert_eq!(rx.try_recv(), Some(3));
         // R18.
         let ((tx, mut rx), scope) = (oneshot(), CancelScope::new());
         {
-            let mut waiting = Box::pin(scope.run(rx.recv()));
-            assert!(poll_once(waiting.as_mut()).await.is_pending());
+            let waiting = begun(scope.run(rx.recv())).await;
             tx.send(4).unwrap();
             scope.cancel();
             assert_eq!(waiting.await, Ok(Some(Some(4))));
@@ -53,9 +52,9 @@ fn oneshot_gives_one_value_and_loses_none() {
         // One side goes away.
         let (tx, mut rx) = oneshot::<u8>();
         {
-            let mut waiting = begin(vec![rx.recv()]).await;
+            let waiting = begun(rx.recv()).await;
             drop(tx);
-            assert_eq!(served(waiting.remove(0)).await, None);
+            assert_eq!(served(waiting).await, None);
         }
         let (tx, rx) = oneshot();
         assert!(!tx.is_closed());
@@ -83,16 +82,15 @@ fn watch_shows_the_latest_value_and_loses_no_change() {
         // Cancelled, then dropped after the change (N5): it is not lost.
         assert_eq!(move_on_after(ms(1), rx.changed()).await, Ok(None));
         {
-            let mut waiting = begin(vec![rx.changed()]).await;
+            let waiting = begun(rx.changed()).await;
             tx.set(4);
-            drop(waiting.remove(0));
+            drop(waiting);
         }
         assert_eq!(rx.changed().await, Ok(true));
         // R18.
         let scope = CancelScope::new();
         {
-            let mut waiting = Box::pin(scope.run(rx.changed()));
-            assert!(poll_once(waiting.as_mut()).await.is_pending());
+            let waiting = begun(scope.run(rx.changed())).await;
             tx.set(5);
             scope.cancel();
             assert_eq!(waiting.await, Ok(Some(true)));

@@ -3,19 +3,17 @@
 use std::future::Future;
 use std::pin::Pin;
 use trefoil_nursery::Cancelled;
-use trefoil_tests::poll_once;
+use trefoil_tests::{begun, poll_once};
 
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, Cancelled>> + 'a>>;
 
 /// Begins operations one after the other; each of them waits.
 pub async fn begin<'a, T, F: Future<Output = Result<T, Cancelled>> + 'a>(operations: Vec<F>) -> Vec<Boxed<'a, T>> {
-    let mut begun = Vec::new();
+    let mut all: Vec<Boxed<'a, T>> = Vec::new();
     for operation in operations {
-        let mut operation: Boxed<'a, T> = Box::pin(operation);
-        assert!(poll_once(operation.as_mut()).await.is_pending());
-        begun.push(operation);
+        all.push(begun(operation).await);
     }
-    begun
+    all
 }
 
 /// An operation that has been served.

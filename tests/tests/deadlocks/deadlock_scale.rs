@@ -2,10 +2,8 @@
 //! tree. Were it quadratic, these would take minutes and gigabytes.
 
 use trefoil::sync::{Mutex, Semaphore};
-use trefoil::{Cancelled, local_nursery, sleep};
-use trefoil_tests::{ms, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil::{local_nursery, sleep};
+use trefoil_tests::{Ended, ms, run_virtual};
 
 /// Many wait for what many hold.
 #[test]

@@ -14,7 +14,7 @@ use trefoil_nursery::{
     EffectiveDeadline, Started, checkpoint, effective_deadline, local_nursery, move_on_after, nursery, shield, sleep,
     sleep_forever, yield_now,
 };
-use trefoil_tests::{CANCELLED, OnDrop, Trace, ms, panic_of, poll_once, run_real, run_virtual};
+use trefoil_tests::{CANCELLED, OnDrop, Trace, begun, ms, panic_of, poll_once, run_real, run_virtual};
 
 type Ended = Result<(), Fault>;
 
@@ -235,8 +235,7 @@ fn r73_a_pending_start_keeps_the_nursery_open() {
                 t.note("child", "ends");
                 Ok(out?)
             });
-            let mut start = Box::pin(start);
-            assert!(poll_once(start.as_mut()).await.is_pending());
+            let start = begun(start).await;
             sleep(ms(2)).await?;
             drop(start);
             t.note("body", "ends");

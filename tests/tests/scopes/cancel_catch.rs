@@ -7,10 +7,7 @@ use trefoil_nursery::{
     CancelAware, CancelScope, Cancelled, ErrorGroup, checkpoint, fail_after, fail_at, local_nursery, move_on_after,
     shield, sleep, sleep_forever, yield_now,
 };
-use trefoil_tests::{Trace, ms, run_virtual};
-
-type Ended = Result<(), Cancelled>;
-const CANCELLED: Cancelled = Cancelled::delivered();
+use trefoil_tests::{CANCELLED, Ended, Trace, ms, run_virtual};
 
 /// An error that nests groups, as Trio's do.
 #[derive(Debug, PartialEq)]

@@ -3,12 +3,10 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 use trefoil_nursery::{
-    CancelScope, Cancelled, Event, checkpoint, local_nursery, move_on_after, now, nursery, sleep, sleep_forever,
-    sleep_until, yield_now,
+    CancelScope, Event, checkpoint, local_nursery, move_on_after, now, nursery, sleep, sleep_forever, sleep_until,
+    yield_now,
 };
-use trefoil_tests::{Trace, ms, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, Trace, ms, run_virtual};
 
 #[test]
 fn r51_time_stands_still_while_anything_can_run() {

@@ -11,10 +11,7 @@ use trefoil_nursery::{
     local_nursery, move_on_after, move_on_at, nursery, shield, sleep, sleep_forever, sleep_until, yield_now,
 };
 use trefoil_runtime::metrics;
-use trefoil_tests::{Trace, ms, run_real, run_virtual};
-
-type Ended = Result<(), Cancelled>;
-const CANCELLED: Cancelled = Cancelled::delivered();
+use trefoil_tests::{CANCELLED, Ended, Trace, ms, run_real, run_virtual};
 
 #[test]
 fn r14_a_deadline_that_has_passed_is_not_effective_until_the_loop_has_looked() {

@@ -5,20 +5,17 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use trefoil_nursery::{
-    CancelScope, Cancelled, Event, TryRecvError, channel, local_nursery, move_on_after, nursery, sleep, sleep_forever,
-    unbounded, yield_now,
+    CancelScope, Event, TryRecvError, channel, local_nursery, move_on_after, nursery, sleep, sleep_forever, unbounded,
+    yield_now,
 };
 use trefoil_runtime::metrics;
-use trefoil_tests::{OnDrop, Trace, drop_at, ms, poll_once, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, OnDrop, Trace, begun, drop_at, ms, poll_once, run_virtual};
 
 #[test]
 fn n5_a_receive_that_was_handed_an_item_and_dropped_passes_it_on_to_the_next() {
     run_virtual(async || {
         let ((tx, rx), got) = (channel(0), Cell::new(None));
-        let mut first = Box::pin(rx.recv());
-        assert!(poll_once(first.as_mut()).await.is_pending());
+        let first = begun(rx.recv()).await;
         local_nursery(async |n| -> Ended {
             n.spawn(async {
                 got.set(rx.recv().await?);
@@ -39,16 +36,14 @@ fn n5_a_receive_that_was_handed_an_item_and_dropped_passes_it_on_to_the_next() {
 fn n5_or_back_to_the_front() {
     run_virtual(async || {
         let (tx, rx) = unbounded();
-        let mut first = Box::pin(rx.recv());
-        assert!(poll_once(first.as_mut()).await.is_pending());
+        let first = begun(rx.recv()).await;
         tx.try_send(1).unwrap();
         tx.try_send(2).unwrap();
         drop(first);
         assert_eq!([rx.try_recv(), rx.try_recv(), rx.try_recv()], [Ok(1), Ok(2), Err(TryRecvError::Empty)]);
         // Of a channel without a buffer too.
         let (tx, rx) = channel(0);
-        let mut first = Box::pin(rx.recv());
-        assert!(poll_once(first.as_mut()).await.is_pending());
+        let first = begun(rx.recv()).await;
         tx.try_send(1).unwrap();
         drop(first);
         assert_eq!([rx.try_recv(), rx.try_recv()], [Ok(1), Err(TryRecvError::Empty)]);
@@ -119,8 +114,7 @@ fn n5_a_dropped_send_takes_its_item_with_it() {
         assert_eq!(dropped.load(Ordering::SeqCst), 1);
         assert!(rx.try_recv().is_err());
         // One whose item was taken has happened: it is not taken back.
-        let mut send = Box::pin(tx.send(OnDrop(&dropped)));
-        assert!(poll_once(send.as_mut()).await.is_pending());
+        let send = begun(tx.send(OnDrop(&dropped))).await;
         let item = rx.try_recv().unwrap();
         drop(send);
         assert_eq!(dropped.load(Ordering::SeqCst), 1);

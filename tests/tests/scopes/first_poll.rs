@@ -12,9 +12,7 @@ use trefoil_nursery::{
     local_nursery, move_on_after, nursery, shield, shield_for, sleep, sleep_forever, yield_now,
 };
 use trefoil_runtime::metrics;
-use trefoil_tests::{OnDrop, Trace, ms, run_real, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, OnDrop, Trace, ms, run_real, run_virtual};
 
 #[test]
 fn r43_what_is_done_at_once_leaves_nothing() {

@@ -5,10 +5,7 @@ use trefoil_nursery::{
     CancelScope, Cancelled, EffectiveDeadline, checkpoint, checkpoint_if_cancelled, effective_deadline, local_nursery,
     move_on_after, shield, shield_for, sleep, sleep_forever, yield_now,
 };
-use trefoil_tests::{Trace, ms, run_virtual};
-
-type Ended = Result<(), Cancelled>;
-const CANCELLED: Cancelled = Cancelled::delivered();
+use trefoil_tests::{CANCELLED, Ended, Trace, ms, run_virtual};
 
 fn flags(scope: &CancelScope) -> (bool, bool) {
     (scope.cancel_called(), scope.cancelled_caught())

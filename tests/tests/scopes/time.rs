@@ -8,9 +8,7 @@ use trefoil_nursery::{
     CancelScope, Cancelled, checkpoint, local_nursery, move_on_after, now, sleep, sleep_forever, sleep_until, yield_now,
 };
 use trefoil_runtime::STRIKES;
-use trefoil_tests::{Trace, counted, ms, poll_once, run_real, run_virtual};
-
-type Ended = Result<(), Cancelled>;
+use trefoil_tests::{Ended, Trace, counted, ms, poll_once, run_real, run_virtual};
 
 #[test]
 fn r38_a_sleep_of_zero_gives_up_the_turn_once() {
