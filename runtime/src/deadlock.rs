@@ -123,6 +123,8 @@ struct Cycle {
     /// A line of its own would say nothing: who holds what is wanted is said anyway.
     plain: bool,
     advice: Option<Advice>,
+    /// For each of them where it waits for the next one, if it waits for something else, too.
+    branches: Vec<Vec<&'static Location<'static>>>,
 }
 
 /// What who reads of a cycle can do about it.
@@ -140,7 +142,7 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Advice::Order => {
-                "lock order: let every task take these in the same order, or give back the one before it waits for the other"
+                "lock order: take these in the same order everywhere, or give back the one before you wait for the other"
             }
             Advice::Twice => "taken twice: let a task give back what it has before it waits for the same again",
             Advice::Across => {
@@ -152,7 +154,12 @@ impl fmt::Display for Advice {
 
 impl Cycle {
     fn new(graph: &Graph, cycle: &[usize]) -> Self {
-        Self { tasks: cycle.to_vec(), plain: graph.is_plain(cycle), advice: graph.advice(cycle) }
+        Self {
+            tasks: cycle.to_vec(),
+            plain: graph.is_plain(cycle),
+            advice: graph.advice(cycle),
+            branches: graph.branches(cycle),
+        }
     }
 
     /// The same, by where the nodes of the graph are in the report.
@@ -460,8 +467,14 @@ fn describe(held: Holding, holder: &Holder, name: Option<&str>) -> String {
 impl fmt::Display for Deadlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline)?;
-        for Cycle { tasks, .. } in self.cycles.iter().filter(|cycle| !cycle.plain) {
-            let names: Vec<String> = tasks.iter().chain(tasks.first()).map(|at| self.tasks[*at].to_string()).collect();
+        for Cycle { tasks, branches, .. } in self.cycles.iter().filter(|cycle| !cycle.plain) {
+            let named = |(at, branches): (&usize, &Vec<&'static Location<'static>>)| {
+                let places: Vec<String> = branches.iter().map(|place| short(place).to_string()).collect();
+                let which = if places.is_empty() { String::new() } else { format!(" at {}", places.join(" and ")) };
+                format!("{}{which}", self.tasks[*at])
+            };
+            let mut names: Vec<String> = tasks.iter().zip(branches).map(named).collect();
+            names.extend(tasks.first().map(|at| self.tasks[*at].to_string()));
             writeln!(f, "cycle: {}", names.join(" → "))?;
         }
         for line in lines_of(&self.tasks) {

@@ -18,7 +18,7 @@ use crate::reason::Reason;
 use crate::scope::{SHIELD, Scope};
 use crate::sync::Ordering;
 use crate::tree::Locked;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -427,23 +427,46 @@ impl Graph {
         capacity.is_some_and(|capacity| capacity.saturating_sub(*out) >= wanted)
     }
 
+    /// Those of one of its waits.
+    fn edges_of(&self, at: usize, wait: &Wait, most: &[Vec<usize>], edges: &mut Vec<usize>) {
+        match &wait.on {
+            _ if wait.come => {}
+            Target::Unknown => {}
+            Target::Child(header) => edges.extend(self.by_header.get(header)),
+            Target::Thing(thing, ..) => {
+                let hands_on = wait.reason == Reason::Oneshot;
+                if !self.is_enough(&wait.on) {
+                    edges.extend(self.things[*thing].in_hand().filter(|next| !hands_on || *next != at));
+                    edges.extend(self.things[*thing].handed.iter().map(|(at, _)| *at));
+                }
+                edges.extend(self.in_front(&wait.on, most));
+            }
+        }
+    }
+
+    /// Of each task of a cycle that waits for several things at once, as the branches of a `join` do: where it waits for the next one.
+    pub fn branches(&self, cycle: &[usize]) -> Vec<Vec<&'static Location<'static>>> {
+        let most = self.most_wanted(|at| cycle.contains(&at));
+        let next = cycle.iter().skip(1).chain(cycle.first());
+        let leads = |from: usize, wait: &Wait, to: usize| {
+            let mut edges = Vec::new();
+            self.edges_of(from, wait, &most, &mut edges);
+            edges.contains(&to)
+        };
+        let of = |from: usize, to: usize| {
+            let waits = self.nodes[from].waits.iter().filter(|_| self.nodes[from].waits.len() > 1);
+            let mut places: Vec<_> = waits.filter(|wait| leads(from, wait, to)).map(|wait| wait.place).collect();
+            places.sort_by_key(|place| (place.file(), place.line(), place.column()));
+            places.dedup();
+            places
+        };
+        cycle.iter().zip(next).map(|(from, to)| of(*from, *to)).collect()
+    }
+
     fn edges(&self, at: usize, among: &impl Fn(usize) -> bool, most: &[Vec<usize>]) -> std::vec::IntoIter<usize> {
         let node = &self.nodes[at];
         let mut edges = Vec::new();
-        for wait in node.waits.iter().filter(|wait| !wait.come) {
-            match &wait.on {
-                Target::Unknown => {}
-                Target::Child(header) => edges.extend(self.by_header.get(header)),
-                Target::Thing(thing, ..) => {
-                    let hands_on = wait.reason == Reason::Oneshot;
-                    if !self.is_enough(&wait.on) {
-                        edges.extend(self.things[*thing].in_hand().filter(|next| !hands_on || *next != at));
-                        edges.extend(self.things[*thing].handed.iter().map(|(at, _)| *at));
-                    }
-                    edges.extend(self.in_front(&wait.on, most));
-                }
-            }
-        }
+        node.waits.iter().for_each(|wait| self.edges_of(at, wait, most, &mut edges));
         edges.extend(node.nurseries.iter().flat_map(|nursery| &nursery.nodes));
         edges.retain(|at| among(*at));
         edges.into_iter()
@@ -520,14 +543,17 @@ impl Graph {
     pub fn advice(&self, cycle: &[usize]) -> Option<Advice> {
         let most = self.most_wanted(|at| cycle.contains(&at));
         let next = cycle.iter().skip(1).chain(cycle.first());
-        let (mut locks, mut tasks) = (0, 0);
+        let (mut locks, mut tasks, mut wanted) = (0, 0, HashSet::new());
         for (&from, &to) in cycle.iter().zip(next) {
             let (mut by_lock, mut by_task) = (false, false);
             for wait in self.nodes[from].waits.iter().filter(|wait| !wait.come) {
                 match wait.on {
                     Target::Thing(thing, ..) if !self.things[thing].is_end() => {
                         // Of a future that was handed a lock the report has another word.
-                        by_lock |= self.things[thing].known.contains(&to) || self.in_front(&wait.on, &most) == Some(to);
+                        if self.things[thing].known.contains(&to) || self.in_front(&wait.on, &most) == Some(to) {
+                            by_lock = true;
+                            wanted.insert(thing);
+                        }
                     }
                     Target::Child(header) => by_task |= self.by_header.get(&header) == Some(&to),
                     Target::Thing(..) | Target::Unknown => {}
@@ -545,7 +571,8 @@ impl Graph {
         }
         match (locks, tasks) {
             (0, _) => None,
-            (1, 0) => Some(Advice::Twice),
+            // Two branches of it may want what the other one has.
+            (1, 0) if wanted.len() == 1 => Some(Advice::Twice),
             (_, 0) => Some(Advice::Order),
             _ => Some(Advice::Across),
         }

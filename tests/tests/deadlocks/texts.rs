@@ -2,7 +2,7 @@
 
 use super::{crossed, quiet};
 use trefoil::sync::{Mutex, oneshot};
-use trefoil::{Cancelled, Reason, channel, nursery, sleep_forever};
+use trefoil::{Cancelled, Reason, channel, checkpoint, nursery, sleep_forever};
 use trefoil_tests::{Ended, Log, deadlocks};
 
 fn at(line: u32) -> String {
@@ -190,4 +190,30 @@ fn n10_what_main_returned_is_said_at_the_end_of_the_report() {
         assert!(!report.to_string().contains("main returned"), "{report}");
     }
     assert_eq!(*log.lines(), [""; 0]);
+}
+
+/// The branches of a combinator are one task. Where it waits for several things, the line of the cycle says which of the waits are in it.
+#[test]
+fn n10_the_branches_of_a_task_in_a_cycle_are_told_by_their_places() {
+    let base = line!();
+    for report in deadlocks(quiet(), async || {
+        let (left, right) = (Mutex::new(()), Mutex::new(()));
+        let one = async {
+            let _left = left.lock().await?;
+            checkpoint().await?;
+            right.lock().await.map(drop) // base + 6
+        };
+        let other = async {
+            let _right = right.lock().await?;
+            checkpoint().await?;
+            left.lock().await.map(drop) // base + 11
+        };
+        futures::join!(one, other, sleep_forever()).0.is_err()
+    }) {
+        let text = report.to_string();
+        let cycle = text.lines().find(|line| line.starts_with("cycle: ")).unwrap();
+        let main = format!("the main task ({})", at(base + 1));
+        assert_eq!(cycle, format!("cycle: {main} at {} and {} → {main}", at(base + 6), at(base + 11)), "{text}");
+        assert_eq!(advice(&text), [ORDER], "{text}");
+    }
 }
