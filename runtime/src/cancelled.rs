@@ -7,6 +7,10 @@ use std::{error::Error, fmt, io};
 /// The raw OS error under which an `io::Error` carries a cancellation: `ECANCELED`.
 ///
 /// Never `Interrupted`, on which `read_exact`, `write_all` and `copy` retry for ever, and never `TimedOut`.
+///
+/// Always this number, by which other crates know it too, and so without a text of its own: in a run that is ended as a deadlock (N10) it reads
+/// "Operation canceled" as ever, where the text of [`Cancelled`] says so. A panic that comes of unwrapping it there is logged as one in the clean-up of
+/// such a run, and the report follows.
 pub const ECANCELED: i32 = 125;
 
 /// Delivered by every operation inside a cancelled scope.

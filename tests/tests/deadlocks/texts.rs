@@ -217,3 +217,20 @@ fn n10_the_branches_of_a_task_in_a_cycle_are_told_by_their_places() {
         assert_eq!(advice(&text), [ORDER], "{text}");
     }
 }
+
+/// An `io::Error` has no room for why it is a cancellation. Who unwraps it is told by what follows.
+#[test]
+fn n10_who_unwraps_a_cancelled_io_error_is_told_of_the_deadlock() {
+    let log = Log::default();
+    let runs = deadlocks(quiet(), async || {
+        let cancelled = std::io::Error::from(sleep_forever().await.unwrap_err());
+        assert_eq!(cancelled.raw_os_error(), Some(125));
+        Err::<(), _>(cancelled).unwrap();
+    });
+    let said = log.lines().clone();
+    assert_eq!(said.len(), runs.len(), "{said:?}");
+    for line in said {
+        assert!(line.contains("a panic in the clean-up of a run that is in a deadlock"), "{line}");
+        assert!(line.contains("Operation canceled"), "{line}");
+    }
+}
