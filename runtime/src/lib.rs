@@ -15,7 +15,7 @@
 //! 10. `instrument`: who sees the life of tasks
 //! 11. `deadlock`, `holders`, `holdings`, `wait_graph`: programs that cannot go on; `livelock`: those that run and get nowhere
 //!
-//! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` and `idle` (sleeping, and before it), `heap` (deadlines), `clock`, `cancelled` and
+//! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` and `idle` (sleeping, and before it), `wheel` (deadlines), `clock`, `cancelled` and
 //! `group` (what an error type must know), `context` (what is being
 //! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `threads` (who else is there), `pool` (threads for what blocks), `biased` (the lock of what one thread uses) over `barrier`, and `sync` (the switch between `std` and loom).
 

@@ -70,6 +70,42 @@ fn a_sleep_that_is_not_polled_in_time_is_over_when_it_is() {
     });
 }
 
+/// Its end goes with it, whether it is taken out of the scope that it began in, or that scope goes away; and it says so all the time.
+#[test]
+fn a_sleep_that_goes_on_in_another_scope_ends_when_it_was_to_end() {
+    let left = |sleep: &dyn std::fmt::Debug| {
+        let text = format!("{sleep:?}");
+        text.split_once("left: ")
+            .expect("it says so")
+            .1
+            .split_once(", begun: ")
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+    };
+    let says = |left: &str, begun: bool| Some((left.to_owned(), format!("{begun} }}")));
+    run_virtual(async || {
+        for leaves in [false, true] {
+            let t = Trace::new();
+            let mut moved = Box::pin(sleep(ms(10)));
+            assert_eq!(left(&moved), says("10ms", false));
+            let scope = CancelScope::new();
+            let first = async {
+                assert!(poll_once(moved.as_mut()).await.is_pending());
+                sleep(ms(3)).await
+            };
+            assert_eq!(scope.run(first).await, Ok(Some(())));
+            assert_eq!(left(&moved), says("7ms", true));
+            if !leaves {
+                // Polled in one that stays meanwhile.
+                assert_eq!(move_on_after(ms(2), moved.as_mut()).await, Ok(None));
+                assert_eq!((t.ms(), left(&moved)), (5, says("5ms", true)));
+                continue;
+            }
+            assert_eq!(moved.as_mut().await, Ok(()));
+            assert_eq!((t.ms(), left(&moved)), (10, says("0ns", true)));
+        }
+    });
+}
+
 #[test]
 fn sleep_forever_sleeps_until_it_is_cancelled() {
     run_virtual(async || {
