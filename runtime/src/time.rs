@@ -51,6 +51,16 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///
 /// # Errors
 /// [`Cancelled`] if the scope is cancelled before.
+///
+/// # Examples
+/// ```
+/// # trefoil_runtime::doc_run(async {
+/// use std::time::Duration;
+/// let end = trefoil_runtime::now() + Duration::from_millis(2);
+/// trefoil_runtime::sleep_until(end).await?;
+/// assert!(trefoil_runtime::now() >= end);
+/// # Ok::<(), trefoil_runtime::Cancelled>(()) }).unwrap();
+/// ```
 #[track_caller]
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep::new(Until::at(clock::nanos(deadline)), Location::caller())
