@@ -75,8 +75,8 @@ impl PartialOrd for Near {
     }
 }
 
-/// Of a digit.
-const BITS: usize = 6;
+/// Of a digit. A tree is made on the stack, and that of a model is small.
+const BITS: usize = if cfg!(trefoil_loom) { 4 } else { 6 };
 /// The values of a digit.
 const VALUES: usize = 1 << BITS;
 /// The digits of a time.
