@@ -201,6 +201,13 @@ impl Driver for Reactor {
         }
     }
 
+    fn park_in_flight(&self) -> Option<io::Result<()>> {
+        match self {
+            Reactor::IoUring(uring) => uring.park_in_flight(),
+            Reactor::Epoll(epoll) => epoll.park_in_flight(),
+        }
+    }
+
     fn poll(&self) -> io::Result<()> {
         match self {
             Reactor::IoUring(uring) => uring.poll(),

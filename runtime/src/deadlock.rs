@@ -641,6 +641,7 @@ pub(crate) fn suspect() {
     });
     // A nursery in which nothing but its own children run gives the loop its turn.
     if let Some(tree) = context::tree() {
+        tree.ask();
         tree.parker.unpark();
     }
 }
@@ -665,8 +666,7 @@ impl Suspicion {
         now - since < 2 * SOON
     }
 
-    /// Whether it may be time to look: two loads, for each turn.
-    #[inline]
+    /// Whether it may be time to look.
     pub fn any(&self) -> bool {
         self.fresh.get() || self.standing.get()
     }

@@ -30,6 +30,15 @@ pub trait Driver: Any + fmt::Debug {
     /// Those of the kernel that no retry can mend. The run ends with a panic that says so.
     fn park(&self, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// Sleeps as [`park`](Self::park) does, without a timeout, if something is [in flight](Self::in_flight); `None` if nothing is, so that there may be
+    /// nothing to wait for.
+    ///
+    /// # Errors
+    /// As for [`park`](Self::park).
+    fn park_in_flight(&self) -> Option<io::Result<()>> {
+        (self.in_flight() > 0).then(|| self.park(None))
+    }
+
     /// Dispatches what has happened, without sleeping. Called between the turns of a busy loop.
     ///
     /// # Errors

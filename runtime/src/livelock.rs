@@ -5,7 +5,7 @@
 //! a row, and for [`Limits::time`], tasks are watched for some thousand turns more, by an instrument like any other, to see who wakes
 //! whom; and then it is logged as a warning, once until there is progress again.
 //!
-//! So the ordinary path pays for one counter in a turn, and one under a lock that it has anyway. What it does not see is a loop that
+//! So the ordinary path pays for one counter under a lock that it has anyway. What it does not see is a loop that
 //! moves items with `try_` operations alone, and yields in between: that looks the same as one in which nothing moves.
 
 use crate::cause::Named;
@@ -49,6 +49,8 @@ pub(crate) struct Livelock {
     limits: Option<Limits>,
     /// The turn before which the loop slept last, or in which progress was seen.
     rested: Cell<u32>,
+    /// In which it was looked last.
+    looked: Cell<u32>,
     since: Cell<Option<Instant>>,
     activity: Cell<u64>,
     watched: RefCell<Option<(Rc<Recorder>, InstrumentHandle)>>,
@@ -62,17 +64,21 @@ impl Livelock {
     }
 
     /// What is to be logged. The loop does that, in no task.
-    #[inline]
     pub fn report(&self) -> Option<String> {
         if self.said.get() { self.report.take() } else { None }
     }
 
-    /// A turn, before which the loop slept or did not.
+    /// The loop slept before this turn.
     #[inline]
-    pub fn turn(&self, turn: u32, slept: bool, tree: &'static Tree) {
-        if slept {
-            self.rested.set(turn);
-        } else if turn.is_multiple_of(LOOK) {
+    pub fn slept(&self, turn: u32) {
+        self.rested.set(turn);
+    }
+
+    /// A turn before which the loop did not. Called for some of them: those in which the clock is read.
+    #[inline]
+    pub fn turn(&self, turn: u32, tree: &'static Tree) {
+        if turn.wrapping_sub(self.looked.get()) >= LOOK {
+            self.looked.set(turn);
             self.look(turn, tree);
         }
     }
@@ -113,6 +119,7 @@ impl Livelock {
         handle.remove();
         self.said.set(true);
         self.report.set(Some(seen.report(busy, passed)));
+        tree.ask();
     }
 }
 

@@ -81,6 +81,11 @@ impl Parker {
         self.here.load(Ordering::Relaxed) || self.state.load(Ordering::Relaxed) == NOTIFIED
     }
 
+    /// Whether the worker sleeps, or is about to.
+    pub fn is_parked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == PARKED
+    }
+
     /// Whether another thread has woken the driver since the last call.
     pub fn was_rung(&self) -> bool {
         self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::Relaxed)

@@ -54,6 +54,12 @@ impl Quiet {
         Self { watchers: OnceCell::new(), autojump: Cell::new(options.autojump), deadlock: options.deadlock }
     }
 
+    /// Whether there may be watchers.
+    #[inline]
+    pub fn has_watchers(&self) -> bool {
+        self.watchers.get().is_some()
+    }
+
     /// What comes next, and after how much real time. `None`: the run sleeps until its next deadline.
     pub fn next(&self, alarm: u64, virtual_time: bool, in_flight: impl Fn() -> usize) -> Option<(Next, Duration)> {
         if let Some(cushion) = self.watchers.get().and_then(|watchers| smallest(watchers)) {

@@ -102,6 +102,8 @@ pub struct Tree {
     alarm: AtomicU64,
     /// Some scope was cancelled once ([`Scope::cancel_once`]) in this run. Set under the lock.
     once: AtomicBool,
+    /// There is something that the loop has to look at between two turns ([`Tree::ask`]).
+    asked: AtomicBool,
     pub(crate) parker: Parker,
     pub(crate) clock: Clock,
     pub(crate) current: Current,
@@ -263,6 +265,7 @@ impl Tree {
     pub(crate) fn give_back(&'static self) {
         self.parker.detach();
         self.once.store(false, Ordering::Relaxed);
+        self.asked.store(false, Ordering::Relaxed);
         self.state.give_up();
         POOL.lock().free.push(self);
     }
@@ -284,6 +287,7 @@ impl Tree {
     pub(crate) fn give_back(&'static self) {
         self.parker.detach();
         self.once.store(false, Ordering::Relaxed);
+        self.asked.store(false, Ordering::Relaxed);
     }
 
     /// A new one, for ever.
@@ -301,6 +305,7 @@ impl Tree {
             next: AtomicU64::new(NEVER),
             alarm: AtomicU64::new(0),
             once: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             parker: Parker::new(),
             clock: Clock::new(),
             current: Current::default(),
@@ -322,6 +327,22 @@ impl Tree {
     /// cancel 1,000 children. Who finds its scope cancelled by such a one finds this set.
     pub(crate) fn has_once(&self) -> bool {
         self.once.load(Ordering::Relaxed)
+    }
+
+    /// Has the loop look, after its turn, at what there is beside tasks: who may be in a cycle, a livelock, an error of the watchdog. Any thread.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    /// Whether it is asked to: one load for each turn.
+    #[inline(always)]
+    pub(crate) fn is_asked(&self) -> bool {
+        !BLIND && self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The same, by the loop, which is about to look.
+    pub(crate) fn take_asked(&self) {
+        self.asked.swap(false, Ordering::AcqRel);
     }
 
     /// The time that the loop read at the begin of its turn.

@@ -4,7 +4,6 @@
 mod quiet;
 mod sleep;
 
-use crate::blind::BLIND;
 use crate::cause::{Kind, Source};
 use crate::context::{self, Entered, Frame};
 use crate::deadlock::Deadlock;
@@ -193,22 +192,40 @@ impl<F: Future> Run<'_, F> {
             }
             self.run_calls();
             self.run_ready(&mut cx);
-            if !BLIND && let Some(error) = self.worker.blocked.as_ref().and_then(|blocked| blocked.error()) {
-                panic!("{error}");
+            let asked = self.tree.is_asked();
+            if asked {
+                self.tell();
             }
             let ending = self.failed.is_some() || self.deadlock.is_some();
             if self.outcome.is_some() || self.hopeless || (ending && self.ready.body_is_stuck()) {
                 return;
             }
-            if !BLIND && self.worker.suspicion.any() {
-                self.look_for_cycles();
-            }
-            let slept = self.wait();
+            let slept = if asked { self.look_and_wait() } else { self.wait() };
             self.worker.expire(self.tree, slept);
-            if !BLIND && let Some(report) = self.worker.livelock.report() {
-                crate::report_warn!("{report}");
-            }
         }
+    }
+
+    /// The loop is asked for something: whether it is an error, or to be logged.
+    #[cold]
+    fn tell(&self) {
+        self.tree.take_asked();
+        if let Some(error) = self.worker.blocked.as_ref().and_then(|blocked| blocked.error()) {
+            panic!("{error}");
+        }
+        if let Some(report) = self.worker.livelock.report() {
+            crate::report_warn!("{report}");
+        }
+    }
+
+    /// The same: whether tasks wait for each other; and if it is not found, how long to sleep until it may be.
+    #[cold]
+    fn look_and_wait(&mut self) -> bool {
+        if self.worker.suspicion.any() {
+            // In the next turn as well.
+            self.tree.ask();
+            self.look_for_cycles();
+        }
+        self.wait_until(self.worker.suspicion.due().filter(|_| self.deadlock.is_none()))
     }
 
     /// Runs what other threads want run (R88).

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!   loop                                 watchdog
-//!   awake := true                        dozes := true
+//!   its parker is awake                  dozes := true
 //!   ── full barrier ──                   ── full barrier ──
 //!   dozes ? wakes it                     some loop awake ? does not sleep
 //! ```
@@ -94,12 +94,17 @@ static DOZE: std::sync::LazyLock<Doze> = std::sync::LazyLock::new(Doze::new);
 #[cfg(trefoil_loom)]
 static WATCHED: std::sync::LazyLock<Mutex<Vec<Arc<Watched>>>> = std::sync::LazyLock::new(|| Mutex::new(Vec::new()));
 
+/// A loop is awake again, and its parker says so.
+#[inline(always)]
+pub(crate) fn rouse() {
+    DOZE.rouse();
+}
+
 /// A run that is watched.
 #[derive(Debug)]
 pub(crate) struct Watched {
     tree: &'static Tree,
     limit: Duration,
-    awake: AtomicBool,
     /// What was seen last. Of the watchdog, and of the loop at its end.
     seen: Mutex<Option<Seen>>,
     /// There is something to be told to the loop, which makes it an error.
@@ -173,6 +178,7 @@ impl Watched {
                 before.who = Some(who.clone());
                 if self.is_error {
                     self.told.store(true, Ordering::Release);
+                    self.tree.ask();
                 }
                 Some(Report::Blocked(who, held))
             }
@@ -199,17 +205,6 @@ impl Watched {
                 _ => format!("task {named}"),
             }
         })
-    }
-
-    /// The loop is about to sleep.
-    pub fn sleeps(&self) {
-        self.awake.store(false, Ordering::Relaxed);
-    }
-
-    /// The loop is awake again.
-    pub fn wakes(&self) {
-        self.awake.store(true, Ordering::Relaxed);
-        DOZE.rouse();
     }
 
     /// What the loop has to fail with, if it is to.
@@ -243,14 +238,7 @@ impl std::ops::Deref for Watching {
 impl Watching {
     /// Begins to watch a run, with the thread that does it if there is none yet.
     pub fn new(tree: &'static Tree, limit: Duration, is_error: bool) -> Self {
-        let watched = Arc::new(Watched {
-            tree,
-            limit,
-            awake: AtomicBool::new(true),
-            seen: Mutex::new(None),
-            told: AtomicBool::new(false),
-            is_error,
-        });
+        let watched = Arc::new(Watched { tree, limit, seen: Mutex::new(None), told: AtomicBool::new(false), is_error });
         WATCHED.lock().push(watched.clone());
         start();
         DOZE.rouse();
@@ -298,7 +286,7 @@ fn watch() {
         let turns = all.iter().fold(0_u32, |sum, watched| sum.wrapping_add(watched.tree.current.turn()));
         let rests = std::mem::replace(&mut before, turns) == turns;
         drop(all);
-        let all_asleep = || WATCHED.lock().iter().all(|watched| !watched.awake.load(Ordering::Relaxed));
+        let all_asleep = || WATCHED.lock().iter().all(|watched| watched.tree.parker.is_parked());
         if !(rests && DOZE.sleep(all_asleep)) || interval.is_some() {
             std::thread::sleep(interval.unwrap_or(Duration::from_millis(1)));
         }

@@ -18,7 +18,7 @@ use crate::record::{self, Loop};
 use crate::run_handle::Calls;
 use crate::schedule::Schedule;
 use crate::tree::Tree;
-use crate::watchdog::Watching;
+use crate::watchdog::{self, Watching};
 use std::cell::{Cell, OnceCell};
 use std::panic::Location;
 use std::ptr;
@@ -99,15 +99,23 @@ impl Worker {
 
     /// Sleeps in the driver.
     pub fn park(&self, timeout: Option<Duration>) -> std::io::Result<()> {
-        if let Some(blocked) = &self.blocked {
-            blocked.sleeps();
-        }
         self.blocks.rest();
-        let parked = self.driver.park(timeout);
-        if let Some(blocked) = &self.blocked {
-            blocked.wakes();
+        self.driver.park(timeout)
+    }
+
+    /// The same if something is in flight there; `None` if nothing is.
+    pub fn park_in_flight(&self) -> Option<std::io::Result<()>> {
+        self.blocks.rest();
+        self.driver.park_in_flight()
+    }
+
+    /// It is awake again, or was not about to sleep.
+    #[inline]
+    pub fn awake(&self, tree: &Tree) {
+        tree.parker.awake();
+        if !BLIND {
+            watchdog::rouse();
         }
-        parked
     }
 
     /// Applies the deadlines that are due (R45). A busy loop does not read the clock where none can be due, since that costs more than
@@ -116,9 +124,6 @@ impl Worker {
     pub fn expire(&self, tree: &'static Tree, slept: bool) {
         tree.current.next_turn();
         let turn = tree.current.turn();
-        if !BLIND {
-            self.livelock.turn(turn, slept, tree);
-        }
         let next = tree.next_look();
         if !slept {
             let skip = match next {
@@ -128,6 +133,11 @@ impl Worker {
             if skip {
                 return;
             }
+            if !BLIND {
+                self.livelock.turn(turn, tree);
+            }
+        } else if !BLIND {
+            self.livelock.slept(turn);
         }
         // Of a loop that sleeps between two messages, a look at the clock was a tenth of what it does for each. No deadline is near enough
         // to be met early by what is reckoned.

@@ -146,6 +146,11 @@ impl Driver for Uring {
         self.home.seat.waits() + self.with_core(|core| core.leaving()).unwrap_or(0)
     }
 
+    fn park_in_flight(&self) -> Option<io::Result<()>> {
+        // Who waits is asked first: as a rule somebody does.
+        (self.home.waits() > 0 || self.in_flight() > 0).then(|| self.park(None))
+    }
+
     fn shutdown(&self) {
         self.home.close();
         let Some(mut core) = self.core.borrow_mut().take() else { return };

@@ -67,7 +67,7 @@ impl<F: Future> Run<'_, F> {
                 let slept = Instant::now();
                 let parked = driver.park(Some(left));
                 self.worker.idle.slept(self.tree.parker.was_rung(), || slept.elapsed());
-                self.tree.parker.awake();
+                self.worker.awake(self.tree);
                 check(&*driver, parked);
                 continue;
             }
@@ -155,7 +155,7 @@ impl<F: Future> Run<'_, F> {
                 return;
             }
             let parked = self.worker.park(Some(left));
-            self.tree.parker.awake();
+            self.worker.awake(self.tree);
             check(driver, parked);
         }
         // Another thread may have moved the deadline that this was about, or taken it away.

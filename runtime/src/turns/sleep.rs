@@ -1,12 +1,14 @@
 //! How the loop passes the time in which nothing can run.
 
 use super::Run;
-use crate::clock::{NEVER, nanos};
+use crate::blind::BLIND;
+use crate::clock::{Moment, NEVER, nanos};
 use crate::deadlock::SOON;
 use crate::quiet::Next;
 use crate::run_handle::Calls;
 use crate::worker::check;
 use std::future::Future;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// How often it looks whether it was notified before it looks at the clock and the driver: a microsecond or two.
@@ -15,41 +17,73 @@ const LOOKS: u32 = 32;
 impl<F: Future> Run<'_, F> {
     /// Looks at the driver, and sleeps in it if nothing can run. Whether it set out to sleep.
     pub(super) fn wait(&mut self) -> bool {
+        self.wait_until(None)
+    }
+
+    /// The same, where a cycle of tasks that wait for each other is to be looked at again when it will have stood for long enough.
+    #[inline(always)]
+    pub(super) fn wait_until(&mut self, due: Option<u64>) -> bool {
         let driver = &*self.worker.driver;
         if self.has_work() || self.look() {
             check(driver, driver.poll());
             return false;
         }
         let alarm = self.tree.set_alarm();
-        let next = self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), || self.pending());
-        if let Some((Next::Suspicious, _)) = next {
-            self.suspicious(alarm);
-            return true;
+        if due.is_some() || self.worker.quiet.has_watchers() || self.tree.clock.is_virtual() {
+            return self.rest(alarm, due);
         }
-        if let Some((next, after)) = next {
-            self.quiet(next, after, alarm);
-            return true;
+        if BLIND || alarm != NEVER {
+            self.sleep(alarm, None);
+        } else if self.tree.parker.prepare() {
+            let begin = self.tree.clock.moment();
+            match self.worker.park_in_flight() {
+                Some(parked) => self.slept(begin, parked),
+                None => {
+                    self.worker.awake(self.tree);
+                    return self.rest(alarm, None);
+                }
+            }
         }
+        true
+    }
+
+    /// Sleeps, where there may be nothing that could end that, or where a run for tests has something else to do then.
+    #[cold]
+    fn rest(&mut self, alarm: u64, due: Option<u64>) -> bool {
+        match self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), || self.pending()) {
+            Some((Next::Suspicious, _)) => self.suspicious(alarm),
+            Some((next, after)) => self.quiet(next, after, alarm),
+            None => self.sleep(alarm, due),
+        }
+        true
+    }
+
+    /// Sleeps in the driver, until a deadline at the latest.
+    #[inline(always)]
+    fn sleep(&self, alarm: u64, due: Option<u64>) {
         let timeout = (alarm != NEVER).then(|| {
             let alarm = self.worker.idle.rests_until(alarm);
             Duration::from_nanos(alarm.saturating_sub(self.tree.clock.now()))
         });
-        let timeout = match self.worker.suspicion.due() {
-            // To look at a cycle again that may have stood for long enough by then, but not in a hurry.
-            Some(due) if self.deadlock.is_none() => {
+        let timeout = match due {
+            // Not in a hurry.
+            Some(due) => {
                 let left = Duration::from_nanos(due.saturating_sub(self.tree.clock.now())).max(SOON * 10);
                 Some(timeout.map_or(left, |timeout| timeout.min(left)))
             }
-            _ => timeout,
+            None => timeout,
         };
         if self.tree.parker.prepare() {
             let begin = self.tree.clock.moment();
-            let parked = self.worker.park(timeout);
-            self.worker.idle.slept(self.tree.parker.was_rung(), || self.tree.clock.since(begin));
-            self.tree.parker.awake();
-            check(driver, parked);
+            self.slept(begin, self.worker.park(timeout));
         }
-        true
+    }
+
+    #[inline(always)]
+    fn slept(&self, begin: Moment, parked: io::Result<()>) {
+        self.worker.idle.slept(self.tree.parker.was_rung(), || self.tree.clock.since(begin));
+        self.worker.awake(self.tree);
+        check(&*self.worker.driver, parked);
     }
 
     /// Looks for what other threads send, or at the driver, instead of sleeping, for as long as that pays. Whether something came.
