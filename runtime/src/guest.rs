@@ -70,6 +70,7 @@ impl GuestWait {
         let wait = Wait { abort: Abort::Lasting, ..wait };
         // SAFETY: as above.
         let begun = unsafe {
+            park.set_place(place);
             match by {
                 Ender::Unknown => park.as_ref().begin_for_child(cx, wait, 0),
                 Ender::Child(child) => park.as_ref().begin_for_child(cx, wait, child.0),

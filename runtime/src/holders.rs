@@ -323,9 +323,9 @@ const CLOSED: u32 = 1;
 #[derive(Clone, Copy, Debug)]
 pub struct Thing {
     slot: &'static Slot,
-    tag: u32,
-    /// Where in the line, modulo 2^32, if nobody is served before those in front; 0 if there is no such line.
-    ticket: u32,
+    /// The tag, and in the upper half where in the line, modulo 2^32, if nobody is served before those in front; 0 if there is no such line. In one
+    /// word, so that a thing is passed in two registers.
+    mark: u64,
 }
 
 /// What is to be said of a thing.
@@ -350,7 +350,7 @@ impl Thing {
                 slot
             }
         };
-        Self { slot, tag: slot.shared.lock().generation | if closed { CLOSED } else { 0 }, ticket: 0 }
+        Self { slot, mark: u64::from(slot.shared.lock().generation | if closed { CLOSED } else { 0 }) }
     }
 
     /// It is gone.
@@ -364,26 +364,32 @@ impl Thing {
         POOL.lock().push(self.slot);
     }
 
+    fn tag(self) -> u32 {
+        // Cut on purpose.
+        self.mark as u32
+    }
+
     /// Whether a task may be found to wait for ever for it, whatever others do.
     #[inline]
     pub(crate) fn is_closed(self) -> bool {
-        self.tag & CLOSED != 0
+        self.tag() & CLOSED != 0
     }
 
     /// Where in the line, counted from its begin; `None` where there is none.
     pub(crate) fn ticket(self) -> Option<u32> {
-        (self.ticket != 0).then_some(self.ticket)
+        let ticket = (self.mark >> 32) as u32;
+        (ticket != 0).then_some(ticket)
     }
 
     /// What tells it from others.
     pub(crate) fn key(self) -> (usize, u32) {
-        (ptr::from_ref(self.slot).addr(), self.tag)
+        (ptr::from_ref(self.slot).addr(), self.tag())
     }
 
     /// Who holds it now; `None` if it is gone.
     pub(crate) fn look(self) -> Option<Held> {
         let shared = self.slot.shared.lock();
-        (shared.generation == self.tag & !CLOSED).then(|| Held {
+        (shared.generation == self.tag() & !CLOSED).then(|| Held {
             held: shared.list.held,
             holders: shared.list.iter().copied().collect(),
             capacity: (!shared.list.open).then_some(shared.list.capacity),
@@ -466,7 +472,7 @@ impl Holders {
             0 => 1,
             next => next,
         };
-        Some(Thing { ticket: shared.joined, ..thing })
+        Some(Thing { mark: (u64::from(shared.joined) << 32) | u64::from(thing.tag()), ..thing })
     }
 
     #[cfg(not(trefoil_loom))]

@@ -215,6 +215,7 @@ impl<T: Tail> Park<T> {
     /// Outside of a run, and where a wait is going on already.
     #[inline(always)]
     pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
+        self.core.set_place(wait.place);
         // SAFETY: the caller's word.
         unsafe { self.begin_with(cx, wait, |_| {}) }
     }
@@ -239,7 +240,19 @@ impl<T: Tail> Park<T> {
         let reason = if BLIND { Reason::Forever } else { wait.reason };
         let manner = Manner::new(reason, wait.abort, T::KNOWN);
         // SAFETY: the caller's word; [TAIL].
-        unsafe { Core::begin(self.core(), cx, manner, wait.place, wait.until) }
+        unsafe { Core::begin(self.core(), cx, manner, wait.until) }
+    }
+
+    /// Where it will wait next, if that is not where it was made.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    ///
+    /// # Panics
+    /// Where a wait is going on.
+    pub(crate) unsafe fn set_place(&self, place: &'static Location<'static>) {
+        assert!(!self.is_active(), "a Park waits for one thing at a time");
+        self.core.set_place(place);
     }
 
     /// Looks whether the wait is over: `Ok` completed, `Err` cancelled. Keeps the waker up to date otherwise.
@@ -301,7 +314,8 @@ impl<T: Tail> Park<T> {
 }
 
 impl Park<Known> {
-    /// Begins to wait for so many units of something, if it has a name.
+    /// Begins to wait for so many units of something, if it has a name; at the place where it was [made](Park::new_at), or that was
+    /// [set](Park::set_place).
     #[inline(always)]
     pub(crate) unsafe fn begin_for(
         self: Pin<&Self>,
@@ -314,7 +328,7 @@ impl Park<Known> {
         unsafe { self.begin_with(cx, wait, |known| known.wait_for(thing, units)) }
     }
 
-    /// Begins to wait for the end of the child whose header has this address, if it is not 0.
+    /// The same for the end of the child whose header has this address, if it is not 0.
     #[inline(always)]
     pub(crate) unsafe fn begin_for_child(
         self: Pin<&Self>,

@@ -400,7 +400,11 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         std::task::ready!(context::poll_budget(cx));
         if this.made || park::needs_prepare(cx) {
             // SAFETY: [OWNER] of the park: `&mut self`. Not under the lock: see there.
-            unsafe { this.make(wait.place).park.prepare(cx) };
+            unsafe {
+                let node = this.make(wait.place);
+                node.park.set_place(wait.place);
+                node.park.prepare(cx);
+            }
         }
         let mut guard = queue.lock();
         // Which of them it is, is a constant of most that look: whether to suspect is not asked at run time.

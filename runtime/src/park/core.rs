@@ -74,7 +74,7 @@ pub(crate) struct Core {
     pub(crate) scope: AtomicPtr<Scope>,
     /// The task that waits. As `scope`.
     pub(crate) task: AtomicPtr<Header>,
-    /// Where it waits. Written by the owner, under the lock.
+    /// Where it waits. Written by the owner while it is in no list, read under the lock while it is in one.
     place: Cell<&'static Location<'static>>,
     pub(crate) links: UnsafeCell<Links>,
     _pinned: PhantomPinned,
@@ -132,6 +132,14 @@ impl Core {
         debug_assert!(self.scope.load(Ordering::Relaxed).is_null(), "its place in the list is there");
         // SAFETY: [LOCKED]: it is in no list.
         self.links.with_mut(|links| unsafe { (*links).before.until = until });
+    }
+
+    /// Where it will wait next. \[OWNER\]: it is not active.
+    #[inline(always)]
+    pub(super) fn set_place(&self, place: &'static Location<'static>) {
+        if !BLIND {
+            self.place.set(place);
+        }
     }
 
     /// What a cancel does to it. As [`place`](Self::place).
@@ -234,7 +242,6 @@ impl Core {
         this: *const Self,
         cx: &mut Context<'_>,
         manner: Manner,
-        place: &'static Location<'static>,
         until: u64,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
@@ -259,7 +266,6 @@ impl Core {
         // [TAIL]: it is in no list.
         park.manner.set(manner);
         if !BLIND {
-            park.place.set(place);
             // SAFETY: [LOCKED].
             park.links.with_mut(|links| unsafe { (*links).since = locked.now() });
         }

@@ -151,6 +151,7 @@ impl<T> RawJoin<T> {
         let park = self.park.get_or_insert_with(|| Box::pin(Park::new_at(place)));
         // SAFETY: [REF]; [QUEUE]: the task is not freed, so its queue is there. [OWNER] of the park: `&mut self`.
         unsafe {
+            park.set_place(place);
             park.prepare(cx);
             let mut waiting = (*(*self.task).queue).joins.0.lock();
             if park.as_ref().begin_for_child(cx, Wait::new(Reason::Join).at(place), self.task.addr()).is_err() {
