@@ -46,7 +46,7 @@ fn retire(onlookers: &Onlookers<Kept>, node: *mut Node) {
 
 /// A walk over the list, while it is looked on: the sum.
 fn walk(onlookers: &Onlookers<Kept>, first: &AtomicPtr<Node>) -> u32 {
-    let looking = onlookers.look(free);
+    let looking = onlookers.look(|| {}, free);
     let (mut sum, mut node) = (0, first.load(Ordering::Acquire));
     while !node.is_null() {
         // SAFETY: that is what is checked.

@@ -135,6 +135,13 @@ impl Drop for Blocks {
 #[inline(always)]
 fn here<'a>() -> Option<&'a Blocks> {
     // SAFETY: [CURRENT] of the context module, until the caller returns.
+    unsafe { context::blocks().as_ref() }.or_else(around)
+}
+
+/// The same where the word does not say so: while somebody looks on, which does not matter for what is not a task; and while a run begins or ends.
+#[cold]
+fn around<'a>() -> Option<&'a Blocks> {
+    // SAFETY: as above.
     unsafe { context::worker().as_ref() }.map(|worker| &worker.blocks)
 }
 
@@ -160,21 +167,49 @@ pub(crate) fn put<T>(value: T) -> NonNull<T> {
 /// It was put there as a `T`, and nobody else uses it.
 #[inline(always)]
 pub(crate) unsafe fn drop_put<T>(value: NonNull<T>) {
-    struct Memory<T>(NonNull<T>);
-    impl<T> Drop for Memory<T> {
+    // SAFETY: the caller's word.
+    unsafe { drop_in(here(), value) }
+}
+
+/// The same for what others [look on](crate::onlook) at: false, and nothing was done, where the thread has no blocks in hand, since somebody may
+/// look on. Whoever has them in hand need not ask for that.
+///
+/// # Safety
+/// As of [`drop_put`].
+#[inline(always)]
+pub(crate) unsafe fn drop_put_unseen<T>(value: NonNull<T>) -> bool {
+    // So that the compiler does not move the load before what was done to take it out of sight.
+    #[cfg(not(trefoil_loom))]
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    // SAFETY: [CURRENT] of the context module.
+    match unsafe { context::blocks().as_ref() } {
+        None => false,
+        here => {
+            // SAFETY: the caller's word.
+            unsafe { drop_in(here, value) };
+            true
+        }
+    }
+}
+
+/// Drops a value, and gives its memory to these blocks, if there are some that keep it.
+#[inline(always)]
+unsafe fn drop_in<T>(here: Option<&Blocks>, value: NonNull<T>) {
+    struct Memory<'a, T>(NonNull<T>, Option<&'a Blocks>);
+    impl<T> Drop for Memory<'_, T> {
         #[inline(always)]
         fn drop(&mut self) {
             let (Kind(layout, list), block) = (const { kind::<T>() }, self.0.cast::<u8>());
             // SAFETY: `put` has made it with this layout, or taken it from this list ([BLOCK]); the value is gone.
             unsafe {
-                if !list.is_some_and(|list| here().is_some_and(|blocks| blocks.keep(list, layout, block))) {
+                if !list.is_some_and(|list| self.1.is_some_and(|blocks| blocks.keep(list, layout, block))) {
                     alloc::dealloc(block.as_ptr(), layout);
                 }
             }
         }
     }
     // Also where its destructor panics.
-    let memory = Memory(value);
+    let memory = Memory(value, here);
     // SAFETY: the caller's word.
     unsafe { memory.0.drop_in_place() };
 }

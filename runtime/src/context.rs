@@ -7,6 +7,7 @@
 //! - **\[CURRENT\]** A pointer in here is valid as long as it is in here: whoever set it owns the thing and takes it back
 //!   before that thing goes away.
 
+use crate::blocks::Blocks;
 use crate::cancelled::Cancelled;
 use crate::ready::{Header, Ready};
 use crate::scope::Scope;
@@ -82,6 +83,7 @@ struct Slots {
     alone: Cell<bool>,
     locals: Cell<Locals>,
     newborn: Cell<u64>,
+    blocks: Word<Blocks>,
 }
 
 impl Slots {
@@ -97,6 +99,7 @@ impl Slots {
             alone: Cell::new(false),
             locals: Cell::new(NO_LOCALS),
             newborn: Cell::new(0),
+            blocks: Word::null(),
         }
     }
 
@@ -179,6 +182,18 @@ pub(crate) fn task() -> *const Header {
 /// The word of this thread which says that, for who looks on from another one. It is there as long as the thread is.
 pub(crate) fn task_word() -> *const AtomicPtr<Header> {
     look(|s| &raw const s.task.0)
+}
+
+/// The memory that the loop of this thread has in hand; null where there is none, and while somebody [looks on](crate::onlook), so that who frees
+/// a task asks for that.
+#[inline(always)]
+pub(crate) fn blocks() -> *const Blocks {
+    look(|s| s.blocks.get())
+}
+
+/// The word of this thread which says that. As [`task_word`].
+pub(crate) fn blocks_word() -> *const AtomicPtr<Blocks> {
+    look(|s| &raw const s.blocks.0)
 }
 
 /// What a task begins its life with that is spawned in this turn: see [`ready::newborn`]. 0 where there is no run.

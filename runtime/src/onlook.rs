@@ -99,8 +99,11 @@ impl<K> Onlookers<K> {
     }
 
     /// Looks on: \[LOOKED\] holds until the result is dropped, if that [may walk](Looking::may_walk). What was kept is given to `free` then.
-    pub fn look<F: FnMut(K)>(&self, free: F) -> Looking<'_, K, F> {
+    ///
+    /// `tell` is called when the word says so, and before the barrier: who frees may look at another word instead, which that sets.
+    pub fn look<F: FnMut(K)>(&self, tell: impl FnOnce(), free: F) -> Looking<'_, K, F> {
         let before = self.word.fetch_add(LOOKER, Ordering::SeqCst);
+        tell();
         let reached = barrier::heavy();
         Looking { onlookers: self, free, may_walk: reached || self.is_even(before) }
     }

@@ -50,9 +50,9 @@ mod wake;
 pub use cell::{Origin, Outcome};
 use join::Joins;
 pub use join::RawJoin;
-#[cfg(not(trefoil_loom))]
-pub(crate) use memory::prepare_for_onlookers;
 pub(crate) use memory::{LookingOn, look_on};
+#[cfg(not(trefoil_loom))]
+pub(crate) use memory::{is_looked_at, prepare_for_onlookers};
 pub use owner::ReadyBox;
 pub(crate) use task::Header;
 pub(crate) use wake::{is_of, is_ours};

@@ -22,9 +22,12 @@ mod look;
 
 use crate::biased::{BiasedGuard, BiasedLock};
 use crate::blind::BLIND;
+use crate::blocks::Blocks;
 use crate::clock::{Clock, NEVER};
 use crate::context;
 use crate::parker::Parker;
+#[cfg(not(trefoil_loom))]
+use crate::ready;
 use crate::ready::Header;
 use crate::scope::Scope;
 #[cfg(not(trefoil_loom))]
@@ -118,8 +121,8 @@ pub struct Tree {
 /// Of atomics, none is loom's: nothing follows from them, and the word is written at every poll.
 #[derive(Debug, Default)]
 pub(crate) struct Current {
-    /// \[WORD\] It is there as long as it is named here: the thread takes it back before it ends, and who reads it has the lock.
-    task: std::sync::Mutex<TaskWord>,
+    /// \[WORD\] They are there as long as they are named here: the thread takes them back before it ends, and who uses them has the lock.
+    words: std::sync::Mutex<Option<Words>>,
     /// Which task destroys the children of a nursery, and is none while it does.
     closing: std::sync::atomic::AtomicPtr<Header>,
     /// In which turn, modulo 2^32: no task is polled twice in one.
@@ -129,11 +132,17 @@ pub(crate) struct Current {
     calls: std::sync::atomic::AtomicU32,
 }
 
-#[derive(Debug, Default)]
-struct TaskWord(Option<ptr::NonNull<std::sync::atomic::AtomicPtr<Header>>>);
+/// Words of the thread of a loop.
+#[derive(Debug)]
+struct Words {
+    task: *const std::sync::atomic::AtomicPtr<Header>,
+    /// Which blocks it has in hand, and those that it has.
+    in_hand: *const std::sync::atomic::AtomicPtr<Blocks>,
+    blocks: *const Blocks,
+}
 
-// SAFETY: [WORD]; it is an atomic.
-unsafe impl Send for TaskWord {}
+// SAFETY: [WORD]; they are atomics, and the pointer to the blocks is not followed here.
+unsafe impl Send for Words {}
 
 /// See [`Current::closes`].
 #[derive(Debug)]
@@ -149,18 +158,38 @@ impl Drop for Closing<'_> {
 }
 
 impl Current {
-    /// A loop begins on this thread.
-    pub fn begins(&self) {
-        self.lock().0 = ptr::NonNull::new(context::task_word().cast_mut());
+    /// A loop begins on this thread, with these blocks.
+    pub fn begins(&self, blocks: &Blocks) {
+        let words = Words { task: context::task_word(), in_hand: context::blocks_word(), blocks };
+        *self.lock() = Some(words);
+        self.tell_of_onlookers();
     }
 
-    /// It has ended. In the thread in which it began.
+    /// It has ended. In the thread in which it began, which has no blocks in hand any more.
     pub fn ends(&self) {
-        self.lock().0 = None;
+        if let Some(words) = self.lock().take() {
+            // SAFETY: [WORD].
+            unsafe { &*words.in_hand }.store(ptr::null_mut(), Ordering::Relaxed);
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, TaskWord> {
-        self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Whether somebody looks on may have changed: that decides whether the thread has its blocks in hand. Who begins to look on says so before this
+    /// call: so it is seen under the lock, here or by the last who ends to.
+    #[cfg(not(trefoil_loom))]
+    pub fn tell_of_onlookers(&self) {
+        if let Some(words) = &*self.lock() {
+            let blocks = if ready::is_looked_at() { ptr::null() } else { words.blocks };
+            // SAFETY: [WORD].
+            unsafe { &*words.in_hand }.store(blocks.cast_mut(), Ordering::Relaxed);
+        }
+    }
+
+    /// In models nobody looks on.
+    #[cfg(trefoil_loom)]
+    fn tell_of_onlookers(&self) {}
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Words>> {
+        self.words.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// This task destroys what it has, until the result is dropped; null for the one that does so already.
@@ -196,9 +225,9 @@ impl Current {
 
     /// Which task it is.
     pub fn get(&self) -> *const Header {
-        let word = self.lock();
+        let words = self.lock();
         // SAFETY: [WORD].
-        let task = word.0.map_or(ptr::null_mut(), |word| unsafe { word.as_ref() }.load(Ordering::Relaxed));
+        let task = words.as_ref().map_or(ptr::null_mut(), |words| unsafe { &*words.task }.load(Ordering::Relaxed));
         if task.is_null() { self.closing.load(Ordering::Relaxed) } else { task }
     }
 

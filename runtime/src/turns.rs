@@ -180,7 +180,7 @@ impl<F: Future> Run<'_, F> {
 
     fn turns(&mut self) {
         let _entered = Entered::new(self.frame());
-        self.tree.current.begins();
+        self.tree.current.begins(&self.worker.blocks);
         let waker = Waker::from(std::sync::Arc::new(UnparkWorker(self.tree)));
         let mut cx = Context::from_waker(&waker);
         self.ready.tell_of_body(Watch::spawned);

@@ -1,5 +1,6 @@
 //! A task with its future, and then with its value.
 
+use super::memory;
 use super::task::{Header, VTable};
 use crate::blocks;
 use crate::payload::Payload;
@@ -150,7 +151,9 @@ impl<F: Future, S: Outcome<F::Output>> TaskCell<F, S> {
         // SAFETY: the caller's word, for both.
         unsafe {
             Self::drop_value(task);
-            Self::free(task);
+            if !blocks::drop_put_unseen(NonNull::new_unchecked(task.cast::<Self>().cast_mut())) {
+                memory::free(task, 0);
+            }
         }
     }
 

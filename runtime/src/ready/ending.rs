@@ -1,7 +1,7 @@
 //! The end of a child: transition 3 of the protocol.
 
 use super::Ready;
-use super::memory::{free, is_looked_at};
+use super::memory::free;
 use super::task::{DONE, HOLDER, Header, JOIN, ORPHAN, REF, WAITER};
 use crate::holders;
 use crate::instrument::Watch;
@@ -78,9 +78,10 @@ impl Ready {
     unsafe fn end_alone(&self, child: *const Header, state: usize) {
         // SAFETY: as in `finish`.
         unsafe {
-            if !(*child).is_queued() && !is_looked_at() {
+            if !(*child).is_queued() {
                 return ((*child).vtable.end)(child);
             }
+            // It is let go when it is taken out of the queue.
             ((*child).vtable.drop_value)(child);
             if !(*child).is_queued() {
                 free(child, state);

@@ -6,15 +6,15 @@ use super::wake::release;
 use crate::blind::BLIND;
 #[cfg(not(trefoil_loom))]
 use crate::onlook::Onlookers;
+#[cfg(not(trefoil_loom))]
+use crate::tree::Tree;
 
 /// Whether somebody looks on, so that a task that was unlinked just now is not to be freed at once.
-#[inline(always)]
-pub(super) fn is_looked_at() -> bool {
-    // Under loom the protocol has a model of its own: a word that all tasks look at would make the others too large.
-    #[cfg(not(trefoil_loom))]
-    return !BLIND && ONLOOKERS.any();
-    #[cfg(trefoil_loom)]
-    return false;
+///
+/// Under loom the protocol has a model of its own: a word that all tasks look at would make the others too large.
+#[cfg(not(trefoil_loom))]
+pub(crate) fn is_looked_at() -> bool {
+    !BLIND && ONLOOKERS.any()
 }
 
 #[inline(always)]
@@ -59,6 +59,29 @@ pub(crate) fn prepare_for_onlookers() {
 pub(crate) struct LookingOn {
     #[cfg(not(trefoil_loom))]
     looking: crate::onlook::Looking<'static, Kept, fn(Kept)>,
+    /// After that.
+    #[cfg(not(trefoil_loom))]
+    _blocks: BlocksAway,
+}
+
+/// No loop has blocks in hand while somebody looks on, so that who frees a task finds that out by what it looks at anyway.
+#[cfg(not(trefoil_loom))]
+struct BlocksAway;
+
+#[cfg(not(trefoil_loom))]
+impl BlocksAway {
+    fn tell_all() {
+        for tree in Tree::all() {
+            tree.current.tell_of_onlookers();
+        }
+    }
+}
+
+#[cfg(not(trefoil_loom))]
+impl Drop for BlocksAway {
+    fn drop(&mut self) {
+        Self::tell_all();
+    }
 }
 
 /// Any thread may walk the children of a queue that is there, if the result says so, until that is dropped: \[LOOKED\].
@@ -66,7 +89,9 @@ pub(crate) fn look_on() -> LookingOn {
     LookingOn {
         // SAFETY: nobody looks on any more, and it was kept by `free`.
         #[cfg(not(trefoil_loom))]
-        looking: ONLOOKERS.look(|Kept(task, state)| unsafe { free_now(task, state) }),
+        looking: ONLOOKERS.look(BlocksAway::tell_all, |Kept(task, state)| unsafe { free_now(task, state) }),
+        #[cfg(not(trefoil_loom))]
+        _blocks: BlocksAway,
     }
 }
 
