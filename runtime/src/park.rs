@@ -163,7 +163,13 @@ impl<T: Tail> Park<T> {
     /// One that waits for nothing yet, made at `place`.
     #[inline(always)]
     pub(crate) fn new_at(place: &'static Location<'static>) -> Self {
-        Self { core: Core::new(place), tail: UnsafeCell::new(T::NEW) }
+        Self::with_tail(place, T::NEW)
+    }
+
+    /// The same, with what is to be told of its first wait.
+    #[inline(always)]
+    pub(crate) fn with_tail(place: &'static Location<'static>, tail: T) -> Self {
+        Self { core: Core::new(place), tail: UnsafeCell::new(tail) }
     }
 
     /// The part that all have in common, by a pointer that is good for the whole: \[TAIL\].
@@ -314,6 +320,30 @@ impl<T: Tail> Park<T> {
 }
 
 impl Park<Known> {
+    /// As if it were made now, at this place and with that.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    ///
+    /// # Panics
+    /// Where a wait is going on.
+    pub(crate) unsafe fn make_anew(&self, place: &'static Location<'static>, known: Known) {
+        // SAFETY: the caller's word.
+        unsafe { self.set_place(place) };
+        // SAFETY: [OWNER], [TAIL]: it is in no list.
+        self.tail.with_mut(|tail| unsafe { *tail = known });
+    }
+
+    /// Begins to wait at the place and for what it was made with.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    #[inline(always)]
+    pub(crate) unsafe fn begin_as_made(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
+        // SAFETY: the caller's word.
+        unsafe { self.begin_with(cx, wait, |_| {}) }
+    }
+
     /// Begins to wait for so many units of something, if it has a name; at the place where it was [made](Park::new_at), or that was
     /// [set](Park::set_place).
     #[inline(always)]

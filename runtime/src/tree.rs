@@ -134,6 +134,7 @@ pub(crate) struct Current {
 
 /// Words of the thread of a loop.
 #[derive(Debug)]
+#[cfg_attr(trefoil_loom, allow(dead_code))]
 struct Words {
     task: *const std::sync::atomic::AtomicPtr<Header>,
     /// Which blocks it has in hand, and those that it has.

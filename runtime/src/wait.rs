@@ -17,7 +17,7 @@ use crate::cancelled::Cancelled;
 use crate::context;
 use crate::deadlock;
 use crate::holders::Thing;
-use crate::park::{self, Completed, Known, Park, Wait};
+use crate::park::{self, Completed, Known, Park, Tail, Wait};
 use crate::sync::UnsafeCell;
 use crate::wakers::Wakers;
 use crate::worker;
@@ -37,9 +37,10 @@ struct Node<T> {
 }
 
 impl<T> Node<T> {
-    fn new(place: &'static Location<'static>) -> Self {
+    #[inline(always)]
+    fn new(place: &'static Location<'static>, known: Known) -> Self {
         Self {
-            park: Park::new_at(place),
+            park: Park::with_tail(place, known),
             links: UnsafeCell::new(Links { prev: ptr::null(), next: ptr::null(), list: NO_LIST }),
             slot: UnsafeCell::new(None),
         }
@@ -400,11 +401,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         std::task::ready!(context::poll_budget(cx));
         if this.made || park::needs_prepare(cx) {
             // SAFETY: [OWNER] of the park: `&mut self`. Not under the lock: see there.
-            unsafe {
-                let node = this.make(wait.place);
-                node.park.set_place(wait.place);
-                node.park.prepare(cx);
-            }
+            unsafe { this.make(wait.place, Known::NEW).park.prepare(cx) };
         }
         let mut guard = queue.lock();
         // Which of them it is, is a constant of most that look: whether to suspect is not asked at run time.
@@ -416,11 +413,11 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         };
         // `look` is code of others, and can put the guard of another queue in the place of this one.
         assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");
-        let node = this.make(wait.place);
+        let node = this.make(wait.place, Known::of(thing, units));
         // SAFETY: [LISTED]: not in a list yet, and we have the lock.
         node.slot.with_mut(|slot| unsafe { *slot = bring });
         // SAFETY: [OWNER] of the park, which is pinned as above. Nobody can find it before it is in the list.
-        if unsafe { Pin::new_unchecked(&node.park).begin_for(cx, wait, thing, units) }.is_err() {
+        if unsafe { Pin::new_unchecked(&node.park).begin_as_made(cx, wait) }.is_err() {
             drop(guard);
             // SAFETY: as above.
             unsafe { node.park.end() };
@@ -448,11 +445,14 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         self.made.then(|| unsafe { self.node.assume_init_ref() })
     }
 
-    /// Its node, which is made if there is none: it is pinned from here on.
+    /// Its node, which is made if there is none: it is pinned from here on. It is to wait at this place, for that.
     #[inline(always)]
-    fn make(&mut self, place: &'static Location<'static>) -> &Node<T> {
-        if !self.made {
-            self.node.write(Node::new(place));
+    fn make(&mut self, place: &'static Location<'static>, known: Known) -> &Node<T> {
+        if self.made {
+            // SAFETY: [MADE]; [OWNER] of the park: `&mut self`.
+            unsafe { self.node.assume_init_ref().park.make_anew(place, known) };
+        } else {
+            self.node.write(Node::new(place, known));
             self.made = true;
         }
         // SAFETY: [MADE].

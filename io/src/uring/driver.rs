@@ -148,7 +148,7 @@ impl Driver for Uring {
 
     fn park_in_flight(&self) -> Option<io::Result<()>> {
         // Who waits is asked first: as a rule somebody does.
-        (self.home.waits() > 0 || self.in_flight() > 0).then(|| self.park(None))
+        (self.home.seat.waits() > 0 || self.in_flight() > 0).then(|| self.park(None))
     }
 
     fn shutdown(&self) {

@@ -1,6 +1,7 @@
 //! What a park has beside what the tree needs of it: what is to be told of the wait.
 
 use super::On;
+use crate::blind::BLIND;
 use crate::holders::Thing;
 use crate::reason::{Detail, Reason};
 
@@ -41,6 +42,12 @@ impl Named {
 }
 
 impl Known {
+    /// So many units of something, if it has a name.
+    #[inline(always)]
+    pub(crate) fn of(thing: Option<Thing>, units: usize) -> Self {
+        if BLIND { Self::NEW } else { Self { thing, number: units, detail: Detail::NONE } }
+    }
+
     /// So many units of something, if it has a name; else the child whose header has this address.
     #[inline(always)]
     pub(super) fn wait_for(&mut self, thing: Option<Thing>, number: usize) {
