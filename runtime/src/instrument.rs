@@ -4,9 +4,9 @@
 //!   spawned ──▶ ( scheduled ──▶ before_poll ──▶ after_poll )* ──▶ exited
 //! ```
 //!
-//! All of it happens on the thread of the run. A run without instruments pays for this one branch for each poll, on a value in a register:
-//! a queue looks once per batch whether there are any, and keeps the answer in a byte that it looks at anyway (`Ready`, in `ready`). So an
-//! instrument that is installed while tasks run sees each queue from its next batch on.
+//! All of it happens on the thread of the run. A run that never had instruments pays for this one look for each batch of a queue, which decides
+//! whether it is polled by a loop of its own (`poll_specially`, in `ready`); what that finds is kept in a byte of the queue that is looked at anyway.
+//! So an instrument that is installed while tasks run sees each queue from its next batch on.
 //!
 //! Instruments are user code. They are called where a wake or the end of a task may call user code anyway: under no lock, with every
 //! pointer in order; and they may do whatever such code may, which includes installing and removing instruments, waking and spawning.

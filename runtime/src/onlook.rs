@@ -15,6 +15,9 @@
 //! Either who frees sees that somebody looks on, and keeps the task; or its unlinking came before that of which the walk begins, and the
 //! walk does not find the task. A task that is unlinked during a walk still names the one after it, which is kept as well.
 //!
+//! A loop that ends a child does not even look at that word. Who looks on takes the memory that it keeps for children out of its hand
+//! ([`blocks`](crate::blocks)), which it looks at anyway when it gives a child back; and a loop that has none in hand asks.
+//!
 //! For that both sides need a full barrier between the two accesses. They are not even: there may be millions of tasks for one walk. So who
 //! looks on has the kernel put the barrier into every running thread of the process (`membarrier(2)`), and the light one is for the
 //! compiler alone. Where the kernel refuses, and under Miri, the word says so for ever, and the light one is a real one.

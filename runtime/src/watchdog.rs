@@ -1,6 +1,6 @@
 //! The watchdog: one thread of the process that names a task, or a call of a run handle, which holds up its loop.
 //!
-//! A loop notes which task it polls, one store per poll, and counts its turns. The watchdog looks at both a few times within the limit: a task
+//! A loop notes which task it polls, by a store that it makes for the task itself anyway, and counts its turns. The watchdog looks at both a few times within the limit: a task
 //! that it finds again and again in the same turn has not yielded meanwhile. It finds out who that is in the task tree, as whoever
 //! [looks on](crate::onlook) does; of what the loop has noted it follows no pointer.
 //!
