@@ -102,8 +102,8 @@ pub struct Wheel<P> {
     near_dead: usize,
     /// How many sleepers came into `near`.
     sleepers: u64,
-    /// By digit, and its value: keys, the oldest first.
-    lists: [[Vec<u32>; VALUES]; DIGITS],
+    /// By digit, and its value: keys, the oldest first. In a box, since a tree is moved while it is made, on a stack that may be small.
+    lists: Box<[Vec<u32>]>,
     /// Which of them are not empty.
     used: [u64; DIGITS],
     /// Which of `used` are not 0.
@@ -121,7 +121,7 @@ impl<P> std::fmt::Debug for Wheel<P> {
 
 impl<P: Owner> Wheel<P> {
     /// An empty one.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             slots: Vec::new(),
             free: NOWHERE,
@@ -131,7 +131,7 @@ impl<P: Owner> Wheel<P> {
             near: BinaryHeap::new(),
             near_dead: 0,
             sleepers: 0,
-            lists: [const { [const { Vec::new() }; VALUES] }; DIGITS],
+            lists: (0..DIGITS * VALUES).map(|_| Vec::new()).collect(),
             used: [0; DIGITS],
             digits: 0,
             far: 0,
@@ -173,7 +173,7 @@ impl<P: Owner> Wheel<P> {
             let (digit, value) = self.first_list()?;
             match self.first_of(digit, value) {
                 // Too many to look through each time.
-                Some((_, first)) if self.lists[digit][value].len() > SHORT => self.reach(first.at),
+                Some((_, first)) if self.lists[digit * VALUES + value].len() > SHORT => self.reach(first.at),
                 Some((key, first)) => {
                     self.first = (key, first.at);
                     return Some((key, first));
@@ -232,7 +232,7 @@ impl<P: Owner> Wheel<P> {
             return;
         }
         let (digit, value) = self.list_of(at);
-        let list = &mut self.lists[digit][value];
+        let list = &mut self.lists[digit * VALUES + value];
         // What was added last is often removed first, as a deadline around an operation is.
         if list.last() == Some(&key) {
             list.pop();
@@ -283,7 +283,7 @@ impl<P: Owner> Wheel<P> {
             return self.put_near(key, entry);
         }
         let (digit, value) = self.list_of(entry.at);
-        self.lists[digit][value].push(key);
+        self.lists[digit * VALUES + value].push(key);
         self.used[digit] |= 1 << value;
         self.digits |= 1 << digit;
         self.far += 1;
@@ -308,11 +308,11 @@ impl<P: Owner> Wheel<P> {
     /// Takes the newest ones of a list out while they are dead.
     #[inline(always)]
     fn pop_dead(&mut self, digit: usize, value: usize) {
-        while let Some(&key) = self.lists[digit][value].last() {
+        while let Some(&key) = self.lists[digit * VALUES + value].last() {
             if self.slots[key as usize].owner.is_some() {
                 return;
             }
-            self.lists[digit][value].pop();
+            self.lists[digit * VALUES + value].pop();
             self.far -= 1;
             self.far_dead -= 1;
             self.release(key);
@@ -322,7 +322,7 @@ impl<P: Owner> Wheel<P> {
 
     /// The first entry of a list, if one is alive.
     fn first_of(&self, digit: usize, value: usize) -> Option<(u32, Entry<P>)> {
-        let alive = self.lists[digit][value].iter().filter_map(|&key| {
+        let alive = self.lists[digit * VALUES + value].iter().filter_map(|&key| {
             let Slot { at, owner } = self.slots[key as usize];
             owner.map(|owner| (key, Entry { at, owner }))
         });
@@ -342,7 +342,7 @@ impl<P: Owner> Wheel<P> {
         self.reached = time;
         while let Some((digit, value)) = self.first_list() {
             // All of a list have this digit in common, and the higher ones.
-            let oldest = self.lists[digit][value][0];
+            let oldest = self.lists[digit * VALUES + value][0];
             if self.slots[oldest as usize].at >> (digit * BITS) > time >> (digit * BITS) {
                 return;
             }
@@ -352,7 +352,7 @@ impl<P: Owner> Wheel<P> {
 
     /// Puts the entries of a list where they belong, in their order; those that are dead are taken out.
     fn distribute(&mut self, digit: usize, value: usize) {
-        let mut list = mem::take(&mut self.lists[digit][value]);
+        let mut list = mem::take(&mut self.lists[digit * VALUES + value]);
         self.mark_empty(digit, value);
         self.far -= list.len();
         for &key in &list {
@@ -370,9 +370,9 @@ impl<P: Owner> Wheel<P> {
                 }
             }
         }
-        if list.capacity() <= SHORT && self.lists[digit][value].is_empty() {
+        if list.capacity() <= SHORT && self.lists[digit * VALUES + value].is_empty() {
             list.clear();
-            self.lists[digit][value] = list;
+            self.lists[digit * VALUES + value] = list;
         }
     }
 
