@@ -75,7 +75,7 @@ use std::panic::Location;
 use std::ptr;
 use std::time::Duration;
 pub(crate) use task::newborn;
-use task::{DONE, JOIN, NEW, REF, SCHEDULED};
+use task::{DONE, JOIN, NEW, OWNER, REF, SCHEDULED};
 use wake::WAKER;
 
 /// How many tasks of a queue are polled before the task above gives up its turn.
@@ -413,7 +413,7 @@ impl Ready {
     {
         let here = ptr::eq(context::ready(), ready);
         let cell = blocks::put(TaskCell {
-            header: Header::new(JOIN | (2 * REF), &TaskCell::<F, S>::VTABLE, ready, place),
+            header: Header::new(OWNER | JOIN | REF, &TaskCell::<F, S>::VTABLE, ready, place),
             outcome,
             stage: UnsafeCell::new(Stage { future: ManuallyDrop::new(future) }),
         })
@@ -438,8 +438,8 @@ impl Ready {
                 }
             } else {
                 task::count_spawned();
-                // Nobody knows of it yet. The third reference is the inbox's.
-                (*task).state.store(SCHEDULED | NEW | JOIN | (3 * REF), Ordering::Relaxed);
+                // Nobody knows of it yet. The second of these references is the inbox's.
+                (*task).state.store(OWNER | SCHEDULED | NEW | JOIN | (2 * REF), Ordering::Relaxed);
                 record::wakes(&*task);
                 let pushed = (*ready).inbox.push(task);
                 if pushed != Pushed::Refused {
@@ -457,7 +457,7 @@ impl Ready {
                 future
             });
             (*task).set_gone();
-            (*task).state.store(DONE | JOIN | (2 * REF), Ordering::Relaxed);
+            (*task).state.store(OWNER | DONE | JOIN | REF, Ordering::Relaxed);
             (*ready).let_go(task);
             let join = RawJoin::new(task);
             drop(future);

@@ -2,7 +2,8 @@
 
 use super::Ready;
 use super::memory::free;
-use super::task::{DONE, HOLDER, Header, JOIN, ORPHAN, REF, WAITER};
+use super::task::{DONE, HOLDER, Header, JOIN, MERGED, OWNER, REF, WAITER};
+use super::wake::{release, retain};
 use crate::holders;
 use crate::instrument::Watch;
 use crate::scope::Scope;
@@ -57,11 +58,11 @@ impl Ready {
             if WATCHED {
                 self.tell_if_watched(child, Watch::exited);
             }
-            let state = (*child).state.load(Ordering::Acquire);
-            if state / REF == 1 {
+            // Acquire: what those did that gave up theirs.
+            if (*child).state.load(Ordering::Acquire) == OWNER && (*child).is_plain() {
                 // [ALONE]: no handle and no waker is left, so nobody learns of it. 5 ns.
-                (*child).state.store(state | DONE, Ordering::Relaxed);
-                return self.end_alone(child, state);
+                (*child).state.store(OWNER | DONE, Ordering::Relaxed);
+                return ((*child).vtable.end)(child);
             }
             self.finish_shared(child);
         }
@@ -71,22 +72,6 @@ impl Ready {
     pub(super) unsafe fn finish_watched(&self, scope: Option<&Scope>, child: *const Header) {
         // SAFETY: the caller's word.
         unsafe { self.finish::<true>(scope, child) }
-    }
-
-    /// Of a child that is done, and of which nobody else has a reference.
-    #[inline(always)]
-    unsafe fn end_alone(&self, child: *const Header, state: usize) {
-        // SAFETY: as in `finish`.
-        unsafe {
-            if !(*child).is_queued() {
-                return ((*child).vtable.end)(child);
-            }
-            // It is let go when it is taken out of the queue.
-            ((*child).vtable.drop_value)(child);
-            if !(*child).is_queued() {
-                free(child, state);
-            }
-        }
     }
 
     #[cold]
@@ -162,21 +147,18 @@ impl Ready {
             }
             let mut state = (*child).state.load(Ordering::Acquire);
             loop {
-                if state / REF == 1 {
+                let merged = (*child).merged(state);
+                if merged / REF == 0 {
                     // Ours alone: no waker and no handle is left that could change it.
                     return free(child, state);
                 }
-                // Before anybody can find the orphan's bit: the queue's reference it stands for.
-                self.body.state.fetch_add(REF, Ordering::Relaxed);
-                match (*child).state.compare_exchange_weak(
-                    state,
-                    (state | ORPHAN) - REF,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                ) {
+                // Before anybody can find the bit: the queue's reference it stands for.
+                retain(&self.body);
+                match (*child).state.compare_exchange_weak(state, merged | MERGED, Ordering::AcqRel, Ordering::Acquire)
+                {
                     Ok(_) => return,
                     Err(now) => {
-                        self.body.state.fetch_sub(REF, Ordering::Relaxed);
+                        release(&raw const self.body);
                         state = now;
                     }
                 }

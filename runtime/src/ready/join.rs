@@ -1,6 +1,6 @@
 //! The handle by which a child's end is waited for.
 
-use super::task::{DONE, Header, JOIN, REF, WAITER};
+use super::task::{DONE, Header, JOIN, OWNER, REF, WAITER};
 use super::wake::release;
 use crate::context;
 use crate::park::{Completed, Core, Known, Park, Reason, Wait};
@@ -186,9 +186,9 @@ impl<T> Drop for RawJoin<T> {
         {
             self.unregister();
         }
-        if self.task().is_alone_with_caller() == Some(JOIN | (2 * REF)) {
+        if self.task().is_alone_with_its_handle() {
             // [ALONE]: there is no waker. 5 ns.
-            self.task().state.store(REF, Ordering::Relaxed);
+            self.task().state.store(OWNER, Ordering::Relaxed);
             return;
         }
         let mut state = self.task().state.load(Ordering::Acquire);

@@ -1,6 +1,6 @@
 //! The end of a task's memory: at once, or, while somebody looks on from another thread, afterwards.
 
-use super::task::{Header, ORPHAN};
+use super::task::{Header, MERGED};
 use super::wake::release;
 #[cfg(not(trefoil_loom))]
 use crate::blind::BLIND;
@@ -108,11 +108,11 @@ impl LookingOn {
 
 #[inline]
 unsafe fn free_now(task: *const Header, state: usize) {
-    // SAFETY: nobody else has a reference; [QUEUE]: an orphan holds one of its queue's body.
+    // SAFETY: nobody else has a reference; [QUEUE]: a child that outlived its owner's holds one of its queue's body.
     unsafe {
         let queue = (*task).queue;
         ((*task).vtable.free)(task);
-        if state & ORPHAN != 0 {
+        if state & MERGED != 0 {
             release(queue.cast());
         }
     }

@@ -2,8 +2,8 @@
 
 use super::ending::{bury_holder, forget_task};
 use super::join::Joins;
-use super::task::{DONE, Header, REF, VTable};
-use super::wake::{borrowed_waker, is_of, release, wake};
+use super::task::{DONE, Header, OWNER, VTable};
+use super::wake::{borrowed_waker, is_of, release_body, wake};
 use super::{Above, CLOSED, Owner, Ready, SLICE, WATCHED};
 use crate::blind::BLIND;
 use crate::context::{self, Entered, Frame};
@@ -47,7 +47,7 @@ impl ReadyBox {
 
     pub(crate) fn new(parent: Above, place: &'static Location<'static>) -> Self {
         let ready = Box::into_raw(Box::new(Ready {
-            body: Header::new(REF, &BODY, ptr::null(), place),
+            body: Header::new(OWNER, &BODY, ptr::null(), place),
             inbox: Inbox::new(),
             parent,
             joins: Joins::new(),
@@ -367,6 +367,6 @@ impl Drop for ReadyBox {
         self.set_body_done();
         self.destroy(None, context::frame());
         // SAFETY: [REF]: the owner's.
-        unsafe { release(self.body()) }
+        unsafe { release_body(self.body()) }
     }
 }

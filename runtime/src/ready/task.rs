@@ -20,8 +20,12 @@ pub(super) const DONE: usize = 2;
 pub(super) const NEW: usize = 4;
 pub(super) const JOIN: usize = 8;
 pub(super) const WAITER: usize = 16;
-pub(super) const ORPHAN: usize = 32;
+pub(super) const MERGED: usize = 32;
 pub(super) const REF: usize = 64;
+/// The owner's reference: so many that the word never comes to 0 before the counts are one, whatever is given up in it of what the owner
+/// has counted itself.
+pub(super) const OWNER: usize = 64 * REF;
+const _: () = assert!(OWNER / REF > OWN_MOST as usize);
 
 /// The marks of a task: see there.
 const STRIKE: u16 = HOLDER - 1;
@@ -49,25 +53,62 @@ pub(super) struct VTable {
     pub(super) free: unsafe fn(*const Header),
 }
 
-/// What the owner alone writes, by plain stores. Not one of loom's atomics: of what others read in it nothing follows.
-#[derive(Default)]
-pub(super) struct Flags(std::sync::atomic::AtomicU8);
+/// What the owner alone writes, by plain stores: two flags, and above them the references that it has counted. Not one of loom's atomics: of
+/// what others read in it nothing follows.
+pub(super) struct Flags {
+    byte: std::sync::atomic::AtomicU8,
+    /// So that loom sees two who count at the same time.
+    #[cfg(trefoil_loom)]
+    counted: crate::sync::UnsafeCell<()>,
+}
 
 /// It is in the owner's queue.
 const QUEUED: u8 = 1;
 /// The future is gone: in its place is the value.
 const GONE: u8 = 2;
+/// One reference: a number from -32 to 31 is above the flags.
+const OWN_REF: i8 = 4;
+const OWN_MOST: i8 = i8::MAX / OWN_REF;
 
 impl Flags {
     #[inline(always)]
+    fn new() -> Self {
+        Self {
+            byte: std::sync::atomic::AtomicU8::new(0),
+            #[cfg(trefoil_loom)]
+            counted: crate::sync::UnsafeCell::new(()),
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self) -> u8 {
+        self.byte.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
     fn has(&self, flag: u8) -> bool {
-        self.0.load(Ordering::Relaxed) & flag != 0
+        self.get() & flag != 0
     }
 
     #[inline(always)]
     fn set(&self, flag: u8, to: bool) {
-        let others = self.0.load(Ordering::Relaxed) & !flag;
-        self.0.store(if to { others | flag } else { others }, Ordering::Relaxed);
+        let others = self.get() & !flag;
+        self.byte.store(if to { others | flag } else { others }, Ordering::Relaxed);
+    }
+
+    /// Counts references, by so many times [`OWN_REF`], unless there is no room for that.
+    #[inline(always)]
+    fn count(&self, by: i8) -> bool {
+        #[cfg(trefoil_loom)]
+        self.counted.with_mut(|_| ());
+        let Some(sum) = self.get().cast_signed().checked_add(by) else { return false };
+        self.byte.store(sum.cast_unsigned(), Ordering::Relaxed);
+        true
+    }
+
+    #[inline(always)]
+    fn own_refs(&self) -> isize {
+        isize::from(self.get().cast_signed() >> OWN_REF.trailing_zeros())
     }
 }
 
@@ -207,7 +248,7 @@ impl Header {
             next: AtomicPtr::new(ptr::null_mut()),
             waits: AtomicU32::new(0),
             told: AtomicBool::new(false),
-            flags: Flags::default(),
+            flags: Flags::new(),
             marks: Cell::new(0),
             life: Life::begins(),
             place,
@@ -277,10 +318,44 @@ impl Header {
         (spawned < MANY).then_some(spawned)
     }
 
-    /// How many references there are beside the owner's and the join handle's: of wakers, while it is not scheduled.
+    /// How many references there are beside the owner's and the join handle's: of wakers, while it is not scheduled. \[OWNER\], or roughly.
     pub(crate) fn wakers(&self) -> usize {
         let state = self.state.load(Ordering::Acquire);
-        (state / REF).saturating_sub(1 + usize::from(state & JOIN != 0))
+        let merged = if state & MERGED == 0 { self.merged(state) } else { state };
+        (merged.cast_signed().max(0).cast_unsigned() / REF).saturating_sub(usize::from(state & JOIN != 0))
+    }
+
+    /// Counts a reference that is made in this moment, if it is to the owner to count, and it has room for that.
+    #[inline(always)]
+    pub(super) fn count_one_more(&self) -> bool {
+        self.is_counted_here() && self.flags.count(OWN_REF)
+    }
+
+    /// Counts a reference that is given up in this moment, which is not the last, if it is to the owner to count, and it has room for that.
+    #[inline(always)]
+    pub(super) fn count_one_less(&self) -> bool {
+        self.is_counted_here() && self.flags.count(-OWN_REF)
+    }
+
+    /// Whether this is the owner, inside of its queue's `run`, and has not given up its own reference. ([OWN])
+    #[inline(always)]
+    fn is_counted_here(&self) -> bool {
+        // Relaxed: it has set that bit itself.
+        ptr::eq(context::ready(), self.queue) && self.state.load(Ordering::Relaxed) & MERGED == 0
+    }
+
+    /// What this word becomes when the owner takes out its reference, and adds what it has counted. \[OWNER\]
+    #[inline(always)]
+    pub(super) fn merged(&self, state: usize) -> usize {
+        #[cfg(trefoil_loom)]
+        self.flags.counted.with_mut(|_| ());
+        state.wrapping_add_signed(self.flags.own_refs() * REF.cast_signed()).wrapping_sub(OWNER)
+    }
+
+    /// Whether it is in no queue, and the owner has counted as many references as it has counted out. \[OWNER\]
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        self.flags.get() & !GONE == 0
     }
 
     /// Whose body or child it is.
@@ -371,16 +446,15 @@ impl Header {
         }
     }
 
-    /// The word of a task that has no reference but the owner's and that of the caller, who is inside of its queue's `run`, but not of its
-    /// poll: nobody else can change it ([ALONE]).
+    /// Whether it has no reference but the owner's and that of its join handle, whose holder asks, inside of its queue's `run`, but not of its
+    /// poll: nobody else can change its word then ([ALONE]).
     #[inline]
-    pub(super) fn is_alone_with_caller(&self) -> Option<usize> {
-        if !ptr::eq(context::ready(), self.queue) || ptr::eq(context::task(), self) {
-            return None;
-        }
-        // Acquire: what those did that gave up theirs.
-        let state = self.state.load(Ordering::Acquire);
-        (state & DONE == 0 && state / REF == 2).then_some(state)
+    pub(super) fn is_alone_with_its_handle(&self) -> bool {
+        ptr::eq(context::ready(), self.queue)
+            && !ptr::eq(context::task(), self)
+            // Acquire: what those did that gave up theirs.
+            && self.state.load(Ordering::Acquire) == OWNER | JOIN | REF
+            && self.flags.own_refs() == 0
     }
 
     /// N13 (a): it is pending, was not woken meanwhile, and waits for nothing that this library knows of. One that was told

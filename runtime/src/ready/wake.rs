@@ -1,7 +1,7 @@
 //! The wakers of a task: transition 1 of the protocol, and its references.
 
 use super::memory::free;
-use super::task::{DONE, Header, JOIN, REF, SCHEDULED};
+use super::task::{DONE, Header, REF, SCHEDULED};
 use crate::context;
 use crate::inbox::Pushed;
 use crate::record;
@@ -24,12 +24,7 @@ pub(crate) fn is_of(waker: &Waker, task: *const Header) -> bool {
 
 unsafe fn waker_clone(task: *const ()) -> RawWaker {
     // SAFETY: [REF]: the waker has a reference.
-    let header = unsafe { &*task.cast::<Header>() };
-    // Also in the task's own poll: another thread may be at the same waker, which it borrows ([ALONE]).
-    let before = header.state.fetch_add(REF, Ordering::Relaxed);
-    if before > isize::MAX as usize {
-        std::process::abort(); // 2^57 wakers: a leak in a loop
-    }
+    retain(unsafe { &*task.cast() });
     RawWaker::new(task, &WAKER)
 }
 
@@ -127,20 +122,54 @@ unsafe fn wake_elsewhere(task: *const Header, give: bool) {
     }
 }
 
+/// One reference more. The caller has one, or borrows that of the owner.
+#[inline]
+pub(super) fn retain(header: &Header) {
+    if !header.count_one_more() {
+        let before = header.state.fetch_add(REF, Ordering::Relaxed);
+        if before > isize::MAX as usize {
+            std::process::abort(); // 2^57 wakers: a leak in a loop
+        }
+    }
+}
+
+/// Gives up a reference.
+#[inline]
 pub(super) unsafe fn release(task: *const Header) {
     // SAFETY: [REF].
-    let header = unsafe { &*task };
-    if let Some(state) = header.is_alone_with_caller()
-        && state & JOIN == 0
-    {
-        // A child that had one waker, which was woken on the owner's thread. 5 ns.
-        header.state.store(state - REF, Ordering::Relaxed);
+    if unsafe { &*task }.count_one_less() {
         return;
     }
+    // SAFETY: as above.
+    unsafe { release_shared(task) }
+}
+
+unsafe fn release_shared(task: *const Header) {
+    // SAFETY: [REF].
+    let header = unsafe { &*task };
     let before = header.state.fetch_sub(REF, Ordering::AcqRel);
     if before / REF == 1 {
         // SAFETY: that was the last reference.
         unsafe { free(task, before) }
+    }
+}
+
+/// Gives up the owner's reference of a body, which is in no `run` any more.
+pub(super) unsafe fn release_body(task: *const Header) {
+    // SAFETY: [REF].
+    let header = unsafe { &*task };
+    // Acquire: what those did that gave up theirs.
+    let mut state = header.state.load(Ordering::Acquire);
+    loop {
+        let merged = header.merged(state);
+        if merged / REF == 0 {
+            // SAFETY: nobody else has a reference.
+            return unsafe { free(task, state) };
+        }
+        match header.state.compare_exchange_weak(state, merged, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return,
+            Err(now) => state = now,
+        }
     }
 }
 
