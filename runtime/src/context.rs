@@ -258,10 +258,17 @@ pub(crate) fn opens_foreign() -> bool {
 /// The frame in which to drop what ran in `scope`: with that scope, where it is linked in the tree of the run around us. What was moved
 /// out of its run is dropped in the scope that drops it, or in none: its own belongs to another tree, under another lock.
 pub(crate) fn frame_in(scope: &Scope) -> Frame {
-    let frame = frame();
-    match frame.tree {
-        Some(tree) if scope.is_in(tree) => Frame { scope, unopened: ptr::null(), ..frame },
-        _ => frame,
+    frame().inside(scope)
+}
+
+impl Frame {
+    /// See [`frame_in`].
+    #[inline(always)]
+    pub fn inside(self, scope: &Scope) -> Self {
+        match self.tree {
+            Some(tree) if scope.is_in(tree) => Self { scope, unopened: ptr::null(), ..self },
+            _ => self,
+        }
     }
 }
 
@@ -273,11 +280,14 @@ pub(crate) struct Entered {
 impl Entered {
     #[inline]
     pub fn new(frame: Frame) -> Self {
-        look(|s| {
-            let before = s.frame();
-            s.set(frame);
-            Self { before }
-        })
+        Self::from(self::frame(), frame)
+    }
+
+    /// The same, where the current frame has been read: to read it once more is half of what this takes.
+    #[inline]
+    pub fn from(before: Frame, frame: Frame) -> Self {
+        look(|s| s.set(frame));
+        Self { before }
     }
 }
 
@@ -287,6 +297,34 @@ impl Drop for Entered {
         let mut before = self.before;
         (before.scope, before.unopened) = opened_meanwhile(before.scope, before.unopened);
         look(|s| s.set(before));
+    }
+}
+
+/// No task and no queue is current until this is dropped; the rest of the frame is as it is.
+pub(crate) struct InNoTask {
+    before: (*const Header, *const Ready),
+}
+
+impl InNoTask {
+    #[inline]
+    pub fn new() -> Self {
+        look(|s| {
+            let before = (s.task.get(), s.ready.get());
+            s.task.set(ptr::null());
+            s.ready.set(ptr::null());
+            Self { before }
+        })
+    }
+}
+
+impl Drop for InNoTask {
+    #[inline]
+    fn drop(&mut self) {
+        let (task, ready) = self.before;
+        look(|s| {
+            s.task.set(task);
+            s.ready.set(ready);
+        });
     }
 }
 

@@ -59,12 +59,18 @@ impl WakerSlot {
     ///
     /// Whatever was published before a `wake` that comes too early for this waker is seen by the owner, if it looks after
     /// this returns; or the waker that is still set is the same one, and that `wake` wakes it.
+    #[inline]
     pub fn register(&self, waker: &Waker) {
         let key = (waker.data(), ptr::from_ref(waker.vtable()).cast());
-        let mut state = self.state.load(Ordering::Acquire);
-        if state == SET && self.key.get() == key {
-            return;
+        let state = self.state.load(Ordering::Acquire);
+        if state != SET || self.key.get() != key {
+            self.register_new(waker, key, state);
         }
+    }
+
+    /// Apart from the look whether it is the same one, as it is in most turns of a nursery.
+    #[inline(never)]
+    fn register_new(&self, waker: &Waker, key: Key, mut state: u8) {
         // Before the slot is taken hold of: the clone of a foreign executor may do anything, and panic.
         let mut new = Some(waker.clone());
         loop {

@@ -6,7 +6,7 @@ pub use self::options::Options;
 use crate::blind::BLIND;
 use crate::blocks::Blocks;
 use crate::clock::{self, A_WHILE, Moment, NEVER};
-use crate::context::{self, Entered, Frame};
+use crate::context::{self, InNoTask};
 use crate::deadlock::Suspicion;
 use crate::driver::Driver;
 use crate::idle::Idle;
@@ -21,7 +21,6 @@ use crate::tree::Tree;
 use crate::watchdog::{self, Watching};
 use std::cell::{Cell, OnceCell};
 use std::panic::Location;
-use std::ptr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -161,11 +160,11 @@ impl Worker {
 
 /// What the loop does between two turns while something can run, on behalf of a nursery whose children are all that can: looks at the driver,
 /// and applies deadlines. What is woken by it, anywhere, notifies the parker.
-pub(crate) fn between_turns(frame: Frame, tree: &'static Tree) {
+pub(crate) fn between_turns(tree: &'static Tree) {
     // SAFETY: [CURRENT] of the context module.
-    let Some(worker) = (unsafe { frame.worker.as_ref() }) else { return };
+    let Some(worker) = (unsafe { context::worker().as_ref() }) else { return };
     // As the loop does it, in no task and no queue.
-    let _entered = Entered::new(Frame { task: ptr::null(), ready: ptr::null(), ..frame });
+    let _nowhere = InNoTask::new();
     check(&*worker.driver, worker.driver.poll());
     worker.expire(tree, false);
 }

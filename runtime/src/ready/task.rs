@@ -96,14 +96,26 @@ impl Flags {
         self.byte.store(if to { others | flag } else { others }, Ordering::Relaxed);
     }
 
-    /// Counts references, by so many times [`OWN_REF`], unless there is no room for that.
+    /// Counts a reference that is made (1) or given up (-1). How many are to be counted in the word instead: if there is no room for one more, all
+    /// that were counted here, so that there is room for the next.
     #[inline(always)]
-    fn count(&self, by: i8) -> bool {
+    fn count(&self, by: i8) -> isize {
         #[cfg(trefoil_loom)]
         self.counted.with_mut(|_| ());
-        let Some(sum) = self.get().cast_signed().checked_add(by) else { return false };
-        self.byte.store(sum.cast_unsigned(), Ordering::Relaxed);
-        true
+        match self.get().cast_signed().checked_add(by * OWN_REF) {
+            Some(sum) => {
+                self.byte.store(sum.cast_unsigned(), Ordering::Relaxed);
+                0
+            }
+            None => self.make_room() + isize::from(by),
+        }
+    }
+
+    #[cold]
+    fn make_room(&self) -> isize {
+        let own = self.own_refs();
+        self.byte.store(self.get() & (QUEUED | GONE), Ordering::Relaxed);
+        own
     }
 
     #[inline(always)]
@@ -325,23 +337,16 @@ impl Header {
         (merged.cast_signed().max(0).cast_unsigned() / REF).saturating_sub(usize::from(state & JOIN != 0))
     }
 
-    /// Counts a reference that is made in this moment, if it is to the owner to count, and it has room for that.
+    /// Counts a reference that is made (1) or given up (-1) in this moment, if that is to the owner: inside of its queue's `run`, while it has its own
+    /// ([OWN]). How many are to be counted in the word: 0, if this is done.
     #[inline(always)]
-    pub(super) fn count_one_more(&self) -> bool {
-        self.is_counted_here() && self.flags.count(OWN_REF)
-    }
-
-    /// Counts a reference that is given up in this moment, which is not the last, if it is to the owner to count, and it has room for that.
-    #[inline(always)]
-    pub(super) fn count_one_less(&self) -> bool {
-        self.is_counted_here() && self.flags.count(-OWN_REF)
-    }
-
-    /// Whether this is the owner, inside of its queue's `run`, and has not given up its own reference. ([OWN])
-    #[inline(always)]
-    fn is_counted_here(&self) -> bool {
-        // Relaxed: it has set that bit itself.
-        ptr::eq(context::ready(), self.queue) && self.state.load(Ordering::Relaxed) & MERGED == 0
+    pub(super) fn count_here(&self, by: i8) -> isize {
+        // Relaxed: the owner has set that bit itself.
+        if ptr::eq(context::ready(), self.queue) && self.state.load(Ordering::Relaxed) & MERGED == 0 {
+            self.flags.count(by)
+        } else {
+            isize::from(by)
+        }
     }
 
     /// What this word becomes when the owner takes out its reference, and adds what it has counted. \[OWNER\]

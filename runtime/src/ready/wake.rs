@@ -125,8 +125,9 @@ unsafe fn wake_elsewhere(task: *const Header, give: bool) {
 /// One reference more. The caller has one, or borrows that of the owner.
 #[inline]
 pub(super) fn retain(header: &Header) {
-    if !header.count_one_more() {
-        let before = header.state.fetch_add(REF, Ordering::Relaxed);
+    let more = header.count_here(1);
+    if more != 0 {
+        let before = header.state.fetch_add(more.cast_unsigned().wrapping_mul(REF), Ordering::Relaxed);
         if before > isize::MAX as usize {
             std::process::abort(); // 2^57 wakers: a leak in a loop
         }
@@ -137,18 +138,14 @@ pub(super) fn retain(header: &Header) {
 #[inline]
 pub(super) unsafe fn release(task: *const Header) {
     // SAFETY: [REF].
-    if unsafe { &*task }.count_one_less() {
+    let header = unsafe { &*task };
+    let less = header.count_here(-1);
+    if less == 0 {
         return;
     }
-    // SAFETY: as above.
-    unsafe { release_shared(task) }
-}
-
-unsafe fn release_shared(task: *const Header) {
-    // SAFETY: [REF].
-    let header = unsafe { &*task };
-    let before = header.state.fetch_sub(REF, Ordering::AcqRel);
-    if before / REF == 1 {
+    let less = less.unsigned_abs() * REF;
+    let before = header.state.fetch_sub(less, Ordering::AcqRel);
+    if before - less < REF {
         // SAFETY: that was the last reference.
         unsafe { free(task, before) }
     }
