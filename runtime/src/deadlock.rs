@@ -731,7 +731,6 @@ impl Suspicion {
         self.cost.set(graph.steps);
         self.credit.set(0);
         self.steps.set(self.steps.get().saturating_add(graph.steps));
-        self.standing.set(graph.contended());
         let stuck = graph.stuck();
         let cycles = graph.cycles(|at| stuck[at]);
         // They are stuck by the cycles that were reported then. That others are seen among them later, when somebody has left a line that they
@@ -754,7 +753,8 @@ impl Suspicion {
                 [(tells, patience), (ends, limit)].into_iter().filter(|(is, _)| *is).map(|(_, at)| at - stood.min(at));
             due = due.into_iter().chain(next).min();
         }
-        self.reported.replace(told);
+        // Those that wait for each other's end, and for nothing that is held, are looked at again, too.
+        self.standing.set(graph.contended() || due.is_some());
         self.due.set(due.map(|left| clock::after(now, left)));
         let stands = ends && cycles.iter().any(|cycle| graph.stands(cycle) >= limit);
         let shown: Vec<_> = cycles
@@ -764,6 +764,9 @@ impl Suspicion {
                 false => is_new(cycle) && graph.stands(cycle) >= patience,
             })
             .collect();
+        // Also who is in another cycle, of which nothing is told yet.
+        told.extend(shown.iter().flatten().map(|at| graph.id(*at)));
+        self.reported.replace(told);
         if shown.is_empty() {
             return None;
         }

@@ -3,9 +3,9 @@
 use super::{busy, crossed, cycle, partial};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use trefoil::sync::{Mutex, RwLock, Semaphore};
+use trefoil::sync::{Mutex, RwLock, Semaphore, oneshot};
 use trefoil::{
-    Builder, Cancelled, Detection, DriverKind, RunError, channel, checkpoint, local_nursery, nursery, sleep,
+    Builder, Cancelled, Detection, DriverKind, Join, RunError, channel, checkpoint, local_nursery, nursery, sleep,
 };
 use trefoil_tests::{Ended, Log, deadlocks, ms};
 
@@ -149,6 +149,86 @@ fn n10_a_cycle_is_a_warning_at_once_and_a_failure_after_a_minute() {
         let text = report.to_string();
         assert!(text.starts_with("deadlock (N10): some tasks wait for each other, and have for 60.0 s"), "{text}");
     }
+}
+
+/// In real time a cycle is told of when it has stood for a second, and once: also one of tasks that wait for each other's end, and have nothing that is
+/// wanted. That somebody wants a lock for a moment is what makes the loop look.
+#[test]
+fn n10_tasks_that_join_each_other_are_told_of_after_a_second() {
+    let log = Log::default();
+    Builder::new().driver(DriverKind::Epoll).run(async {
+        let lock = Mutex::new(());
+        let ended = local_nursery(async |n| -> Ended {
+            let (give_one, mut take_one) = oneshot::<Join<'_, ()>>();
+            let (give_two, mut take_two) = oneshot::<Join<'_, ()>>();
+            let one = n.spawn(async move {
+                let two = take_one.recv().await?.unwrap();
+                two.await
+            });
+            let two = n.spawn(async move {
+                let one = take_two.recv().await?.unwrap();
+                one.await
+            });
+            assert!(give_one.send(two).is_ok() && give_two.send(one).is_ok());
+            sleep(ms(20)).await?;
+            n.spawn(async {
+                let _guard = lock.lock().await?;
+                checkpoint().await
+            });
+            n.spawn(async { lock.lock().await.map(drop) });
+            let lines = || log.lines().iter().filter(|line| line.starts_with("deadlock (N10)")).count();
+            for _ in 0..200 {
+                sleep(ms(50)).await?;
+                if lines() > 0 {
+                    break;
+                }
+            }
+            sleep(ms(300)).await?;
+            assert_eq!(lines(), 1);
+            n.cancel();
+            Ok(())
+        });
+        ended.await.unwrap();
+    });
+}
+
+/// Of two cycles through one task, each is told of once, when its time has come.
+#[test]
+fn n10_a_cycle_that_was_told_of_is_not_told_again_with_one_beside_it() {
+    let log = Log::default();
+    Builder::new().driver(DriverKind::Epoll).run(async {
+        let (lock, shared) = (Mutex::new(()), RwLock::new(()));
+        let reads = async |waits: u64| -> Ended {
+            let _reads = shared.read().await?;
+            sleep(ms(waits)).await?;
+            lock.lock().await.map(drop)
+        };
+        let ended = nursery(async |n| -> Ended {
+            n.spawn_named("first", reads(20));
+            n.spawn_named("second", reads(500));
+            n.spawn_named("writes", async {
+                let _locked = lock.lock().await?;
+                checkpoint().await?;
+                shared.write().await.map(drop)
+            });
+            let told =
+                || log.lines().iter().filter(|line| line.starts_with("deadlock (N10)")).cloned().collect::<Vec<_>>();
+            for _ in 0..200 {
+                sleep(ms(50)).await?;
+                if told().len() == 2 {
+                    break;
+                }
+            }
+            let told = told();
+            assert_eq!(told.len(), 2);
+            let tells = |report: &str, of: &str| report.lines().any(|line| line.starts_with(&format!("- task `{of}`")));
+            assert_eq!(["first", "second"].map(|of| tells(&told[0], of)), [true, false], "{}", told[0]);
+            assert_eq!(["first", "second"].map(|of| tells(&told[1], of)), [false, true], "{}", told[1]);
+            n.cancel();
+            Ok(())
+        });
+        ended.await.unwrap();
+    });
 }
 
 /// In real time it is ten seconds, and the run looks again by then though nothing else would wake it for an hour. Each driver in a thread of its own.
