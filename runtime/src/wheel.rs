@@ -86,6 +86,8 @@ const DIGITS: usize = 64_usize.div_ceil(BITS);
 const FEW: usize = 32;
 /// In a list of so many, or fewer, the first is looked for; and its memory is kept.
 const SHORT: usize = 64;
+/// The memory of more is given back when it is not used.
+const MANY: usize = 4096;
 
 /// The wheel. See the module.
 pub struct Wheel<P> {
@@ -170,7 +172,16 @@ impl<P: Owner> Wheel<P> {
             {
                 return Some((key, Entry { at, owner }));
             }
-            let (digit, value) = self.first_list()?;
+            if self.near.capacity() > MANY {
+                self.near = BinaryHeap::new();
+            }
+            let Some((digit, value)) = self.first_list() else {
+                if self.slots.capacity() > MANY {
+                    // Nobody has a key.
+                    (self.slots, self.free) = (Vec::new(), NOWHERE);
+                }
+                return None;
+            };
             match self.first_of(digit, value) {
                 // Too many to look through each time.
                 Some((_, first)) if self.lists[digit * VALUES + value].len() > SHORT => self.reach(first.at),
@@ -316,6 +327,9 @@ impl<P: Owner> Wheel<P> {
             self.far -= 1;
             self.far_dead -= 1;
             self.release(key);
+        }
+        if self.lists[digit * VALUES + value].capacity() > SHORT {
+            self.lists[digit * VALUES + value] = Vec::new();
         }
         self.mark_empty(digit, value);
     }
@@ -530,6 +544,42 @@ mod tests {
             }
             prop_assert_eq!(first(&mut wheel, now), None);
             prop_assert_eq!((wheel.near_dead, wheel.far, wheel.far_dead, wheel.digits), (0, 0, 0, 0));
+        }
+    }
+
+    /// However they go: by their time, the newest first, or the oldest. Then it is used again.
+    #[test]
+    fn what_many_took_is_given_back_when_none_is_left() {
+        const N: usize = 20_000;
+        let keys: Vec<Cell<u32>> = (0..N).map(|_| Cell::new(NOWHERE)).collect();
+        let mut wheel = Wheel::new();
+        let mut now = 1;
+        for round in 0..6 {
+            let at = |id: usize| now + 1000 + if round % 2 == 0 { 0 } else { (id as u64) << 20 };
+            for (id, key) in keys.iter().enumerate() {
+                wheel.insert(Entry { at: at(id), owner: Timer { id, sleeper: true, key } });
+            }
+            let last = at(N - 1);
+            match round / 2 {
+                0 => {
+                    let mut ended = 0;
+                    while let Some((key, _)) = wheel.first(last) {
+                        wheel.remove(key);
+                        ended += 1;
+                    }
+                    assert_eq!(ended, N);
+                    now = last;
+                }
+                1 => keys.iter().rev().for_each(|key| wheel.remove(key.get())),
+                _ => keys.iter().for_each(|key| wheel.remove(key.get())),
+            }
+            assert!(wheel.first(now).is_none());
+            let lists: usize = wheel.lists.iter().map(Vec::capacity).sum();
+            let capacities = (wheel.slots.capacity(), wheel.near.capacity(), lists);
+            assert!(
+                capacities.0 <= MANY && capacities.1 <= MANY && capacities.2 <= MANY,
+                "{capacities:?} in round {round}"
+            );
         }
     }
 }
