@@ -3,7 +3,7 @@
 use super::support::*;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
 use std::task::Poll;
 use std::thread;
 use trefoil_nursery::*;
@@ -293,4 +293,39 @@ fn channels_between_threads_lose_and_double_nothing() {
         assert!(received.into_inner() > 0);
         let _ = given_up;
     }
+}
+
+/// Where a sleep keeps its end depends on whether the tree has it, which the loop and other threads change at any moment.
+#[test]
+fn a_sleep_is_looked_at_by_another_thread_while_it_ends() {
+    let _watchdog = Watchdog::new();
+    run(async {
+        for round in 0..ROUNDS {
+            let scope = CancelScope::new();
+            let length = if round % 2 == 0 { std::time::Duration::from_millis(1) } else { HOUR };
+            let sleep = RwLock::new(Box::pin(sleep(length)));
+            let (looked_at, remote, (begun, begins)) = (Arc::new(sleep), scope.clone(), mpsc::channel());
+            let sleep = looked_at.clone();
+            let thread = thread::spawn(move || {
+                begins.recv().unwrap();
+                for look in 0..10 {
+                    let sleep = looked_at.read().unwrap();
+                    let text = format!("{sleep:?}");
+                    assert!(text.contains("begun: true") && !text.contains("for ever"), "{text}");
+                    if look == 3 && round % 2 == 1 {
+                        remote.cancel();
+                    }
+                }
+            });
+            let ended = scope
+                .run(std::future::poll_fn(|cx| {
+                    let polled = sleep.write().unwrap().as_mut().poll(cx);
+                    let _ = begun.send(());
+                    polled
+                }))
+                .await;
+            assert!(ended.is_ok(), "{ended:?}");
+            thread.join().unwrap();
+        }
+    });
 }
