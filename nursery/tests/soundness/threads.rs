@@ -329,3 +329,28 @@ fn a_sleep_is_looked_at_by_another_thread_while_it_ends() {
         }
     });
 }
+
+/// A deadline that another thread sets is the only one there is, or comes before the one that the loop sleeps for: nothing else ends the round.
+#[test]
+fn deadlines_from_other_threads_end_the_sleep_of_a_run() {
+    let _watchdog = Watchdog::new();
+    let (tx, rx) = mpsc::channel::<CancelScope>();
+    let thread = thread::spawn(move || {
+        for (round, scope) in rx.into_iter().enumerate() {
+            // Before the loop sleeps, while it is about to, and when it does.
+            (0..round % 50 * 100).for_each(|_| std::hint::spin_loop());
+            scope.set_deadline(Some(now() + std::time::Duration::from_micros(round as u64 % 3 * 20)));
+        }
+    });
+    run(async {
+        for round in 0..ROUNDS {
+            let scope = CancelScope::new();
+            tx.send(scope.clone()).unwrap();
+            let other = if round % 4 < 2 { HOUR } else { std::time::Duration::MAX };
+            let ended = scope.run(sleep(other)).await;
+            assert!(ended.is_ok() && scope.cancelled_caught(), "{ended:?}");
+        }
+    });
+    drop(tx);
+    thread.join().unwrap();
+}
