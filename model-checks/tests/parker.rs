@@ -237,3 +237,17 @@ fn a_child_woken_from_elsewhere_runs() {
         (slept, polls.get())
     });
 }
+
+/// The watchdog sleeps while all who could be held up do: who does not go to sleep is at no moment taken for asleep.
+#[test]
+fn who_was_notified_is_never_taken_for_asleep() {
+    model("parker: notified, prepare ‖ the watchdog looks").check([false], |order| {
+        let (parker, driver) = (Parker::new(), Driver::new());
+        with_parker(&parker, &driver);
+        parker.unpark();
+        let (is_parked, slept) = order.race2(|| parker.is_parked(), || parker.prepare());
+        assert!(!slept);
+        parker.detach();
+        is_parked
+    });
+}

@@ -7,7 +7,7 @@
 //!     └──────────────▶ PARKED ── unpark: NOTIFIED + driver wake ───┤
 //!                        └────── awake (timeout, I/O) ─────────────┘
 //! ```
-//! Both sides swap the one word, so their order is total: a wake-up is seen by `prepare`, or sees `PARKED`.
+//! Both sides change the one word in one step, so their order is total: a wake-up is seen by `prepare`, or sees `PARKED`.
 //!
 //! What the thread of the worker tells itself, while it polls or dispatches, is no matter between threads: `here`, a plain flag, says that.
 
@@ -63,7 +63,9 @@ impl Parker {
 
     /// The worker is about to sleep. False if it was notified meanwhile and must look again instead.
     pub fn prepare(&self) -> bool {
-        if self.here.load(Ordering::Relaxed) || self.state.swap(PARKED, Ordering::AcqRel) == NOTIFIED {
+        // No swap: the watchdog takes who is `PARKED` for asleep, and would sleep too.
+        let parks = || self.state.compare_exchange(AWAKE, PARKED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if self.here.load(Ordering::Relaxed) || !parks() {
             self.awake();
             return false;
         }
