@@ -1,49 +1,24 @@
 //! Kernels that have no io_uring, forbid it, or have less of it than this one. A seccomp filter plays them, for one thread each.
 
 mod common;
+#[path = "common/kernel.rs"]
+mod kernel;
 #[path = "common/log.rs"]
 mod log;
 
 use common::*;
 use futures_util::AsyncReadExt;
 use futures_util::FutureExt;
+use kernel::{from_here_on, where_it_fails};
 use log::said;
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use trefoil_io::fs::{self, File, OpenOptions};
 use trefoil_io::net::{TcpListener, TcpStream};
-use trefoil_io::{Builder, DriverKind, OperationError, RunError};
+use trefoil_io::{Builder, DriverKind, RunError};
 use trefoil_nursery::{move_on_after, nursery};
 use trefoil_runtime::metrics;
-
-/// Runs something on a thread of its own on which `syscall` fails with `errno`.
-fn where_it_fails<T: Send + 'static>(syscall: i64, errno: i32, run: impl FnOnce() -> T + Send + 'static) -> T {
-    std::thread::spawn(move || {
-        from_here_on(syscall, errno);
-        run()
-    })
-    .join()
-    .unwrap()
-}
-
-/// From here on `syscall` fails with `errno` on this thread, and on those that it starts.
-fn from_here_on(syscall: i64, errno: i32) {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut filter = [
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the number of the call
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, syscall as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the first call has numbers only; the second reads `program`, which lives through it. Both are for this thread.
-    let installed = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-    };
-    assert_eq!(installed, 0, "{}", std::io::Error::last_os_error());
-}
 
 fn has_io_uring() -> bool {
     Builder::new().driver(DriverKind::IoUring).try_run(async {}).is_ok()
@@ -315,30 +290,6 @@ fn a_lease_is_waited_for() {
         });
         std::fs::remove_file(&path).unwrap();
     });
-}
-
-/// What a network file system says when its file is closed.
-#[test]
-fn close_tells_what_went_wrong() {
-    let _one = alone();
-    for kind in [DriverKind::Epoll, DriverKind::IoUring] {
-        let builder = Builder::new().driver(kind);
-        if builder.clone().try_run(async {}).is_err() {
-            println!("skipped: no {kind}");
-            continue;
-        }
-        // Nothing is closed any more there: hence not `for_each_driver`, which counts.
-        where_it_fails(libc::SYS_close, libc::EIO, move || {
-            builder.run(async {
-                let error = File::open("/proc/version").await.unwrap().close().await.unwrap_err();
-                let says = OperationError::of(&error).unwrap();
-                assert_eq!(
-                    (says.operation(), says.on(), says.raw_os_error()),
-                    ("close", "/proc/version", Some(libc::EIO))
-                );
-            });
-        });
-    }
 }
 
 /// Reads that are cut, large messages, and clients that come and go.
