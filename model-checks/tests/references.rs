@@ -4,10 +4,12 @@
 #![cfg(trefoil_loom)]
 
 use std::cell::{Cell, RefCell};
+use std::panic::Location;
 use std::task::{Poll, Waker};
 
-use trefoil_model_checks::{Nest, Order, model};
+use trefoil_model_checks::{Nest, Order, Woken, model};
 use trefoil_runtime::sync::Mutex;
+use trefoil_runtime::{Kind, ReadyBox, Scope};
 
 /// A child that keeps so many wakers in its first poll, and ends in its second, which is the next turn.
 fn keeps<'env>(nest: &Nest<'env>, wakers: &'env RefCell<Vec<Waker>>, count: usize) {
@@ -293,4 +295,83 @@ fn the_handle_and_the_last_waker() {
         );
         nest.assert_gone();
     });
+}
+
+/// A waker of the body of a queue: the owner has made two in a turn, and gives one up in the next; another thread gives up the other while the queue ends, and
+/// with it the owner's reference. Seen: nothing but that the queue is freed once.
+#[test]
+fn the_body_of_a_queue() {
+    model("references: drop ‖ clone, drop, drop, end of the queue").check([()], |order| {
+        let (above, scope) = (Woken::new(), Box::pin(Scope::new(Kind::Nursery, Location::caller())));
+        let mut queue = ReadyBox::nested(Location::caller());
+        let mut wakers = Vec::new();
+        above.poll(|cx| {
+            queue.run(&scope, cx, |cx| {
+                wakers.extend([cx.waker().clone(), cx.waker().clone()]);
+                cx.waker().wake_by_ref();
+            });
+        });
+        let (mut here, elsewhere) = (wakers.pop(), wakers.pop());
+        order.race2(
+            || drop(elsewhere),
+            || {
+                above.poll(|cx| {
+                    queue.run(&scope, cx, |cx| {
+                        let third = cx.waker().clone();
+                        drop((here.take(), third));
+                    });
+                });
+                queue.set_body_done();
+                queue.close(&scope);
+                drop(queue);
+            },
+        );
+        assert_eq!(above.wakers(), 0, "the queue leaked");
+    });
+}
+
+/// A child polls a queue, which keeps a waker of it. Another thread wakes a child of that queue, and through it, by one waker more, the child around, while that
+/// ends and drops the queue. Seen: whether the inner child was polled for it.
+#[test]
+fn the_waker_that_a_queue_keeps() {
+    model("references: wake a child's child ‖ end of the child, with its queue").bound(3).check(
+        [false, true],
+        |order| {
+            let (waker, inner, polls, outer_polls) =
+                (RefCell::new(None), RefCell::new(Nest::new()), Cell::new(0), Cell::new(0));
+            drop(inner.borrow().spawn(|cx| {
+                polls.set(polls.get() + 1);
+                *waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }));
+            let mut nest = Nest::new();
+            drop(nest.spawn(|cx| {
+                outer_polls.set(outer_polls.get() + 1);
+                let mut inner = inner.borrow_mut();
+                let Nest { queue, scope, .. } = &mut *inner;
+                queue.as_mut().unwrap().run(scope, cx, |_| {});
+                if outer_polls.get() == 1 {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                inner.tear_down();
+                Poll::Ready(1)
+            }));
+            nest.run();
+            let ours: Waker = waker.take().unwrap();
+            order.race2(
+                || ours.wake(),
+                || {
+                    nest.run();
+                    assert_eq!(nest.live(), 0);
+                    nest.tear_down();
+                },
+            );
+            drop(waker.take());
+            assert_eq!(outer_polls.get(), 2);
+            inner.borrow().assert_gone();
+            nest.assert_gone();
+            polls.get() == 2
+        },
+    );
 }
