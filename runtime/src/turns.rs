@@ -310,7 +310,7 @@ fn keep_first(first: &mut Option<Payload>, payload: Payload) {
 impl<F: Future> Drop for Run<'_, F> {
     fn drop(&mut self) {
         // Also on the way out of a panic of the driver: nothing may be left that points to this frame.
-        let _entered = Entered::new(self.frame());
+        let entered = Entered::new(self.frame());
         let main = catch_unwind(AssertUnwindSafe(|| self.main.set(None)));
         self.ready.set_body_done();
         self.ready.tell_of_body(Watch::exited);
@@ -328,6 +328,8 @@ impl<F: Future> Drop for Run<'_, F> {
         }));
         context::set_newborn(0);
         self.tree.current.ends();
+        // Before another thread may have it: who finds a tree in the context takes this thread for the one of its run.
+        drop(entered);
         self.tree.give_back();
         // The others go before the first is resumed: a payload whose destructor panics must not do so in the middle of that.
         let mut first = None;
