@@ -133,7 +133,9 @@ impl<F: Future> Run<'_, F> {
                     break;
                 }
                 if !BLIND && self.worker.suspicion.any() {
+                    // Code of others may be told: everything is looked at again after that.
                     self.report_cycles(true);
+                    continue;
                 }
             }
             let mut left = asks.unwrap_or(after).saturating_sub(begin.elapsed());

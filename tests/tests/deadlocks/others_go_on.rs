@@ -1,13 +1,19 @@
 //! Some tasks wait for each other, while others go on: a cycle is a warning at once, and ends the run after a minute.
 
 use super::{busy, crossed, cycle, partial};
+use std::io;
+use std::panic::Location;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 use trefoil::sync::{Mutex, RwLock, Semaphore, oneshot};
 use trefoil::{
-    Builder, Cancelled, Detection, DriverKind, Join, RunError, channel, checkpoint, local_nursery, nursery, sleep,
+    Builder, CancelScope, Cancelled, Detection, DriverKind, Join, RunError, channel, checkpoint, local_nursery, now,
+    nursery, sleep, sleep_forever,
 };
-use trefoil_tests::{Ended, Log, deadlocks, ms};
+use trefoil_runtime::{Driver, Options, ThreadDriver, Unpark};
+use trefoil_tests::{Ended, Log, deadlocks, listen, ms};
 
 /// But one that another thread wakes again and again never gets to such a report.
 #[test]
@@ -320,4 +326,52 @@ fn n10_a_place_in_a_line_is_an_edge() {
     }) {
         assert_eq!(report.cycles().next().unwrap().len(), 3, "{report}");
     }
+}
+
+/// A driver that notes that it sleeps.
+#[derive(Debug)]
+struct Notes(ThreadDriver, Arc<AtomicUsize>);
+
+impl Driver for Notes {
+    fn name(&self) -> &'static str {
+        "one that notes"
+    }
+    fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.1.fetch_add(1, SeqCst);
+        self.0.park(timeout)
+    }
+    fn poll(&self) -> io::Result<()> {
+        self.0.poll()
+    }
+    fn unparker(&self) -> Arc<dyn Unpark> {
+        self.0.unparker()
+    }
+}
+
+/// Who hears of a cycle, in the middle of the loop's look at it, sets a deadline that is due: the run does not sleep before that is applied.
+#[test]
+fn a_deadline_set_by_who_hears_of_a_cycle_is_applied_before_the_run_sleeps() {
+    let (scope, sleeps) = (CancelScope::new(), Arc::new(AtomicUsize::new(0)));
+    let (remote, slept, told) = (scope.clone(), sleeps.clone(), Arc::new(AtomicUsize::new(0)));
+    let tells = told.clone();
+    let _listens = listen(move |line| {
+        if line.starts_with("deadlock (N10): some tasks wait for each other") && tells.fetch_add(1, SeqCst) == 0 {
+            slept.store(0, SeqCst);
+            remote.set_deadline(Some(now()));
+        }
+    });
+    let driver = Rc::new(Notes(ThreadDriver::new(), sleeps.clone()));
+    let options = Options { deadlock: Detection::After(ms(60_000)), ..Options::default() };
+    trefoil_runtime::run(driver, options, Location::caller(), async {
+        let (left, right) = (Mutex::new(()), Mutex::new(()));
+        let ended = nursery(async |n| -> Ended {
+            n.spawn(crossed(&left, &right));
+            n.spawn(crossed(&right, &left));
+            assert!(scope.run(sleep_forever()).await?.is_none());
+            assert_eq!((told.load(SeqCst), sleeps.load(SeqCst)), (1, 0));
+            n.cancel();
+            Ok(())
+        });
+        ended.await.unwrap();
+    });
 }
