@@ -52,7 +52,7 @@ use std::task::{Context, Poll, Waker};
 pub enum Abort {
     /// The wait ends at once, with no effect.
     AtOnce,
-    /// The same, but for a cancel that is told once ([`Scope::cancel_once`]): that passes it over.
+    /// The same, but for a cancel that is told once ([`Scope::cancel_once`](crate::Scope::cancel_once)): that passes it over.
     Lasting,
     /// Only the owner can end it: it is polled, finds [`Park::cancel_asked`], and completes the wait when the other side (the
     /// kernel) has let go.
