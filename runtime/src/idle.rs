@@ -41,8 +41,15 @@ impl Idle {
     }
 
     /// For how long to look at what other threads send before going to sleep.
+    #[inline]
     pub fn looks(&self) -> Duration {
         if cfg!(not(trefoil_loom)) && self.short.get() >= self.needed.get() { LOOK } else { Duration::ZERO }
+    }
+
+    /// Whether it does not look at all.
+    #[inline]
+    pub fn sleeps_at_once(&self) -> bool {
+        self.looks().is_zero() && self.spin.is_zero()
     }
 
     /// It looked: whether something came.

@@ -103,6 +103,7 @@ impl Worker {
     }
 
     /// The same if something is in flight there; `None` if nothing is.
+    #[inline(always)]
     pub fn park_in_flight(&self) -> Option<std::io::Result<()>> {
         self.blocks.rest();
         self.driver.park_in_flight()
@@ -170,10 +171,17 @@ pub(crate) fn between_turns(tree: &'static Tree) {
 }
 
 #[track_caller]
+#[inline(always)]
 pub(crate) fn check(driver: &dyn Driver, result: std::io::Result<()>) {
     if let Err(error) = result {
-        panic!("the {} driver cannot go on: {error}", driver.name());
+        cannot_go_on(driver, &error);
     }
+}
+
+#[track_caller]
+#[cold]
+fn cannot_go_on(driver: &dyn Driver, error: &std::io::Error) -> ! {
+    panic!("the {} driver cannot go on: {error}", driver.name());
 }
 
 /// Calls `f` with the driver of the run on this thread, if there is one and it is a `D`.
