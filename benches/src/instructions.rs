@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 /// A count may be so much above the recorded one.
 const TOLERANCE: f64 = 0.03;
 
+/// How often what is above its bound is counted once more.
+const AGAIN: usize = 3;
+
 /// What is counted: so many operations in each batch.
 struct Batches {
     workload: &'static str,
@@ -69,7 +72,7 @@ pub fn check(record: bool) -> Result<bool, Box<dyn Error>> {
     for counted in COUNTED {
         let name = counted.name;
         let bound = recorded.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let mut count = match one(&program, &counted.batches, counted.driver) {
+        let mut count = match counted.count(&program, 1) {
             Ok(count) => count,
             Err(error) if counted.driver == "io_uring" && error.to_string().contains("cannot be had") => {
                 println!("{name:24} PASSED OVER: io_uring cannot be had, here or under valgrind");
@@ -78,15 +81,15 @@ pub fn check(record: bool) -> Result<bool, Box<dyn Error>> {
             }
             Err(error) => return Err(error),
         };
-        if let Some((batches, times)) = &counted.less {
-            count -= times * one(&program, batches, counted.driver)?;
-        }
         text.push_str(&format!("{name} {count:.1}\n"));
         if record {
             println!("{name:24} {count:7.1} instructions");
             continue;
         }
         let bound: f64 = bound.ok_or_else(|| format!("{file} does not name {name}"))?.parse()?;
+        if count > bound * (1.0 + TOLERANCE) {
+            count = counted.count(&program, AGAIN)?;
+        }
         let ok = count <= bound * (1.0 + TOLERANCE);
         let percent = (count / bound - 1.0) * 100.0;
         println!(
@@ -103,10 +106,28 @@ pub fn check(record: bool) -> Result<bool, Box<dyn Error>> {
     Ok(holds)
 }
 
+impl Counted {
+    /// Instructions of one of it, each process counted so many times.
+    fn count(&self, program: &Path, times: usize) -> Result<f64, Box<dyn Error>> {
+        let mut count = one(program, &self.batches, self.driver, times)?;
+        if let Some((batches, less)) = &self.less {
+            count -= less * one(program, batches, self.driver, times)?;
+        }
+        Ok(count)
+    }
+}
+
 /// Instructions of one operation.
-fn one(program: &Path, batches: &Batches, driver: &str) -> Result<f64, Box<dyn Error>> {
-    let more = count(program, batches, driver, LONG)? - count(program, batches, driver, SHORT)?;
+fn one(program: &Path, batches: &Batches, driver: &str, times: usize) -> Result<f64, Box<dyn Error>> {
+    let more = least(program, batches, driver, LONG, times)? - least(program, batches, driver, SHORT, times)?;
     Ok(more as f64 / ((LONG - SHORT) * batches.each) as f64)
+}
+
+/// The least of several counts: a busy machine adds, and never takes away. Where a poll takes long, the watchdog looks who that is.
+fn least(program: &Path, batches: &Batches, driver: &str, repeat: u64, times: usize) -> Result<u64, Box<dyn Error>> {
+    (1..times).try_fold(count(program, batches, driver, repeat)?, |least, _| {
+        Ok(least.min(count(program, batches, driver, repeat)?))
+    })
 }
 
 /// All instructions of one process.
