@@ -13,12 +13,15 @@
 //! **\[TABLE\]** A source is in the table exactly as long as it has a registration that names this home; both change under the table's
 //! lock, or (at the end of the run, or of the source) one after the other.
 
+mod pace;
+
 use crate::bell::Bell;
 use crate::fs::errand::{Errand, OnThread, Under};
 use crate::reactor::Seat;
 use crate::readiness::{READ, SHORT_READ_LIES, WRITE};
 use crate::source::{Registration, Shared, Want};
 use crate::wake::WakeList;
+use pace::Pace;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
@@ -33,9 +36,6 @@ use trefoil_runtime::{Driver, Pool, Unpark};
 /// How many events one look takes.
 const EVENTS: usize = 256;
 
-/// A look costs as much as many turns of a loop that always has something to run: that loop looks so often.
-const LOOK_AFTER: Duration = Duration::from_micros(50);
-
 /// What the kernel says when the bell has rung. No key of the table is like it.
 const BELL: u64 = u64::MAX;
 
@@ -45,7 +45,7 @@ pub(crate) struct Epoll {
     bell: Arc<Bell>,
     events: RefCell<Vec<Event>>,
     wake: RefCell<WakeList>,
-    looked: Cell<Instant>,
+    pace: Pace,
     /// Whether the kernel has `epoll_pwait2` (5.11), as far as we know.
     precise: Cell<bool>,
     /// For what blocks.
@@ -69,7 +69,7 @@ impl Epoll {
             bell: Arc::new(bell),
             events: RefCell::new(Vec::with_capacity(EVENTS)),
             wake: RefCell::default(),
-            looked: Cell::new(Instant::now()),
+            pace: Pace::new(Instant::now()),
             precise: Cell::new(true),
             threads: crate::fs::errand::threads(),
         })
@@ -104,6 +104,11 @@ impl Epoll {
         wake.wake();
         self.wake.replace(wake);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn poll_by_the_clock(&self) -> io::Result<()> {
+        if self.pace.is_due(Instant::now()) { self.look(Some(Duration::ZERO)) } else { Ok(()) }
     }
 
     fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> rustix::io::Result<()> {
@@ -167,12 +172,7 @@ impl Driver for Epoll {
     }
 
     fn poll(&self) -> io::Result<()> {
-        let now = Instant::now();
-        if now - self.looked.get() < LOOK_AFTER {
-            return Ok(());
-        }
-        self.looked.set(now);
-        self.look(Some(Duration::ZERO))
+        if self.pace.passes_over() { Ok(()) } else { self.poll_by_the_clock() }
     }
 
     fn poll_now(&self) -> io::Result<()> {
