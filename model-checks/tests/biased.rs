@@ -1,4 +1,4 @@
-//! The lock that favours one thread (`runtime/src/biased.rs`), with the barriers as the real ones that they are in models: no two have it at
+//! The lock that favours one thread (`runtime/src/sync/biased.rs`), with the barriers as the real ones that they are in models: no two have it at
 //! once, and who has it sees what was done under it before.
 //!
 //! The value is loom's cell, in which two accesses that are not ordered fail the model.

@@ -1,4 +1,4 @@
-//! The queue that any thread pushes to (`runtime/src/inbox.rs`): every accepted push comes out once, the owner is told whenever the
+//! The queue that any thread pushes to (`runtime/src/sync/inbox.rs`): every accepted push comes out once, the owner is told whenever the
 //! queue stops being empty, and after `close` all are refused.
 
 #![cfg(trefoil_loom)]

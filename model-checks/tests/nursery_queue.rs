@@ -1,4 +1,4 @@
-//! A nursery's queue seen from other threads (`runtime/src/ready.rs`, `waker_slot.rs`): what is pushed is run or its parent is woken, and
+//! A nursery's queue seen from other threads (`runtime/src/ready.rs`, `sync/waker_slot.rs`): what is pushed is run or its parent is woken, and
 //! what is spawned is run or refused.
 
 #![cfg(trefoil_loom)]

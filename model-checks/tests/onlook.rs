@@ -1,4 +1,4 @@
-//! How others look on while an owner changes its list (`runtime/src/onlook.rs`), with the light barrier as the real one that it is where the
+//! How others look on while an owner changes its list (`runtime/src/look/onlook.rs`), with the light barrier as the real one that it is where the
 //! kernel has no other: what somebody may look at is not freed.
 
 #![cfg(trefoil_loom)]

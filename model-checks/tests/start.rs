@@ -1,4 +1,4 @@
-//! `Nursery::start` (`nursery/src/start.rs`, `runtime/src/placed.rs`), whose caller is cancelled from another thread while the child says that
+//! `Nursery::start` (`nursery/src/start.rs`, `runtime/src/scope/placed.rs`), whose caller is cancelled from another thread while the child says that
 //! it is ready: the child goes to the nursery, unharmed, or ends with the caller (R71, R72).
 
 #![cfg(trefoil_loom)]

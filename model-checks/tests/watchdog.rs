@@ -1,4 +1,4 @@
-//! How the watchdog sleeps while all loops do (`runtime/src/watchdog.rs`): a loop that is awake is never left unwatched, and a watchdog that
+//! How the watchdog sleeps while all loops do (`runtime/src/look/watchdog.rs`): a loop that is awake is never left unwatched, and a watchdog that
 //! sleeps on is a deadlock, which loom reports.
 
 #![cfg(trefoil_loom)]

@@ -171,7 +171,7 @@ pub(crate) unsafe fn drop_put<T>(value: NonNull<T>) {
     unsafe { drop_in(here(), value) }
 }
 
-/// The same for what others [look on](crate::onlook) at: false, and nothing was done, where the thread has no blocks in hand, since somebody may
+/// The same for what others [look on](crate::look::onlook) at: false, and nothing was done, where the thread has no blocks in hand, since somebody may
 /// look on. Whoever has them in hand need not ask for that.
 ///
 /// # Safety

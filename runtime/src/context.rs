@@ -8,10 +8,10 @@
 //!   before that thing goes away.
 
 use crate::blocks::Blocks;
-use crate::cancelled::Cancelled;
 use crate::ready::{Header, Ready};
 use crate::scope::Scope;
-use crate::scoped::Unopened;
+use crate::scope::cancelled::Cancelled;
+use crate::scope::scoped::Unopened;
 use crate::task_local::Node;
 use crate::tree::Tree;
 use crate::worker::{self, Worker};
@@ -184,7 +184,7 @@ pub(crate) fn task_word() -> *const AtomicPtr<Header> {
     look(|s| &raw const s.task.0)
 }
 
-/// The memory that the loop of this thread has in hand; null where there is none, and while somebody [looks on](crate::onlook), so that who frees
+/// The memory that the loop of this thread has in hand; null where there is none, and while somebody [looks on](crate::look::onlook), so that who frees
 /// a task asks for that.
 #[inline(always)]
 pub(crate) fn blocks() -> *const Blocks {

@@ -3,12 +3,12 @@
 //!
 //! A cancel that is told once ([`Scope::cancel_once`](crate::Scope::cancel_once)) passes it over: whoever asks for that tells it itself.
 
-use crate::cancelled::Cancelled;
 use crate::context;
-use crate::deadlock;
 use crate::holders::Thing;
+use crate::look::deadlock;
 use crate::park::{Abort, Known, Park, Wait};
 use crate::ready::RawJoin;
+use crate::scope::cancelled::Cancelled;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 

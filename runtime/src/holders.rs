@@ -9,10 +9,10 @@
 
 #[cfg(not(trefoil_loom))]
 use crate::blind::BLIND;
-use crate::cause::Named;
 use crate::context;
 use crate::holdings::{Note, Noted};
 use crate::ready::Header;
+use crate::scope::cause::Named;
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,7 +77,7 @@ impl fmt::Display for Called<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let who = Named(self.1, self.0.place);
         match self.0.role {
-            Role::Main => write!(f, "the main task ({})", crate::snapshot::short(self.0.place)),
+            Role::Main => write!(f, "the main task ({})", crate::look::snapshot::short(self.0.place)),
             Role::Child => write!(f, "task {who}"),
             Role::Body => write!(f, "the body of nursery {who}"),
             Role::Outside => write!(f, "code outside of every task"),

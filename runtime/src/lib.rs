@@ -9,29 +9,20 @@
 //! 4. `scope` and `tree`: cancellation, shields and deadlines
 //! 5. `park`: the one blocking primitive, with the one race between completing and cancelling; `reason`: what for
 //! 6. `wait`: queues of waiting operations, from which primitives are made
-//! 7. `scoped`: a future that runs in a scope; `edge`: one whose waits can be ended once; `guest`: waits of other vocabularies
+//! 7. `scope/scoped`: a future that runs in a scope; `scope/edge`: one whose waits can be ended once; `guest`: waits of other vocabularies
 //! 8. `task_local`: values that tasks inherit
 //! 9. `run_handle`: closures from other threads
-//! 10. `instrument`: who sees the life of tasks
-//! 11. `deadlock`, `holders`, `holdings`, `wait_graph`: programs that cannot go on; `livelock`: those that run and get nowhere
+//! 10. `look`: what people look with: the task tree, deadlocks, the watchdog, instruments; and what is noted for it: `holders`, `holdings`, `record`
 //!
-//! Below them: `inbox` and `waker_slot` (wake-ups from other threads), `parker` and `idle` (sleeping, and before it), `wheel` (deadlines), `clock`, `cancelled` and
-//! `group` (what an error type must know), `context` (what is being
-//! polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `threads` (who else is there), `pool` (threads for what blocks), `biased` (the lock of what one thread uses) over `barrier`, and `sync` (the switch between `std` and loom).
+//! Below them: `parker` and `idle` (sleeping, and before it), `time` (the clock, and the wheel of deadlines), `scope/cancelled` and `scope/group` (what an
+//! error type must know), `context` (what is being polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `pool` (threads for what
+//! blocks), `blocks` (memory that is used again), and `sync` (the switch between `std` and loom, and what two threads meet in).
 
 mod awaited;
-mod barrier;
-mod biased;
 mod blind;
 mod blocks;
-mod cancelled;
-mod cause;
-mod clock;
 mod context;
-mod deadlock;
 mod driver;
-mod edge;
-mod group;
 mod guest;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod holders;
@@ -39,14 +30,10 @@ mod holders;
 pub mod holdings;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod idle;
-mod inbox;
-mod instrument;
-mod livelock;
-mod onlook;
+mod look;
 mod park;
 mod parker;
 mod payload;
-mod placed;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod pool;
 #[doc(hidden)]
@@ -55,48 +42,36 @@ mod quiet;
 mod ready;
 mod reason;
 mod record;
-#[doc(hidden)]
-pub mod report;
 mod run_handle;
 mod schedule;
 mod scope;
-mod scoped;
-mod snapshot;
 pub mod sync;
 mod task_local;
-#[cfg_attr(trefoil_loom, allow(dead_code, unused_imports))]
-mod threads;
 mod time;
 mod tree;
 mod turns;
 mod wait;
-mod wait_graph;
-mod waker_slot;
 mod wakers;
-mod watchdog;
-mod wheel;
-mod woken_by;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod worker;
 
 pub use awaited::{awaited_at, directory};
-pub use cancelled::{CancelAware, Cancelled, CancelledOrTimedOut, DeadlineAware, ECANCELED, TimedOut};
-pub use cause::{Cause, Culprit, Kind, ScopeInfo, Source};
-pub use clock::{NEVER, after, instant, nanos};
 pub use context::{
     BUDGET, STRIKES, locals_differ, locals_in_force, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled,
 };
-pub use deadlock::{BlockedTask, BlockedWait, Deadlock, Detection, WakeSources};
 pub use driver::{Driver, ThreadDriver, Unpark};
-pub use edge::{Edge, told_once};
-pub use group::ErrorGroup;
 pub use guest::{ChildKey, Ender, GuestWait};
 pub use holders::{Holder, HolderKey, Holders, Holding, Role, TaskRef, Thing};
-pub use instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
-pub use livelock::Limits;
+pub use look::deadlock::{BlockedTask, BlockedWait, Deadlock, Detection, WakeSources};
+pub use look::instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
+pub use look::livelock::Limits;
+#[doc(hidden)]
+pub use look::report;
+pub use look::snapshot::{HoldView, Metrics, ScopeView, TaskState, TaskView, WaitView};
+pub use look::threads::ServiceThread;
+pub use look::woken_by::WokenBy;
 pub use park::{Abort, Completed, Park, Wait};
 pub use payload::{Payload, discard};
-pub use placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use pool::{Pool, Runs, Ticket, Work};
 pub use quiet::wait_all_tasks_blocked;
 pub use ready::{BUSY, Origin, Outcome, RawJoin, Ready, ReadyBox, TURNS};
@@ -105,14 +80,17 @@ pub use record::{Ended, Event, Record, Recording, What, record};
 pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;
 pub use scope::Scope;
-pub use scoped::{Entry, Held, Scoped};
-pub use snapshot::{HoldView, Metrics, ScopeView, TaskState, TaskView, WaitView};
+pub use scope::cancelled::{CancelAware, Cancelled, CancelledOrTimedOut, DeadlineAware, ECANCELED, TimedOut};
+pub use scope::cause::{Cause, Culprit, Kind, ScopeInfo, Source};
+pub use scope::edge::{Edge, told_once};
+pub use scope::group::ErrorGroup;
+pub use scope::placed::{Moved, Placed, PlacedBody, PlacedRoot};
+pub use scope::scoped::{Entry, Held, Scoped};
 pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
-pub use threads::ServiceThread;
+pub use time::clock::{NEVER, after, instant, nanos};
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use turns::{run, run_instrumented, try_run};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};
-pub use woken_by::WokenBy;
 pub use worker::{Options, driver_address, in_run, with_driver};
 
 /// The time on the clock of the run, in nanoseconds; see [`nanos`].
@@ -129,7 +107,7 @@ pub fn current_effective_deadline() -> (u64, bool) {
 
 /// Whether the run on this thread is ended as a deadlock (N10), and cleans up.
 pub fn ends_as_deadlock() -> bool {
-    deadlock::ends()
+    look::deadlock::ends()
 }
 
 /// Whether the code that asks was asked to stop: by a soft cancel of its scope or one around it, or a hard one. One load.
@@ -160,7 +138,7 @@ pub fn current_cause() -> Option<Cause> {
 #[track_caller]
 pub fn tree() -> ScopeView {
     let (tree, scope) = current();
-    snapshot::view(tree, |locked| Some(locked.root(scope))).expect("a scope has a root")
+    look::snapshot::view(tree, |locked| Some(locked.root(scope))).expect("a scope has a root")
 }
 
 /// The task trees of all runs of the process, from any thread, also while a loop is stuck in a task; the runs of one program differ by where
@@ -177,7 +155,7 @@ pub fn tree() -> ScopeView {
 /// # });
 /// ```
 pub fn trees() -> Vec<ScopeView> {
-    tree::Tree::all().into_iter().filter_map(|tree| snapshot::view(tree, tree::Locked::run)).collect()
+    tree::Tree::all().into_iter().filter_map(|tree| look::snapshot::view(tree, tree::Locked::run)).collect()
 }
 
 /// What the run on this thread has at this moment, in numbers: how a program shows that it left nothing behind.
@@ -197,7 +175,7 @@ pub fn metrics() -> Metrics {
     let (tree, scope) = current();
     let (driver, in_flight) = worker::driver_state();
     let locked = tree.lock();
-    snapshot::count(&locked, locked.root(scope), driver, in_flight)
+    look::snapshot::count(&locked, locked.root(scope), driver, in_flight)
 }
 
 /// What can still wake the run on this thread if every task waits: why it is no deadlock (N10).
@@ -221,7 +199,7 @@ pub fn wake_sources() -> WakeSources {
     let (_, in_flight) = worker::driver_state();
     let handles = worker::with(|worker| worker.calls.get().map_or(0, run_handle::Calls::handles)).unwrap_or(0);
     let timers = tree.lock().timers();
-    WakeSources { timers, in_flight, handles, threads: threads::others() }
+    WakeSources { timers, in_flight, handles, threads: look::threads::others() }
 }
 
 #[track_caller]
@@ -242,19 +220,19 @@ pub fn doc_run<F: Future>(main: F) -> F::Output {
 /// What the models need to see.
 #[cfg(trefoil_loom)]
 pub mod model {
-    pub use crate::biased::*;
     pub use crate::context::*;
-    pub use crate::inbox::*;
-    pub use crate::onlook::*;
+    pub use crate::look::onlook::*;
+    pub use crate::look::watchdog::Doze;
     pub use crate::park::*;
     pub use crate::parker::*;
     pub use crate::ready::*;
     pub use crate::run_handle::*;
     pub use crate::scope::*;
+    pub use crate::sync::biased::*;
+    pub use crate::sync::inbox::*;
+    pub use crate::sync::waker_slot::*;
     pub use crate::tree::*;
     pub use crate::wait::*;
-    pub use crate::waker_slot::*;
-    pub use crate::watchdog::Doze;
 
     use std::ptr;
 

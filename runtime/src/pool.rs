@@ -4,8 +4,8 @@
 //! runs, and nothing of theirs is dropped, while it is held. The threads are begun as they are needed, at most [`most`] of them, and end
 //! when the pool is dropped and the queue is empty. Nobody joins them: who gave them work waits for it, as long as it wants to.
 
+use crate::look::threads::ServiceThread;
 use crate::sync;
-use crate::threads::ServiceThread;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;

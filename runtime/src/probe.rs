@@ -1,9 +1,9 @@
 //! What `trefoil-testing` asks of the run on this thread: to move its virtual time, to let an operation find its budget spent, and to
 //! tell where a cancellation was delivered.
 
-use crate::clock::{self, NEVER};
 use crate::context;
-use crate::snapshot::{self, ScopeView};
+use crate::look::snapshot::{self, ScopeView};
+use crate::time::clock::{self, NEVER};
 use crate::worker::{self, Worker};
 use std::panic::Location;
 use std::time::Duration;

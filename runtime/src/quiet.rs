@@ -9,12 +9,12 @@
 //! The time counts from the moment at which nothing could run; whatever is woken meanwhile begins it anew.
 
 use crate::blind::BLIND;
-use crate::cancelled::Cancelled;
-use crate::clock::NEVER;
 use crate::context;
-use crate::deadlock::Detection;
+use crate::look::deadlock::Detection;
 use crate::park::Wait;
 use crate::reason::Reason;
+use crate::scope::cancelled::Cancelled;
+use crate::time::clock::NEVER;
 use crate::wait::{Turn, WaitQueue};
 use crate::worker::{self, Options};
 use std::cell::{Cell, OnceCell};

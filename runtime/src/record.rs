@@ -6,16 +6,16 @@
 //! of those who wake from others (`woken_by`).
 
 use crate::blind::BLIND;
-use crate::cause::{Cause, ScopeInfo};
-use crate::clock::NEVER;
 use crate::context;
-use crate::instrument::{TaskInfo, Watch};
+use crate::look::instrument::{TaskInfo, Watch};
+use crate::look::woken_by::{self, NOTES, Recorder, WokenBy};
 use crate::park::Core;
 use crate::ready::{Header, Ready};
 use crate::reason::Reason;
 use crate::scope::Scope;
+use crate::scope::cause::{Cause, ScopeInfo};
 use crate::sync::Ordering;
-use crate::woken_by::{self, NOTES, Recorder, WokenBy};
+use crate::time::clock::NEVER;
 use crate::worker::{self, Worker};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};

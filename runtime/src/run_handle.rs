@@ -22,8 +22,8 @@
 //! - **\[LOOP\]** A call is run by the thread of the run, one after the other.
 
 use crate::context;
-use crate::inbox::{Inbox, Linked, Pushed};
 use crate::payload::Payload;
+use crate::sync::inbox::{Inbox, Linked, Pushed};
 use crate::sync::{self, Arc, AtomicBool, AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use crate::worker;

@@ -1,4 +1,5 @@
-//! A scope: the unit of cancellation. A node of the [tree](crate::tree), with a deadline and a shield.
+//! A scope: the unit of cancellation. A node of the [tree](crate::tree), with a deadline and a shield. In the folder are the futures that run in
+//! one ([`scoped`], [`placed`], [`edge`]), and what such a future returns: [`cancelled`], [`cause`], [`group`].
 //!
 //! ```text
 //!   effective = cancel called  OR  (not shielded AND the parent is effective)          (R2)
@@ -13,14 +14,21 @@
 //! - **\[HELD\]** A scope is linked from the first poll of the future that runs in it to the end or drop of that future, which owns
 //!   it or a count of it. It does not move meanwhile.
 
-use crate::cause::{Cause, Culprit, Kind, Named, ScopeInfo, Source, Why};
-use crate::clock;
+pub(crate) mod cancelled;
+pub(crate) mod cause;
+pub(crate) mod edge;
+pub(crate) mod group;
+pub(crate) mod placed;
+pub(crate) mod scoped;
+
+use self::cause::{Cause, Culprit, Kind, Named, ScopeInfo, Source, Why};
 use crate::context;
 use crate::park::Core;
 use crate::ready::Header;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell};
+use crate::time::clock;
+use crate::time::wheel::NOWHERE;
 use crate::tree::{Locked, Tree};
-use crate::wheel::NOWHERE;
 use std::fmt;
 use std::marker::PhantomPinned;
 use std::panic::Location;

@@ -1,5 +1,11 @@
 //! The one switch between `std` and loom: everything that two threads can touch is written against these names, so
-//! that the models in `model-checks/` run the very source that users get (`--cfg trefoil_loom`).
+//! that the models in `model-checks/` run the very source that users get (`--cfg trefoil_loom`). In the folder is what is made of them, of use to all: `inbox` and `waker_slot`, how a wake-up
+//! of another thread arrives; `biased`, the lock of what one thread uses, over `barrier`.
+
+pub(crate) mod barrier;
+pub(crate) mod biased;
+pub(crate) mod inbox;
+pub(crate) mod waker_slot;
 
 #[cfg(not(trefoil_loom))]
 mod real {

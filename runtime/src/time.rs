@@ -1,10 +1,14 @@
-//! Sleeping, yielding, checkpoints: the operations that need nothing but the loop.
+//! Sleeping, yielding, checkpoints: the operations that need nothing but the loop. In the folder are the [`clock`] of a run and its deadlines,
+//! which are in a [`wheel`].
 
-use crate::cancelled::Cancelled;
-use crate::clock::{self, NEVER};
+pub(crate) mod clock;
+pub(crate) mod wheel;
+
+use self::clock::NEVER;
 use crate::context;
 use crate::park::{Bare, Park, Wait};
 use crate::reason::Reason;
+use crate::scope::cancelled::Cancelled;
 use crate::worker;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
@@ -160,7 +164,7 @@ impl Sleep {
 impl std::fmt::Debug for Sleep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (now, until, mut debug) = (crate::worker::now(), self.until(), f.debug_struct("Sleep"));
-        debug.field("at", &format_args!("{}", crate::snapshot::short(self.park.place())));
+        debug.field("at", &format_args!("{}", crate::look::snapshot::short(self.park.place())));
         match until.time(now) {
             NEVER => debug.field("left", &format_args!("for ever")),
             time => debug.field("left", &Duration::from_nanos(time.saturating_sub(now))),

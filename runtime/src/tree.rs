@@ -20,10 +20,8 @@ mod deadlines;
 mod links;
 mod look;
 
-use crate::biased::{BiasedGuard, BiasedLock};
 use crate::blind::BLIND;
 use crate::blocks::Blocks;
-use crate::clock::{Clock, NEVER};
 use crate::context;
 use crate::parker::Parker;
 #[cfg(not(trefoil_loom))]
@@ -32,9 +30,11 @@ use crate::ready::Header;
 use crate::scope::Scope;
 #[cfg(not(trefoil_loom))]
 use crate::sync::Mutex;
+use crate::sync::biased::{BiasedGuard, BiasedLock};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::time::clock::{Clock, NEVER};
+use crate::time::wheel::Wheel;
 use crate::wakers::Wakers;
-use crate::wheel::Wheel;
 use deadlines::Timer;
 use std::panic::Location;
 use std::ptr;

@@ -4,16 +4,16 @@
 mod quiet;
 mod sleep;
 
-use crate::cause::{Kind, Source};
 use crate::context::{self, Entered, Frame};
-use crate::deadlock::Deadlock;
 use crate::driver::Driver;
-use crate::instrument::{Instruments, Watch};
+use crate::look::deadlock::Deadlock;
+use crate::look::instrument::{Instruments, Watch};
 use crate::payload::{Payload, report_panic};
 use crate::ready::{self, Above, ReadyBox};
 use crate::record::{self, Loop};
 use crate::run_handle::Calls;
 use crate::scope::Scope;
+use crate::scope::cause::{Kind, Source};
 use crate::tree::Tree;
 use crate::worker::{Options, Worker};
 use std::future::Future;

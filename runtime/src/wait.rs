@@ -11,14 +11,14 @@
 //!   waiter leaves its list, under the lock, before it goes away. It does not move: it is pinned from its first poll.
 //! - **\[MADE\]** `node` of a waiter is there while `made` is set: from a poll that has to wait to the end of that wait, or to the waiter's.
 
-use crate::biased::{BiasedGuard, BiasedLock};
 use crate::blind::BLIND;
-use crate::cancelled::Cancelled;
 use crate::context;
-use crate::deadlock;
 use crate::holders::Thing;
+use crate::look::deadlock;
 use crate::park::{self, Completed, Known, Park, Tail, Wait};
+use crate::scope::cancelled::Cancelled;
 use crate::sync::UnsafeCell;
+use crate::sync::biased::{BiasedGuard, BiasedLock};
 use crate::wakers::Wakers;
 use crate::worker;
 use std::fmt;

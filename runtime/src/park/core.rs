@@ -2,15 +2,15 @@
 
 use super::{Abort, Completed, Known, Named, On, Park};
 use crate::blind::BLIND;
-use crate::cancelled::Cancelled;
 use crate::context;
 use crate::ready::{self, Header};
 use crate::reason::{Detail, Manner, Reason};
 use crate::record::{self, Ended};
 use crate::scope::Scope;
+use crate::scope::cancelled::Cancelled;
 use crate::sync::{AtomicPtr, AtomicU8, Ordering, UnsafeCell};
+use crate::time::wheel::NOWHERE;
 use crate::tree::{Tree, TreeId};
-use crate::wheel::NOWHERE;
 use std::cell::Cell;
 use std::marker::PhantomPinned;
 use std::panic::Location;

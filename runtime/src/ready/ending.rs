@@ -5,7 +5,7 @@ use super::memory::free;
 use super::task::{DONE, HOLDER, Header, JOIN, MERGED, OWNER, REF, WAITER};
 use super::wake::{release, retain};
 use crate::holders;
-use crate::instrument::Watch;
+use crate::look::instrument::Watch;
 use crate::scope::Scope;
 use crate::sync::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};

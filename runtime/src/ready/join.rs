@@ -74,7 +74,7 @@ impl<T> std::fmt::Debug for RawJoin<T> {
         // SAFETY: [REF].
         let task = unsafe { &*self.task };
         let name = task.name();
-        let child = crate::cause::Named(name.as_deref(), task.place);
+        let child = crate::scope::cause::Named(name.as_deref(), task.place);
         f.debug_struct("Join").field("child", &format_args!("{child}")).field("done", &task.is_done()).finish()
     }
 }

@@ -5,7 +5,7 @@ use super::wake::release;
 #[cfg(not(trefoil_loom))]
 use crate::blind::BLIND;
 #[cfg(not(trefoil_loom))]
-use crate::onlook::Onlookers;
+use crate::look::onlook::Onlookers;
 #[cfg(not(trefoil_loom))]
 use crate::tree::Tree;
 
@@ -58,7 +58,7 @@ pub(crate) fn prepare_for_onlookers() {
 /// Somebody looks on, until this is dropped.
 pub(crate) struct LookingOn {
     #[cfg(not(trefoil_loom))]
-    looking: crate::onlook::Looking<'static, Kept, fn(Kept)>,
+    looking: crate::look::onlook::Looking<'static, Kept, fn(Kept)>,
     /// After that.
     #[cfg(not(trefoil_loom))]
     _blocks: BlocksAway,

@@ -3,9 +3,9 @@
 use super::memory::free;
 use super::task::{DONE, Header, REF, SCHEDULED};
 use crate::context;
-use crate::inbox::Pushed;
 use crate::record;
 use crate::sync::Ordering;
+use crate::sync::inbox::Pushed;
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::task::{RawWaker, RawWakerVTable, Waker};

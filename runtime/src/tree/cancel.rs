@@ -1,12 +1,12 @@
 //! Cancelling a subtree, softly, once or for good; shields; and telling what waits where it became cancelled.
 
 use super::Locked;
-use crate::cause::Cause;
-use crate::cause::{Source, Why};
 use crate::park::{Abort, Completed, Core};
+use crate::scope::cause::Cause;
+use crate::scope::cause::{Source, Why};
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::Ordering;
-use crate::wheel::NOWHERE;
+use crate::time::wheel::NOWHERE;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! Deadlines: which there are, when the loop has to wake up for the next one, and what is done about those that are due.
 
 use super::{Locked, Tree};
-use crate::clock::NEVER;
 use crate::park::{Completed, Core};
 use crate::scope::{CANCEL_CALLED, Scope};
 use crate::sync::Ordering;
-use crate::wheel::{Entry, NOWHERE, Owner, SLEEPER};
+use crate::time::clock::NEVER;
+use crate::time::wheel::{Entry, NOWHERE, Owner, SLEEPER};
 use std::ptr::NonNull;
 
 /// Whose deadline it is: a [`Who`] in one word, with the lowest bit for a park.

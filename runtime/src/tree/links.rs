@@ -2,12 +2,12 @@
 
 use super::{Locked, Timer};
 use crate::blind::BLIND;
-use crate::clock::NEVER;
 use crate::park::Core;
 use crate::ready::Header;
 use crate::scope::{Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, Ordering};
-use crate::wheel::NOWHERE;
+use crate::time::clock::NEVER;
+use crate::time::wheel::NOWHERE;
 use std::ptr;
 use std::task::Waker;
 

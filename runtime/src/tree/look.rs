@@ -1,13 +1,13 @@
 //! What is read of the tree: for who asks about the scope it is in, for the task tree, and for reports of deadlocks.
 
 use super::Locked;
-use crate::cause::{Cause, Source};
 use crate::park::{Abort, Core, On};
 use crate::ready::{self, Header, Ready};
 use crate::reason::Reason;
+use crate::scope::cause::{Cause, Source};
 use crate::scope::{SHIELD, Scope};
 use crate::sync::Ordering;
-use crate::wheel::NOWHERE;
+use crate::time::wheel::NOWHERE;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;

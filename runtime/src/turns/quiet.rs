@@ -2,11 +2,11 @@
 
 use super::Run;
 use crate::blind::BLIND;
-use crate::clock::NEVER;
-use crate::deadlock::{self, Deadlock, Found, GRACE, SELDOM, SOON};
+use crate::look::deadlock::{self, Deadlock, Found, GRACE, SELDOM, SOON};
+use crate::look::threads;
 use crate::quiet::Next;
 use crate::record::{self, Loop};
-use crate::threads;
+use crate::time::clock::NEVER;
 use crate::worker::{CLOCK_EVERY, check};
 use std::future::Future;
 use std::time::{Duration, Instant};

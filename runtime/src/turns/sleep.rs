@@ -2,10 +2,10 @@
 
 use super::Run;
 use crate::blind::BLIND;
-use crate::clock::{Moment, NEVER, nanos};
-use crate::deadlock::SOON;
+use crate::look::deadlock::SOON;
 use crate::quiet::Next;
 use crate::run_handle::Calls;
+use crate::time::clock::{Moment, NEVER, nanos};
 use crate::worker::check;
 use std::future::Future;
 use std::io;

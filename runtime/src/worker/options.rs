@@ -1,7 +1,7 @@
 //! How a run is set up.
 
-use crate::deadlock::Detection;
-use crate::livelock::Limits;
+use crate::look::deadlock::Detection;
+use crate::look::livelock::Limits;
 use crate::schedule::Order;
 use std::time::Duration;
 

@@ -1,15 +1,15 @@
 //! The task tree as data and as text: which tasks there are, who waits for what, where, since when, until which deadline.
 //!
 //! Taken under the lock of the tree, from any thread, also while the loop is stuck in a task. Scopes and waits are found there; the tasks of
-//! a nursery in the list of its children, which is its owner's and which whoever takes the snapshot [looks on](crate::onlook).
+//! a nursery in the list of its children, which is its owner's and which whoever takes the snapshot [looks on](crate::look::onlook).
 
-use crate::cause::{Cause, Kind, Named};
-use crate::clock;
 use crate::holders::Holding;
 use crate::holdings::{self, Note};
 use crate::ready::{Header, LookingOn, look_on};
 use crate::reason::{Does, Reason};
+use crate::scope::cause::{Cause, Kind, Named};
 use crate::scope::{CANCEL_CALLED, SHIELD, SOFT, Scope};
+use crate::time::clock;
 use crate::tree::{Locked, Tree};
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};

@@ -3,10 +3,10 @@
 //! It runs in a scope of its own, which is made when something in it waits here, opens a scope or asks about it; one that waits for nothing of
 //! this library never has one. Who wants to cancel it takes that scope and calls [`Scope::cancel_once`].
 
-use crate::cause::Kind;
 use crate::context::{self, Entered, InScope};
 use crate::scope::Scope;
-use crate::scoped::{Entry, Held, Plan, poll_first};
+use crate::scope::cause::Kind;
+use crate::scope::scoped::{Entry, Held, Plan, poll_first};
 use crate::worker;
 use std::future::Future;
 use std::panic::Location;

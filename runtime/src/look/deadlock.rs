@@ -30,15 +30,15 @@
 //! more than [`SMALL`]. So a small graph is looked at in the instant in which its last edge closes, and many instants of a large one cost together what is
 //! linear in their number.
 
-use crate::clock;
 use crate::context;
 use crate::holders::{Called, Holder, Holding, TaskRef};
+use crate::look::snapshot::{self, ScopeView, length, short};
+use crate::look::wait_graph::Graph;
 use crate::ready::look_on;
 use crate::reason::{Does, Reason};
 use crate::scope::Scope;
-use crate::snapshot::{self, ScopeView, length, short};
+use crate::time::clock;
 use crate::tree::Tree;
-use crate::wait_graph::Graph;
 use crate::worker;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};

@@ -1,6 +1,6 @@
 //! [`ErrorGroup`]: every error that a nursery collected.
 
-use crate::cancelled::{CancelAware, Cancelled, TimedOut};
+use crate::scope::cancelled::{CancelAware, Cancelled, TimedOut};
 use std::{error::Error, fmt, io};
 
 /// Every error that a nursery collected, in the order in which its tasks ended; never empty (N15).

@@ -2,13 +2,13 @@
 //! end whether the scope absorbs a cancellation (R24, R25).
 
 use crate::blocks::Put;
-use crate::cancelled::CancelAware;
-use crate::cause::Kind;
-use crate::clock::{self, Moment, NEVER};
 use crate::context::{self, Entered, Frame, InScope};
 use crate::ready;
 use crate::record;
+use crate::scope::cancelled::CancelAware;
+use crate::scope::cause::Kind;
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
+use crate::time::clock::{self, Moment, NEVER};
 use crate::tree::Tree;
 use std::cell::Cell;
 use std::future::Future;

@@ -1,7 +1,7 @@
 //! [`Cancelled`], the error that every operation inside a cancelled scope returns, and what a scope asks of an error type.
 
-use crate::deadlock;
-use crate::group::ErrorGroup;
+use crate::look::deadlock;
+use crate::scope::group::ErrorGroup;
 use std::{error::Error, fmt, io};
 
 /// The raw OS error under which an `io::Error` carries a cancellation: `ECANCELED`.

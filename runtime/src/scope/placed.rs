@@ -1,10 +1,10 @@
 //! A scope whose place in the tree is not where its body is polled: that of a child which `start` has not handed over yet. It runs
 //! beneath its caller, and moves to the nursery, with everything below it, when it says that it is ready (R68, R71).
 
-use crate::cause::{Kind, Source};
 use crate::context::{self, Entered, InScope};
+use crate::scope::cause::{Kind, Source};
+use crate::scope::scoped::{Key, NOBODY, is_stuck, key};
 use crate::scope::{Scope, WAKER_SET};
-use crate::scoped::{Key, NOBODY, is_stuck, key};
 use crate::wakers::Wakers;
 use std::future::Future;
 use std::panic::Location;

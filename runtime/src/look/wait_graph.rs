@@ -8,15 +8,15 @@
 //! - *Who waits for ever?* For tasks that wait for each other while others go on ([`Graph::stuck`]). Here an edge counts that nothing which is
 //!   known refutes.
 
-use crate::cause::Kind;
-use crate::clock::NEVER;
-use crate::deadlock::{Advice, BlockedTask, BlockedWait, Child, Front, Handed, Names, TooMany, Within};
 use crate::holders::{self, Holder, Holding, Role, TaskRef, Thing};
+use crate::look::deadlock::{Advice, BlockedTask, BlockedWait, Child, Front, Handed, Names, TooMany, Within};
 use crate::park::On;
 use crate::ready::Header;
 use crate::reason::Reason;
+use crate::scope::cause::Kind;
 use crate::scope::{SHIELD, Scope};
 use crate::sync::Ordering;
+use crate::time::clock::NEVER;
 use crate::tree::Locked;
 use std::collections::{HashMap, HashSet};
 use std::panic::Location;

@@ -25,7 +25,7 @@
 //! - **\[LOOKED\]** Between [`Onlookers::look`] and the end of what it returns, no memory is freed of a task that was reachable from the list of
 //!   its queue at any moment in between.
 
-use crate::barrier;
+use crate::sync::barrier;
 use crate::sync::{AtomicUsize, Mutex, Ordering, atomic::fence};
 
 /// The kernel has no barrier for us: the light one must be a real one.

@@ -3,7 +3,7 @@
 //! It is made once, by the cancel that comes first, and shared by all who ask. So a scope holds a pointer that is null as long as all is
 //! well, and [`Cancelled`](crate::Cancelled) carries nothing.
 
-use crate::snapshot::{length, short};
+use crate::look::snapshot::{length, short};
 use std::fmt::{self, Write as _};
 use std::panic::Location;
 use std::sync::Arc;

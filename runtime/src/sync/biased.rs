@@ -32,7 +32,7 @@
 //!   made, moved and looked at whole, all of it at once, for every wait: with a field that is smaller than a word in it, the processor waited 10 ns for its own
 //!   store each time.
 
-use crate::barrier;
+use crate::sync::barrier;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, UnsafeCell, spin};
 use std::cell::Cell;
 use std::fmt;

@@ -2,7 +2,7 @@
 //!
 //! A loop notes which task it polls, by a store that it makes for the task itself anyway, and counts its turns. The watchdog looks at both a few times within the limit: a task
 //! that it finds again and again in the same turn has not yielded meanwhile. It finds out who that is in the task tree, as whoever
-//! [looks on](crate::onlook) does; of what the loop has noted it follows no pointer.
+//! [looks on](crate::look::onlook) does; of what the loop has noted it follows no pointer.
 //!
 //! While every loop sleeps, and has done so since the last look, there is nothing to see, and the watchdog sleeps as well, until a loop is
 //! awake again ([`Doze`]):
@@ -16,8 +16,8 @@
 //!
 //! Reports are made by the watchdog's thread, under no lock.
 
-use crate::cause::{Kind, Named};
-use crate::snapshot::{self, length, short};
+use crate::look::snapshot::{self, length, short};
+use crate::scope::cause::{Kind, Named};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, atomic::fence};
 use crate::tree::Tree;
 use std::sync::Arc;
@@ -266,7 +266,7 @@ fn start() {
 }
 
 fn watch() {
-    let _wakes_nobody = crate::threads::ServiceThread::here();
+    let _wakes_nobody = crate::look::threads::ServiceThread::here();
     // The turns of all loops at the last look.
     let mut before = 0_u32;
     loop {

@@ -8,9 +8,9 @@
 //! So the ordinary path pays for one counter under a lock that it has anyway. What it does not see is a loop that
 //! moves items with `try_` operations alone, and yields in between: that looks the same as one in which nothing moves.
 
-use crate::cause::Named;
-use crate::instrument::{Instrument, InstrumentHandle, TaskInfo, add_instrument};
-use crate::snapshot::length;
+use crate::look::instrument::{Instrument, InstrumentHandle, TaskInfo, add_instrument};
+use crate::look::snapshot::length;
+use crate::scope::cause::Named;
 use crate::tree::Tree;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
