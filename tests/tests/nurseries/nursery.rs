@@ -2,7 +2,7 @@
 //!
 //! | rule | here |
 //! | --- | --- |
-//! | R62 (task-locals) | the half about scopes is tested; the other in `task_local.rs` |
+//! | R62 (task-locals) | the half about scopes is tested; the other in `task_local_inherits.rs` |
 //! | R64 (spawn after the end) | the handle cannot leave the body (`compile_fail` in the docs of `nursery`); while the nursery is torn down: `r64_a_nursery_that_is_torn_down_refuses` |
 //! | R67, N16 (misnesting) | scopes and nurseries take closures and futures: there is no guard to leave in the wrong order |
 
