@@ -18,7 +18,7 @@ pub(crate) struct Inbound {
     /// What it brings are connections.
     connections: bool,
     /// To be polled for, and then asked for directly: messages are large, better received into the reader's own buffer than here; or the kernel
-    /// does not bring more of this by itself.
+    /// does not bring more of this by itself; or the end, or an error, was seen.
     polled: bool,
 }
 

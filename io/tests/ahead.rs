@@ -7,6 +7,7 @@ use common::*;
 use futures_util::future::{join, join_all};
 use futures_util::{AsyncReadExt, FutureExt};
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 use trefoil_io::net::{TcpOptions, TcpStream};
 use trefoil_nursery::{move_on_after, sleep};
@@ -391,6 +392,63 @@ fn an_end_that_comes_together_with_the_last_bytes_is_heard_of() {
                         Err(error) => assert!(reset && error.kind() == ErrorKind::ConnectionReset, "{error}"),
                     }
                     drop(thread.join().unwrap());
+                }
+            }
+        });
+    });
+}
+
+/// Word from the kernel that a send without a copy is done comes as an error in a queue, which is no end: the end that comes later is heard of, too.
+#[test]
+fn an_error_that_is_no_end_does_not_hide_the_end() {
+    for_each_driver(|builder| {
+        builder.run(async {
+            for round in 0..12 {
+                let (mut stream, mut other) = pair_with_std().await;
+                let fd = stream.as_raw_fd();
+                let on: libc::c_int = 1;
+                // SAFETY: `on` lives through the call, and is as large as said.
+                let set = unsafe {
+                    libc::setsockopt(
+                        fd,
+                        libc::SOL_SOCKET,
+                        libc::SO_ZEROCOPY,
+                        (&raw const on).cast(),
+                        size_of_val(&on) as u32,
+                    )
+                };
+                if set != 0 {
+                    return println!("skipped: the kernel copies always");
+                }
+                arm(&mut stream).await;
+                // SAFETY: one byte, which is there for ever.
+                assert_eq!(unsafe { libc::send(fd, b"x".as_ptr().cast(), 1, libc::MSG_ZEROCOPY) }, 1);
+                other.read_exact(&mut [0; 1]).unwrap();
+                let mut queue = [rustix::event::PollFd::new(&stream, rustix::event::PollFlags::empty())];
+                assert_eq!(rustix::event::poll(&mut queue, None).unwrap(), 1);
+                assert_eq!(queue[0].revents(), rustix::event::PollFlags::ERR);
+                settle().await;
+                if round % 2 == 0 {
+                    let flags = rustix::net::RecvFlags::ERRQUEUE | rustix::net::RecvFlags::DONTWAIT;
+                    let mut none = rustix::net::RecvAncillaryBuffer::default();
+                    rustix::net::recvmsg(&stream, &mut [], &mut none, flags).unwrap();
+                }
+                assert!(AsyncReadExt::read(&mut stream, &mut [0; 1]).now_or_never().is_none());
+                if round % 3 == 0 {
+                    settle().await;
+                }
+                other.write_all(b"last words").unwrap();
+                rustix::net::sockopt::set_socket_linger(&other, Some(Duration::ZERO)).unwrap();
+                drop(other);
+                let mut all = Vec::new();
+                match move_on_after(Duration::from_secs(5), stream.read_to_end(&mut all)).await {
+                    Ok(read) => assert_eq!(
+                        read,
+                        Some(10),
+                        "the end was not heard of in round {round}, after {} bytes",
+                        all.len()
+                    ),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
                 }
             }
         });

@@ -36,10 +36,9 @@ impl Core {
             }
         };
         *entry.under(kind.part()) = Under::Way(kind);
-        let alone = kind != Kind::Receive || entry.ended;
         self.under_way += 1;
         self.out.submit(sqe)?;
-        if alone { Ok(()) } else { self.arm(key, Kind::End) }
+        if kind == Kind::Receive { self.arm(key, Kind::End) } else { Ok(()) }
     }
 
     /// Begins an errand, if the ring can do it; otherwise it comes back. What keeps the ring from being entered is reported by the loop.

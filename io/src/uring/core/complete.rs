@@ -47,7 +47,11 @@ impl Core {
             }
             let ended = match kind {
                 Kind::End => {
-                    entry.ended |= cqe.result().is_ok();
+                    if cqe.result().is_ok() {
+                        // It need not be the end: an error that passes is reported in the same way, and one that stays (a queue of them that nobody
+                        // reads) would be again and again. Who waits from now on is told of edges.
+                        entry.source.lock().inbound.set_polled();
+                    }
                     enough = *entry.under(Part::Read) == Under::Way(Kind::Receive);
                     0
                 }

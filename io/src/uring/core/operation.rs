@@ -53,7 +53,8 @@ pub(crate) enum Kind {
     ///
     /// The receive alone misses an end that comes together with the last bytes: it takes both for one event, finds nothing left behind
     /// the bytes, and goes on waiting (a reset of TCP, any end of a UNIX socket; liburing#1549, Linux 6.18 at least). A poll
-    /// of its own cannot take one for the other. When it completes, the receive is stopped, and who waits asks the kernel.
+    /// of its own cannot take one for the other. When it completes, the receive is stopped, and who waits asks the kernel; and from then on it is
+    /// polled for, since what this has seen may also be an error that passes.
     End,
 }
 
@@ -85,8 +86,6 @@ pub(super) enum Under {
 pub(super) struct Entry {
     pub source: Arc<Shared>,
     pub under: [Under; 3],
-    /// The end has come.
-    pub ended: bool,
     pub detached: bool,
 }
 
