@@ -254,13 +254,13 @@ impl Shared {
     /// Sees to it that nobody finds the wait of a direction. Before its park is ended.
     fn hide(&self, direction: Direction) {
         let mut state = self.lock();
-        if state.waiting & direction.flag() == 0 {
-            return;
+        if state.waiting & direction.flag() != 0 {
+            state.waiting &= !direction.flag();
+            if let Some(registration) = &state.registration {
+                registration.home.waits_ended(1);
+            }
         }
-        state.waiting &= !direction.flag();
-        if let Some(registration) = &state.registration {
-            registration.home.waits_ended(1);
-        }
+        // Also if it was found meanwhile: whoever gives up a wait does not look.
         let order = if direction == Direction::Read { Home::abandon(&state) } else { None };
         drop(state);
         if let Some(order) = order {

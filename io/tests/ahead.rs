@@ -5,12 +5,12 @@ mod common;
 
 use common::*;
 use futures_util::future::{join, join_all};
-use futures_util::{AsyncReadExt, FutureExt};
+use futures_util::{AsyncReadExt, FutureExt, poll};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 use trefoil_io::net::{TcpOptions, TcpStream};
-use trefoil_nursery::{move_on_after, sleep};
+use trefoil_nursery::{CancelScope, move_on_after, sleep};
 
 /// A wait is begun and given up, so that the driver has an operation under way.
 async fn arm(stream: &mut TcpStream) {
@@ -203,6 +203,40 @@ fn nobody_is_accepted_for_who_has_lost_interest() {
                 // Who accepts next is alone again.
                 assert!(listener.accept().now_or_never().is_none());
                 settle().await;
+            }
+        });
+    });
+}
+
+/// The same for an `accept` that was told of a connection, or cancelled, and dropped before it looked: that connection is there for the next one, and
+/// no other is taken.
+#[test]
+fn nobody_else_is_accepted_for_who_does_not_look() {
+    for_each_driver(|builder| {
+        builder.run(async {
+            for cancelled in [false, true] {
+                let (listener, addr) = listen();
+                let other = std::net::TcpListener::from(rustix::io::fcntl_dupfd_cloexec(&listener, 0).unwrap());
+                let scope = CancelScope::new();
+                let mut accept = Box::pin(scope.run(listener.accept()));
+                assert!(poll!(accept.as_mut()).is_pending());
+                settle().await;
+                if cancelled {
+                    scope.cancel();
+                }
+                let first = std::net::TcpStream::connect(addr).unwrap();
+                settle().await;
+                drop(accept);
+                settle().await;
+                let before = descriptors();
+                let clients: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+                settle().await;
+                assert_eq!(descriptors(), before + clients.len(), "cancelled: {cancelled}");
+                let (_, peer) = listener.accept().await.unwrap();
+                assert_eq!(peer, first.local_addr().unwrap());
+                for client in &clients {
+                    assert_eq!(other.accept().unwrap().1, client.local_addr().unwrap());
+                }
             }
         });
     });
