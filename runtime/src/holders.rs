@@ -497,6 +497,7 @@ mod tests {
 
     /// However many end meanwhile, who got something just now is not taken for dead.
     #[test]
+    #[cfg_attr(miri, ignore = "no pointers, and ten minutes")]
     fn who_got_something_lately_is_known_to_live() {
         // In one part. No task has such an address: they are aligned.
         let address = |number: usize| ((number * PARTS) << 6) + 1;

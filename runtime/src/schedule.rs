@@ -76,6 +76,7 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
+    #[cfg_attr(miri, ignore = "no pointers, and minutes")]
     fn every_order_comes_about_as_often() {
         let schedule = Schedule::new(Order::Shuffled(7)).unwrap();
         let mut seen = HashMap::new();
