@@ -29,6 +29,9 @@ pub fn describe() -> Vec<(String, String)> {
 pub fn command_line() -> String {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut line = "cargo run --release -p trefoil-bench".to_owned();
+    if let Ok(driver) = std::env::var("TREFOIL_DRIVER") {
+        line.insert_str(0, &format!("TREFOIL_DRIVER={driver} "));
+    }
     if !arguments.is_empty() {
         line.push_str(" -- ");
         line.push_str(&arguments.join(" "));
