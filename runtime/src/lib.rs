@@ -88,6 +88,8 @@ pub use scope::placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use scope::scoped::{Entry, Held, Scoped};
 pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};
 pub use time::clock::{NEVER, after, instant, nanos};
+#[doc(hidden)]
+pub use time::sleep_forever_at;
 pub use time::{Sleep, checkpoint, checkpoint_if_cancelled, now, sleep, sleep_forever, sleep_until, yield_now};
 pub use turns::{run, run_instrumented, try_run};
 pub use wait::{Guard, Handed, Retracted, Served, Turn, WaitQueue, Waiter};

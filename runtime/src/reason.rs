@@ -29,7 +29,7 @@ pub enum Reason {
     Write(i32),
     /// For a lock.
     Lock,
-    /// For permits or tokens.
+    /// For permits.
     Permits,
     /// For the body and the children of a nursery that it opened.
     Children,
@@ -43,6 +43,17 @@ pub enum Reason {
     Custom(&'static str),
     /// For the value of a oneshot.
     Oneshot,
+    /// For the next value of a watch.
+    Watch,
+    /// For a token of a limiter.
+    Token,
+}
+
+impl Reason {
+    /// Whether it waits for what has one sender, which is made to be handed on: who has that is not known.
+    pub(crate) fn hands_on(self) -> bool {
+        matches!(self, Reason::Oneshot | Reason::Watch)
+    }
 }
 
 impl fmt::Display for Reason {
@@ -55,6 +66,8 @@ impl fmt::Display for Reason {
             Reason::Send => f.write_str("room in a channel"),
             Reason::Receive => f.write_str("an item of a channel"),
             Reason::Oneshot => f.write_str("the value of a oneshot"),
+            Reason::Watch => f.write_str("the next value of a watch"),
+            Reason::Token => f.write_str("a token of a limiter"),
             Reason::Accept(fd) => write!(f, "accept on fd {fd}"),
             Reason::Connect(fd) => write!(f, "connect fd {fd}"),
             Reason::Read(fd) => write!(f, "read from fd {fd}"),
@@ -123,6 +136,8 @@ impl Manner {
             Reason::Start => 15,
             Reason::Custom(_) => 16,
             Reason::Oneshot => 17,
+            Reason::Watch => 18,
+            Reason::Token => 19,
         };
         let abort = match abort {
             Abort::AtOnce => 0,
@@ -171,6 +186,8 @@ impl Manner {
             14 => Reason::Barrier,
             15 => Reason::Start,
             17 => Reason::Oneshot,
+            18 => Reason::Watch,
+            19 => Reason::Token,
             _ => Reason::Custom(detail.text()),
         }
     }

@@ -88,6 +88,12 @@ pub fn sleep_forever() -> Sleep {
     Sleep::new(Until::at(NEVER), Location::caller())
 }
 
+/// [`sleep_forever`] on behalf of code at another place.
+#[doc(hidden)]
+pub fn sleep_forever_at(place: &'static Location<'static>) -> Sleep {
+    Sleep::new(Until::at(NEVER), place)
+}
+
 /// When a sleep ends, and whether it has begun, in one word, which is kept in its park while that does not wait: a length of time or a time, in nanoseconds,
 /// with two bits above. What does not fit, which is more than a century, is never. One that has begun ends at a time: then the bit of a length says that it was
 /// aborted, and that this was not told yet.

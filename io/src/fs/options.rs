@@ -159,7 +159,7 @@ assert!(no_links.is_err());"#;
             return Ok(fd.into());
         }
         let (path, mode) = (path.to_owned(), Mode::from_raw_mode(self.mode.unwrap_or(0o666)));
-        on_thread(move || open_blocking(&path, flags, mode).map(fs::File::from), "open a file", place).await
+        on_thread(move || open_blocking(&path, flags, mode).map(fs::File::from), "a thread to open a file", place).await
     }
 
     /// As std has them.

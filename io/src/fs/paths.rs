@@ -177,7 +177,7 @@ pub fn read_link<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<Pat
 /// ```
 #[track_caller]
 pub fn create_dir<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<()>> + Send + use<P> {
-    let what = ("create a directory", "create the directory");
+    let what = ("a thread to create a directory", "create the directory");
     with_path(path.as_ref().to_owned(), what, |path| fs::create_dir(path), Location::caller())
 }
 
@@ -204,7 +204,7 @@ pub fn create_dir<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<()
 /// ```
 #[track_caller]
 pub fn create_dir_all<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<()>> + Send + use<P> {
-    let what = ("create directories", "create the directory");
+    let what = ("a thread to create directories", "create the directory");
     with_path(path.as_ref().to_owned(), what, |path| fs::create_dir_all(path), Location::caller())
 }
 
@@ -225,7 +225,7 @@ pub fn create_dir_all<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Resul
 /// ```
 #[track_caller]
 pub fn remove_dir<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<()>> + Send + use<P> {
-    let what = ("remove a directory", "remove the directory");
+    let what = ("a thread to remove a directory", "remove the directory");
     with_path(path.as_ref().to_owned(), what, |path| fs::remove_dir(path), Location::caller())
 }
 
@@ -251,7 +251,7 @@ pub fn remove_dir<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<()
 /// ```
 #[track_caller]
 pub fn remove_dir_all<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<()>> + Send + use<P> {
-    let what = ("remove a directory with all in it", "remove the directory");
+    let what = ("a thread to remove a directory with all in it", "remove the directory");
     with_path(path.as_ref().to_owned(), what, |path| fs::remove_dir_all(path), Location::caller())
 }
 
@@ -278,7 +278,7 @@ pub fn remove_dir_all<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Resul
 /// ```
 #[track_caller]
 pub fn remove_file<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<()>> + Send + use<P> {
-    let what = ("remove a file", "remove");
+    let what = ("a thread to remove a file", "remove");
     with_path(path.as_ref().to_owned(), what, |path| fs::remove_file(path), Location::caller())
 }
 
@@ -314,7 +314,7 @@ where
     Q: AsRef<Path>,
 {
     let paths = (from.as_ref().to_owned(), to.as_ref().to_owned());
-    with_both(paths, ("rename a file", "rename", "to"), |from, to| fs::rename(from, to), Location::caller())
+    with_both(paths, ("a thread to rename a file", "rename", "to"), |from, to| fs::rename(from, to), Location::caller())
 }
 
 /// Gives a file one more name.
@@ -346,7 +346,7 @@ where
     Q: AsRef<Path>,
 {
     let paths = (original.as_ref().to_owned(), link.as_ref().to_owned());
-    let what = ("make a link", "link", "as");
+    let what = ("a thread to make a link", "link", "as");
     with_both(paths, what, |original, link| fs::hard_link(original, link), Location::caller())
 }
 
@@ -379,7 +379,7 @@ where
     Q: AsRef<Path>,
 {
     let paths = (original.as_ref().to_owned(), link.as_ref().to_owned());
-    let what = ("make a link", "link", "as");
+    let what = ("a thread to make a link", "link", "as");
     with_both(paths, what, |original, link| std::os::unix::fs::symlink(original, link), Location::caller())
 }
 
@@ -411,7 +411,7 @@ pub fn set_permissions<P>(path: P, permissions: fs::Permissions) -> impl Future<
 where
     P: AsRef<Path>,
 {
-    let what = ("set the permissions of a file", "set the permissions of");
+    let what = ("a thread to set the permissions of a file", "set the permissions of");
     let set = move |path: &Path| fs::set_permissions(path, permissions);
     with_path(path.as_ref().to_owned(), what, set, Location::caller())
 }
@@ -483,7 +483,7 @@ async fn copy_at(from: &Path, to: &Path, place: Place) -> io::Result<u64> {
             }
             Ok((from, to))
         },
-        "empty a file",
+        "a thread to empty a file",
         place,
     )
     .await?;
@@ -494,7 +494,7 @@ async fn copy_at(from: &Path, to: &Path, place: Place) -> io::Result<u64> {
             let n = io::copy(&mut io::Read::take(&mut from, PIECE), &mut to)?;
             Ok((n, from, to))
         };
-        let (n, from, to) = on_thread(piece, "copy a file", place).await?;
+        let (n, from, to) = on_thread(piece, "a thread to copy a file", place).await?;
         copied += n;
         if n == 0 {
             return Ok(copied);

@@ -53,7 +53,7 @@ pub fn read_dir<P: AsRef<Path>>(path: P) -> impl Future<Output = io::Result<Read
                 Ok(listing)
             }
         };
-        match on_thread(begin, "open a directory", place).await {
+        match on_thread(begin, "a thread to open a directory", place).await {
             Ok(listing) => Ok(ReadDir { listing: Arc::new(Mutex::new(listing)), path }),
             Err(error) => Err(during("open the directory", path.display(), error)),
         }
@@ -125,7 +125,7 @@ impl ReadDir {
                     return next.map_err(|error| during("read the directory", self.path.display(), error));
                 }
                 let job = Fill(self.listing.clone());
-                Slow::new(job, Reason::Custom("read a directory"), place).await.0?;
+                Slow::new(job, Reason::Custom("a thread to read a directory"), place).await.0?;
             }
         }
     }

@@ -9,7 +9,7 @@ use super::waiting::Waiting;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::future::{Future as StdFuture, IntoFuture, poll_fn};
+use std::future::{Future as StdFuture, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -71,6 +71,8 @@ pub struct AsCompleted<T: 'static, E: CancelAware + 'static> {
     /// One is being waited for.
     begun: bool,
     getter: Option<(Future<(), Cancelled>, Waiting<(), Cancelled>)>,
+    /// Where it was asked last, or made.
+    place: &'static Location<'static>,
 }
 
 impl<T: 'static, E: CancelAware + 'static> fmt::Debug for AsCompleted<T, E> {
@@ -98,16 +100,21 @@ impl<T: 'static, E: DeadlineAware + 'static> AsCompleted<T, E> {
     ///
     /// # Cancellation
     /// Those that are awaited go on (A8).
-    pub async fn next(&mut self) -> Option<Result<T, E::Failed>> {
-        poll_fn(|cx| self.poll_next_result(cx)).await
+    #[track_caller]
+    #[expect(clippy::should_implement_trait, reason = "that of a stream, as others have it")]
+    pub fn next(&mut self) -> impl StdFuture<Output = Option<Result<T, E::Failed>>> {
+        self.place = Location::caller();
+        poll_fn(|cx| self.poll_next_result(cx))
     }
 
     /// The future of the next one that is done: the very one that was given (A3); `None` after the last one.
     ///
     /// # Errors
     /// [`TimedOut`](crate::CancelledOrTimedOut) for each one that did not come in time, and a cancellation.
-    pub async fn next_done(&mut self) -> Option<Result<Future<T, E>, crate::CancelledOrTimedOut>> {
-        poll_fn(|cx| self.poll_done(cx)).await.map(|done| done.map(|ensured| ensured.future))
+    #[track_caller]
+    pub fn next_done(&mut self) -> impl StdFuture<Output = Option<Result<Future<T, E>, crate::CancelledOrTimedOut>>> {
+        self.place = Location::caller();
+        async { poll_fn(|cx| self.poll_done(cx)).await.map(|done| done.map(|ensured| ensured.future)) }
     }
 
     fn poll_next_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, E::Failed>>> {
@@ -168,7 +175,7 @@ impl<T: 'static, E: CancelAware + 'static> AsCompleted<T, E> {
             }
             let getter = Future::pending(Reason::Custom("the next of several tasks or futures of asyncio"));
             self.shared.getters.borrow_mut().push_back(getter.clone());
-            let wait = getter.clone().into_future();
+            let wait = getter.wait_at(self.place);
             self.getter = Some((getter, wait));
         }
     }
@@ -261,5 +268,5 @@ where
         });
         *shared.timer.borrow_mut() = Some(OnDrop(call_at(&event_loop, when, expire)));
     }
-    AsCompleted { shared, left, begun: false, getter: None }
+    AsCompleted { shared, left, begun: false, getter: None, place }
 }

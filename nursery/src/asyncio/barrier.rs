@@ -4,7 +4,8 @@ use super::condition::Condition;
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use trefoil_runtime::{CancelAware, Cancelled};
+use std::panic::Location;
+use trefoil_runtime::{CancelAware, Cancelled, Reason};
 
 /// Tasks wait here until there are enough of them, and go on together, again and again: `asyncio.Barrier` (L13–L15).
 ///
@@ -70,10 +71,16 @@ impl Barrier {
     ///
     /// # Cancellation
     /// There is one task less that waits; the barrier is not broken (L14).
-    pub async fn wait(&self) -> Result<usize, BarrierError> {
-        let mut guard = self.changed.acquire().await?;
+    #[track_caller]
+    pub fn wait(&self) -> impl Future<Output = Result<usize, BarrierError>> {
+        self.wait_at(Location::caller())
+    }
+
+    async fn wait_at(&self, place: &'static Location<'static>) -> Result<usize, BarrierError> {
+        let mut guard = self.changed.acquire_at(place).await?;
         let waited;
-        (guard, waited) = guard.wait_for(|| !matches!(self.state.get(), State::Draining | State::Resetting)).await;
+        let entered = || !matches!(self.state.get(), State::Draining | State::Resetting);
+        (guard, waited) = guard.wait_for_as(Reason::Barrier, place, entered).await;
         waited?;
         if self.state.get() == State::Broken {
             return Err(BarrierError::Broken);
@@ -87,7 +94,8 @@ impl Barrier {
             guard.notify_all();
         } else {
             let waited;
-            (guard, waited) = guard.wait_for(|| self.state.get() != State::Filling).await;
+            let left = || self.state.get() != State::Filling;
+            (guard, waited) = guard.wait_for_as(Reason::Barrier, place, left).await;
             let _ = &guard;
             waited?;
             if matches!(self.state.get(), State::Broken | State::Resetting) {
@@ -105,11 +113,15 @@ impl Barrier {
     ///
     /// # Cancellation
     /// Has no effect then.
-    pub async fn abort(&self) -> Result<(), Cancelled> {
-        let guard = self.changed.acquire().await?;
-        self.state.set(State::Broken);
-        guard.notify_all();
-        Ok(())
+    #[track_caller]
+    pub fn abort(&self) -> impl Future<Output = Result<(), Cancelled>> {
+        let acquiring = self.changed.acquire();
+        async move {
+            let guard = acquiring.await?;
+            self.state.set(State::Broken);
+            guard.notify_all();
+            Ok(())
+        }
     }
 
     /// Makes it as new. Those who wait get [`BarrierError::Broken`] (L15).
@@ -119,11 +131,15 @@ impl Barrier {
     ///
     /// # Cancellation
     /// Has no effect then.
-    pub async fn reset(&self) -> Result<(), Cancelled> {
-        let guard = self.changed.acquire().await?;
-        self.state.set(if self.count.get() > 0 { State::Resetting } else { State::Filling });
-        guard.notify_all();
-        Ok(())
+    #[track_caller]
+    pub fn reset(&self) -> impl Future<Output = Result<(), Cancelled>> {
+        let acquiring = self.changed.acquire();
+        async move {
+            let guard = acquiring.await?;
+            self.state.set(if self.count.get() > 0 { State::Resetting } else { State::Filling });
+            guard.notify_all();
+            Ok(())
+        }
     }
 
     /// For how many tasks it is.

@@ -9,6 +9,8 @@ use std::future::Future;
 use std::panic::Location;
 use trefoil_runtime::{Cancelled, Reason};
 
+type Place = &'static Location<'static>;
+
 /// Tasks that hold a lock wait for a word from others that do: `asyncio.Condition` (L6–L9).
 ///
 /// [`acquire`](Self::acquire) returns a guard, which is `async with condition`; to wait and to notify are its methods, so that nobody
@@ -72,8 +74,13 @@ impl Condition {
     /// As [`Lock::acquire`].
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<ConditionGuard<'_>, Cancelled>> {
-        let acquiring = self.lock.acquire();
-        async move { Ok(ConditionGuard { condition: self, held: acquiring.await? }) }
+        self.acquire_at(Location::caller())
+    }
+
+    /// The same on behalf of code at another place.
+    pub(super) async fn acquire_at(&self, place: Place) -> Result<ConditionGuard<'_>, Cancelled> {
+        self.lock.take(place).await?;
+        Ok(ConditionGuard { condition: self, held: LockGuard::of(&self.lock) })
     }
 
     /// Gives up the lock on behalf of whoever holds it.
@@ -92,9 +99,13 @@ impl Condition {
     ///
     /// # Cancellation
     /// The lock is taken again first, as in [`ConditionGuard::wait`]. Of a future that is dropped it is not.
-    pub async fn wait_unguarded(&self) -> Result<(), WaitError> {
-        self.lock.release().map_err(WaitError::NotLocked)?;
-        self.wait().await.map_err(WaitError::Cancelled)
+    #[track_caller]
+    pub fn wait_unguarded(&self) -> impl Future<Output = Result<(), WaitError>> {
+        let place = Location::caller();
+        async move {
+            self.lock.release().map_err(WaitError::NotLocked)?;
+            self.wait(Reason::Condition, place).await.map_err(WaitError::Cancelled)
+        }
     }
 
     /// As [`ConditionGuard::notify`], for a lock that somebody holds.
@@ -115,31 +126,31 @@ impl Condition {
     }
 
     /// Waits, and takes the lock, which has been given up.
-    async fn wait(&self) -> Result<(), Cancelled> {
-        let mut place = Place { condition: self, waiter: self.waiters.join(Reason::Condition), passes_on: true };
-        let mut result = (&place.waiter).await;
-        self.waiters.leave(&place.waiter);
+    async fn wait(&self, reason: Reason, at: Place) -> Result<(), Cancelled> {
+        let mut waits = Waits { condition: self, waiter: self.waiters.join(reason), passes_on: true };
+        let mut result = waits.waiter.wait_at(at).await;
+        self.waiters.leave(&waits.waiter);
         // The lock is had again before anything comes out (L8). Each cancellation of asyncio's is delivered once, so this ends; and that of a
         // scope of the core, which stays, is held off.
-        if let Err(cancelled) = self.lock.take(Location::caller()).await {
+        if let Err(cancelled) = self.lock.take(at).await {
             result = Err(cancelled);
-            while let Err(cancelled) = shield(self.lock.take(Location::caller())).await {
+            while let Err(cancelled) = shield(self.lock.take(at)).await {
                 result = Err(cancelled);
             }
         }
-        place.passes_on = result.is_err();
+        waits.passes_on = result.is_err();
         result
     }
 }
 
 /// Among those who wait for a word.
-struct Place<'a> {
+struct Waits<'a> {
     condition: &'a Condition,
     waiter: Waiter,
     passes_on: bool,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.condition.waiters.leave(&self.waiter);
         if self.passes_on {
@@ -169,10 +180,16 @@ impl<'a> ConditionGuard<'a> {
     /// # Cancellation
     /// The lock is taken again first, and a notification that came meanwhile goes to the next (L9). A future that is dropped does not
     /// hold the lock.
-    pub async fn wait(self) -> (Self, Result<(), Cancelled>) {
+    #[track_caller]
+    pub fn wait(self) -> impl Future<Output = (Self, Result<(), Cancelled>)> {
+        self.wait_as(Reason::Condition, Location::caller())
+    }
+
+    /// The same at a place, for what is made of a condition, and is called so.
+    async fn wait_as(self, reason: Reason, place: Place) -> (Self, Result<(), Cancelled>) {
         let condition = self.condition;
         drop(self);
-        let result = condition.wait().await;
+        let result = condition.wait(reason, place).await;
         (Self { condition, held: LockGuard::of(&condition.lock) }, result)
     }
 
@@ -183,10 +200,21 @@ impl<'a> ConditionGuard<'a> {
     ///
     /// # Cancellation
     /// As [`wait`](Self::wait).
-    pub async fn wait_for(self, mut holds: impl FnMut() -> bool) -> (Self, Result<(), Cancelled>) {
+    #[track_caller]
+    pub fn wait_for(self, holds: impl FnMut() -> bool) -> impl Future<Output = (Self, Result<(), Cancelled>)> {
+        self.wait_for_as(Reason::Condition, Location::caller(), holds)
+    }
+
+    /// The same at a place, for what is made of a condition, and is called so.
+    pub(super) async fn wait_for_as(
+        self,
+        reason: Reason,
+        place: Place,
+        mut holds: impl FnMut() -> bool,
+    ) -> (Self, Result<(), Cancelled>) {
         let mut guard = self;
         while !holds() {
-            let (again, result) = guard.wait().await;
+            let (again, result) = guard.wait_as(reason, place).await;
             guard = again;
             if result.is_err() {
                 return (guard, result);

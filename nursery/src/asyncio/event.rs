@@ -70,14 +70,16 @@ impl Event {
     /// Ends the wait, with no effect.
     #[track_caller]
     pub fn wait(&self) -> impl Future<Output = Result<(), Cancelled>> {
-        let at = Location::caller();
-        async move {
-            if self.set.get() {
-                return Ok(());
-            }
-            let place = Place { event: self, waiter: self.waiters.join(Reason::Event) };
-            place.waiter.wait_at(at).await
+        self.wait_as(Reason::Event, Location::caller())
+    }
+
+    /// The same at a place, for what is made of an event, and is called so.
+    pub(super) async fn wait_as(&self, reason: Reason, at: &'static Location<'static>) -> Result<(), Cancelled> {
+        if self.set.get() {
+            return Ok(());
         }
+        let place = Place { event: self, waiter: self.waiters.join(reason) };
+        place.waiter.wait_at(at).await
     }
 }
 

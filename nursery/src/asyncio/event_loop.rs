@@ -458,7 +458,7 @@ impl EventLoop {
         };
         event_loop.main.set(main.control().number());
         event_loop.last_turn.set(u64::MAX);
-        let mut around = Some(Box::pin(runtime::sleep_forever()));
+        let mut around = Some(Box::pin(runtime::sleep_forever_at(place)));
         poll_fn(|cx| {
             if around.as_mut().is_some_and(|around| around.as_mut().poll(cx).is_ready()) {
                 around = None;

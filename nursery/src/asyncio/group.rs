@@ -10,8 +10,9 @@ use crate::scope::shield;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::{Future as StdFuture, IntoFuture};
+use std::future::Future as StdFuture;
 use std::io;
+use std::panic::Location;
 use std::rc::Rc;
 use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Reason};
 
@@ -175,7 +176,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         }
     }
 
-    async fn leave<T>(&self, ended: Result<T, E>) -> Result<T, ErrorGroup<E>> {
+    async fn leave<T>(&self, ended: Result<T, E>, place: &'static Location<'static>) -> Result<T, ErrorGroup<E>> {
         let group = &*self.inner;
         group.exiting.set(true);
         let mut cancelled = ended.as_ref().is_err_and(CancelAware::is_cancelled);
@@ -185,10 +186,11 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         let value = ended.map_err(|error| group.body_error.replace(Some(error))).ok();
         let mut told = false;
         while !group.tasks.borrow().is_empty() {
-            let completed = Future::pending(Reason::Children);
+            let completed = Future::pending(Reason::Custom("the tasks of a group"));
             *group.completed.borrow_mut() = Some(completed.clone());
             // K12: more cancels do not end it earlier; nor does that of a scope of the core, which stays.
-            let ended = if told { shield(completed.into_future()).await } else { completed.await };
+            let wait = completed.wait_at(place);
+            let ended = if told { shield(wait).await } else { wait.await };
             told = ended.is_err();
             if told && !group.aborting.get() {
                 cancelled = true;
@@ -273,7 +275,16 @@ impl<E: CancelAware + 'static> Drop for Leave<'_, E> {
 /// # Ok::<(), io::Error>(())
 /// # })).unwrap();
 /// ```
-pub async fn task_group<F, T, E>(body: F) -> Result<T, ErrorGroup<E>>
+#[track_caller]
+pub fn task_group<F, T, E>(body: F) -> impl StdFuture<Output = Result<T, ErrorGroup<E>>>
+where
+    F: AsyncFnOnce(TaskGroup<E>) -> Result<T, E>,
+    E: CancelAware + 'static,
+{
+    run(body, Location::caller())
+}
+
+async fn run<F, T, E>(body: F, place: &'static Location<'static>) -> Result<T, ErrorGroup<E>>
 where
     F: AsyncFnOnce(TaskGroup<E>) -> Result<T, E>,
     E: CancelAware + 'static,
@@ -296,5 +307,5 @@ where
     };
     let _leave = Leave(&group);
     let ended = body(group.clone()).await;
-    group.leave(ended).await
+    group.leave(ended, place).await
 }

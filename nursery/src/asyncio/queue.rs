@@ -289,7 +289,7 @@ impl<T, O: Order<T>> Queue<T, O> {
                 if self.shut_down.get() {
                     return Err(PutError::ShutDown(item));
                 }
-                let waits = Place::at(&self.putters, Reason::Send, || !self.full()).wait(place);
+                let waits = Place::at(&self.putters, Reason::Custom("room in a queue"), || !self.full()).wait(place);
                 if let Err(cancelled) = waits.await {
                     return Err(PutError::Cancelled(cancelled, item));
                 }
@@ -333,7 +333,7 @@ impl<T, O: Order<T>> Queue<T, O> {
                 if self.shut_down.get() {
                     return Err(GetError::ShutDown);
                 }
-                Place::at(&self.getters, Reason::Receive, || !self.empty()).wait(place).await?;
+                Place::at(&self.getters, Reason::Custom("an item of a queue"), || !self.empty()).wait(place).await?;
             }
             // Nothing was awaited since there was one.
             self.get_nowait().map_err(|_| GetError::ShutDown)
@@ -372,8 +372,15 @@ impl<T, O: Order<T>> Queue<T, O> {
     ///
     /// # Cancellation
     /// Ends the wait, with no effect.
-    pub async fn join(&self) -> Result<(), Cancelled> {
-        if self.unfinished.get() > 0 { self.finished.wait().await } else { Ok(()) }
+    #[track_caller]
+    pub fn join(&self) -> impl Future<Output = Result<(), Cancelled>> {
+        let place = Location::caller();
+        async move {
+            if self.unfinished.get() == 0 {
+                return Ok(());
+            }
+            self.finished.wait_as(Reason::Custom("the items of a queue to be done with"), place).await
+        }
     }
 
     /// Lets nothing in any more. What is in it can be had, and then [`get`](Self::get) fails; puts fail at once, also those that wait (Q11,

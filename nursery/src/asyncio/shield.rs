@@ -4,6 +4,7 @@ use super::awaitable::Awaitable;
 use super::future::{Future, Kind};
 use super::here;
 use std::panic::Location;
+use trefoil_runtime::Reason;
 
 /// A future of the same result, whose cancellation does not reach what it is of. Async code becomes a task.
 ///
@@ -49,7 +50,7 @@ pub fn shield<A: Awaitable>(awaitable: A) -> Future<A::Value, A::Error> {
         _ = outer.finish(inner.outcome());
         return outer;
     }
-    let outer = Future::new(Kind::Plain, place);
+    let outer = Future::new(Kind::For(Reason::Custom("what a shield of asyncio protects")), place);
     let event_loop = here::running();
     let told = outer.told();
     let callback = {

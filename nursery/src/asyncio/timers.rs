@@ -202,7 +202,7 @@ impl Alarm {
                 timers.forget_cancelled();
             }
             let scope = CancelScope::at(self.place);
-            self.wait = Some(Box::pin(scope.run(runtime::sleep_forever())));
+            self.wait = Some(Box::pin(scope.run(runtime::sleep_forever_at(self.place))));
             // Entered first, without a deadline: one that is due counts from the next turn on.
             if let Some(wait) = &mut self.wait
                 && wait.as_mut().poll(cx).is_ready()

@@ -7,6 +7,8 @@ use super::here;
 use super::sleep::OnDrop;
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::future::Future as StdFuture;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 use trefoil_runtime::{self as runtime, Cancelled, Reason};
@@ -74,10 +76,24 @@ impl Drop for Callbacks {
 /// # Ok::<(), Cancelled>(())
 /// # })).unwrap();
 /// ```
-pub async fn wait<I>(
+#[track_caller]
+pub fn wait<I>(
     handles: I,
     return_when: When,
     timeout: impl Into<Option<Duration>>,
+) -> impl StdFuture<Output = Result<Waited<I::Item>, Cancelled>>
+where
+    I: IntoIterator,
+    I::Item: Waitable,
+{
+    wait_at(handles, return_when, timeout, Location::caller())
+}
+
+async fn wait_at<I>(
+    handles: I,
+    return_when: When,
+    timeout: impl Into<Option<Duration>>,
+    place: &'static Location<'static>,
 ) -> Result<Waited<I::Item>, Cancelled>
 where
     I: IntoIterator,
@@ -121,7 +137,7 @@ where
         );
         callbacks.0.push((future.any(), callback));
     }
-    let ended = waiter.await;
+    let ended = waiter.wait_at(place).await;
     if let Some(timer) = timer {
         timer.cancel();
     }

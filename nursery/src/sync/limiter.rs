@@ -169,7 +169,7 @@ impl<'a> Future for AcquireToken<'a> {
             let this = self.get_unchecked_mut();
             (this.limiter, Pin::new_unchecked(&mut this.waiter), this.place)
         };
-        let polled = waiter.poll(cx, Wait::new(Reason::Permits).at(place), |state| {
+        let polled = waiter.poll(cx, Wait::new(Reason::Token).at(place), |state| {
             if state.borrowed >= state.total {
                 let tokens = state.holders.thing();
                 return Turn::WaitFor(0, None, tokens, 1);

@@ -2,16 +2,20 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, WaitQueue};
+use trefoil_runtime::{Cancelled, Guard, Handed, Holder, HolderKey, Holders, Holding, Reason, Turn, Wait, WaitQueue};
 
 struct State<T> {
     /// Counted, so that a look at it holds no lock: neither a look that lasts nor a destructor keeps anybody from anything.
     value: Arc<T>,
     version: u64,
     sender: bool,
+    /// Who made the sender, and where: for receivers that wait.
+    sending: Holders,
+    key: HolderKey,
 }
 
 type Shared<T> = Arc<WaitQueue<State<T>, (), 1>>;
@@ -38,8 +42,11 @@ type Shared<T> = Arc<WaitQueue<State<T>, (), 1>>;
 /// .unwrap();
 /// # });
 /// ```
+#[track_caller]
 pub fn watch<T>(value: T) -> (WatchSender<T>, WatchReceiver<T>) {
-    let shared = Arc::new(WaitQueue::new(State { value: Arc::new(value), version: 0, sender: true }));
+    let mut sending = Holders::new(Holding::Senders, 0);
+    let key = sending.add(Holder::here(Location::caller(), 1));
+    let shared = Arc::new(WaitQueue::new(State { value: Arc::new(value), version: 0, sender: true, sending, key }));
     (WatchSender { shared: shared.clone() }, WatchReceiver { shared, seen: 0 })
 }
 
@@ -119,6 +126,8 @@ impl<T> Drop for WatchSender<T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.sender = false;
+        let key = state.key;
+        state.sending.remove(key);
         announce(&mut state);
     }
 }
@@ -138,13 +147,18 @@ impl<T> WatchReceiver<T> {
     /// No change is lost: the next call sees it.
     #[track_caller]
     pub fn changed(&mut self) -> impl Future<Output = Result<bool, Cancelled>> + use<'_, T> {
-        let wait = Wait::new(Reason::Receive);
+        let wait = Wait::new(Reason::Watch);
         async move {
             let (queue, seen) = (&*self.shared, &mut self.seen);
             let mut waiter = pin!(queue.waiter());
             std::future::poll_fn(|cx| {
                 let polled = waiter.as_mut().poll(cx, wait, |state| {
-                    if state.version == *seen && state.sender { Turn::Wait(0, None) } else { Turn::Ready(()) }
+                    if state.version == *seen && state.sender {
+                        let sender = state.sending.thing();
+                        Turn::WaitForSide(0, None, sender)
+                    } else {
+                        Turn::Ready(())
+                    }
                 });
                 Poll::Ready(match ready!(polled) {
                     Ok(Handed::Ready(()) | Handed::Handed(_)) => {

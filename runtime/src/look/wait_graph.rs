@@ -4,7 +4,7 @@
 //! more; for a child that it joins; or for the body and the children of a nursery that it has opened. Two questions are asked:
 //!
 //! - *Whom does who wait for?* For the report of a run in which nothing moves. Every edge counts, but for some to who made an end of a channel:
-//!   ends are made to be handed on. So there is none to a task that has spawned another one since, and from who waits for a oneshot none to itself.
+//!   ends are made to be handed on. So there is none to a task that has spawned another one since, and from who waits for a oneshot or a watch none to itself.
 //! - *Who waits for ever?* For tasks that wait for each other while others go on ([`Graph::stuck`]). Here an edge counts that nothing which is
 //!   known refutes.
 //!

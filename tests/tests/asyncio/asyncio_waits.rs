@@ -86,7 +86,7 @@ fn n10_q14_a_queue_whose_producers_are_gone() {
         });
         gets.await
     }) {
-        assert_eq!(waits(&report, "consumer"), (Reason::Receive, base + 7), "{report}");
+        assert_eq!(waits(&report, "consumer"), (Reason::Custom("an item of a queue"), base + 7), "{report}");
     }
 }
 

@@ -186,7 +186,7 @@ impl Thing {
 /// Whether the task of that name waits for a lock or for permits.
 fn waits(number: usize) -> bool {
     fn waits(task: &TaskView) -> bool {
-        task.waits.iter().any(|wait| matches!(wait.reason, Reason::Lock | Reason::Permits))
+        task.waits.iter().any(|wait| matches!(wait.reason, Reason::Lock | Reason::Permits | Reason::Token))
             || task.scopes.iter().flat_map(|scope| &scope.tasks).any(waits)
     }
     fn find(scope: &ScopeView, name: &str) -> bool {

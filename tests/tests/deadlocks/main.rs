@@ -7,6 +7,7 @@ mod deadlock_scale;
 mod ended_runs;
 mod handed_on;
 mod holders;
+mod kinds;
 mod livelock;
 mod no_deadlock;
 mod others_go_on;

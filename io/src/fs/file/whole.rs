@@ -67,7 +67,7 @@ impl File {
     pub fn set_len(&self, len: u64) -> impl Future<Output = io::Result<()>> + Send + '_ {
         let (file, place) = (self.file.clone(), Location::caller());
         async move {
-            let set = on_thread(move || file.set_len(len), "set the length of a file", place).await;
+            let set = on_thread(move || file.set_len(len), "a thread to set the length of a file", place).await;
             set.map_err(|error| self.failed("set the length of", error))
         }
     }
@@ -99,8 +99,12 @@ impl File {
     pub fn set_permissions(&self, permissions: fs::Permissions) -> impl Future<Output = io::Result<()>> + Send + '_ {
         let (file, place) = (self.file.clone(), Location::caller());
         async move {
-            let set =
-                on_thread(move || file.set_permissions(permissions), "set the permissions of a file", place).await;
+            let set = on_thread(
+                move || file.set_permissions(permissions),
+                "a thread to set the permissions of a file",
+                place,
+            )
+            .await;
             set.map_err(|error| self.failed("set the permissions of", error))
         }
     }
@@ -134,7 +138,7 @@ impl File {
         let place = Location::caller();
         async move {
             let (name, Self { file, .. }) = (Name(&self).to_string(), self);
-            let closed = on_thread(move || close(file), "close a file", place).await;
+            let closed = on_thread(move || close(file), "a thread to close a file", place).await;
             closed.map_err(|error| during("close", name, error))
         }
     }
@@ -165,7 +169,7 @@ impl File {
 
     async fn sync(&self, data_only: bool, place: Place) -> io::Result<()> {
         let job = Sync { file: self.file.clone(), data_only };
-        let (result, _) = Slow::new(job, Reason::Custom("sync a file"), place).await;
+        let (result, _) = Slow::new(job, Reason::Custom("a file to be synced"), place).await;
         result.map(drop).map_err(|error| self.failed("sync", error))
     }
 }

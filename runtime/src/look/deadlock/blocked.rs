@@ -232,7 +232,7 @@ impl BlockedWait {
             format!("a future of {} that is not polled (waits at {})", Called(*task, name.as_deref()), short(place))
         });
         holders.extend(handed);
-        if self.reason == Reason::Oneshot {
+        if self.reason.hands_on() {
             // It is made to be handed on: who has it now is not known.
             return match self.holders.first() {
                 None => text + ", whose sender is gone",

@@ -2,7 +2,6 @@
 
 use super::{Graph, Held, Target, Wait};
 use crate::holders::Holder;
-use crate::reason::Reason;
 
 impl Graph {
     /// The node that got it, if that is there.
@@ -41,7 +40,7 @@ impl Graph {
             Target::Unknown => {}
             Target::Child(header) => edges.extend(self.by_header.get(header)),
             Target::Thing(thing, ..) => {
-                let hands_on = wait.reason == Reason::Oneshot;
+                let hands_on = wait.reason.hands_on();
                 if !self.is_enough(&wait.on) {
                     edges.extend(self.things[*thing].in_hand().filter(|next| !hands_on || *next != at));
                     edges.extend(self.things[*thing].handed.iter().map(|(at, _)| *at));
