@@ -79,9 +79,10 @@ fn n10_who_wants_more_than_there_is_is_told() {
         ended.await.is_err()
     }) {
         let text = report.to_string();
-        let [none, few] = [", of which there are none", ": 3 at once, of which there are 2 in all"];
-        for (line, said) in [(base + 4, none), (base + 5, few)] {
-            let waits = format!("- task holders.rs:{line} waits for permits at holders.rs:{line} since ");
+        let none = ("a token of a limiter", ", of which there are none");
+        let few = ("permits", ": 3 at once, of which there are 2 in all");
+        for (line, (what, said)) in [(base + 4, none), (base + 5, few)] {
+            let waits = format!("- task holders.rs:{line} waits for {what} at holders.rs:{line} since ");
             assert!(text.lines().any(|line| line.starts_with(&waits) && line.ends_with(said)), "{text}");
         }
     }
