@@ -4,7 +4,7 @@
 //! holds a handle, to defer more, does not keep itself alive. As with a nursery, the handle is branded with a lifetime, so that it
 //! cannot leave the block.
 
-use crate::branches::lock;
+use crate::branches::{cancelled_here, lock};
 use crate::nursery::{Local, Shared, message};
 use crate::scope::{in_own_scope, shield_for_at};
 use crate::unseen::Unseen;
@@ -254,7 +254,8 @@ where
     }
     let (errors, payload) = unseen.take();
     if let Some(payload) = payload {
-        for error in errors {
+        // N9, N14: as in a nursery.
+        for error in errors.iter().filter(|error| !(error.is_cancelled() && cancelled_here())) {
             trefoil_runtime::report_error!(block = %place, "an error beside the panic that ends its block: {error:?}");
         }
         resume_unwind(payload);

@@ -276,6 +276,50 @@ fn silent_36_errors_and_panics_beside_a_panic_are_reported() {
     }
 }
 
+/// N9: that the others were cancelled for the panic is no error beside it, and is not said. One that somebody made up is (N14).
+#[test]
+fn n9_those_that_were_cancelled_for_a_panic_are_not_reported() {
+    async fn panics(when_cancelled: bool) -> Ended {
+        let slept = move_on_after(ms(1), sleep_forever()).await;
+        assert_eq!(slept.is_err(), when_cancelled);
+        panic!("first")
+    }
+    for which in 0..4 {
+        let mut runs = 0;
+        let (lines, message) = said(|| {
+            panic_of(|| {
+                counting(&mut runs, async || match which {
+                    2 | 3 => {
+                        let around = CancelScope::new();
+                        if which == 2 {
+                            around.cancel();
+                        }
+                        let block = with_cleanup(ms(100), async |cleanup| -> io::Result<()> {
+                            cleanup.defer(async { panic!("first") });
+                            checkpoint().await?;
+                            Err(trefoil_tests::CANCELLED.into())
+                        });
+                        _ = around.run(block).await;
+                    }
+                    _ => {
+                        let nursery = local_nursery(async |n| -> Ended {
+                            for _ in 0..3 {
+                                n.spawn(sleep_forever());
+                            }
+                            n.spawn(panics(which == 1));
+                            if which == 1 { Err(trefoil_tests::CANCELLED) } else { sleep_forever().await }
+                        });
+                        _ = nursery.await;
+                    }
+                })
+            })
+        });
+        assert_eq!((message.as_str(), runs), ("first", 1), "{which}");
+        let made_up = usize::from(which % 2 == 1);
+        assert_said(&lines, made_up, &["an error beside the panic that ends its"]);
+    }
+}
+
 /// At the end of a run: calls that were accepted, the destructor of what main holds, and an error of main beside a panic of a call.
 #[test]
 fn silent_36_panics_beside_the_one_that_ends_a_run_are_reported() {

@@ -278,7 +278,9 @@ where
         let state = self.state.get();
         let mut errors = state.errors.take();
         if let Some(payload) = state.payload.take() {
-            for error in errors {
+            // N9. That the others were cancelled for it is no error, unless somebody made it up (N14).
+            let is_error = |(at, error): &(usize, &E)| !error.is_cancelled() || state.made_up.get() == Some(*at);
+            for (_, error) in errors.iter().enumerate().filter(is_error) {
                 trefoil_runtime::report_error!(nursery = %state.scope.who(), "an error beside the panic that ends its nursery: {error:?}");
             }
             resume_unwind(payload);
