@@ -312,3 +312,33 @@ fn drivers_panic() {
     }
     run(checkpoint()).unwrap();
 }
+
+/// N5: a waker of a child is used up by its wake, also where the waker of who polls the nursery panics as it is told of that.
+#[test]
+fn a_waker_around_that_panics_leaks_no_child() {
+    let (name, slot) = (Arc::<str>::from("child"), Mutex::new(None));
+    run(async {
+        let (name, slot) = (&name, &slot);
+        let mut open = Box::pin(nursery(async |n| {
+            n.spawn_named(name.clone(), async {
+                pend(slot).await;
+                Ok(())
+            });
+            never::<()>().await
+        }));
+        for _ in 0..2 {
+            assert!(once_with(open.as_mut(), Waker::noop()).is_pending());
+        }
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let around = waker_that_panics(&wakes);
+        assert!(
+            once_with(open.as_mut(), &around).is_pending(),
+            "nothing is left to do: it is registered, and not woken"
+        );
+        let of_child: Waker = slot.lock().unwrap().take().unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| of_child.wake())).is_err());
+        assert_eq!(wakes.load(SeqCst), 1);
+        drop(open);
+    });
+    assert_eq!(Arc::strong_count(&name), 1, "the child's memory has its name");
+}

@@ -111,14 +111,24 @@ unsafe fn wake_elsewhere(task: *const Header, give: bool) {
             // They were taken out meanwhile.
             header.state.fetch_add(REF, Ordering::Relaxed);
         }
-        match (*header.queue).inbox.push(task) {
+        let pushed = (*header.queue).inbox.push(task);
+        // Also where the waker of a foreign executor panics, which is told of it.
+        let _given = give.then_some(Given(task));
+        match pushed {
             Pushed::First => (*header.queue).parent.wake(),
             Pushed::Behind => {}
             Pushed::Refused => release(task),
         }
-        if give {
-            release(task);
-        }
+    }
+}
+
+/// A reference that is given up at the end of this.
+struct Given(*const Header);
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        // SAFETY: [REF]: the caller's, which nobody else gives up.
+        unsafe { release(self.0) }
     }
 }
 
