@@ -484,7 +484,7 @@ mod tests {
     proptest! {
         /// R46, N2: the wheel agrees with a `BTreeMap` keyed by (deadline, sleeper, creation) under any mix of operations.
         #[test]
-        fn agrees_with_a_btree_map(ops in prop::collection::vec(op(), 0..600)) {
+        fn agrees_with_a_btree_map(ops in prop::collection::vec(op(), 0..if cfg!(miri) { 60 } else { 600 })) {
             let keys: Vec<Cell<u32>> = (0..ops.len()).map(|_| Cell::new(NOWHERE)).collect();
             let (mut wheel, mut model, mut now) = (Wheel::new(), BTreeMap::new(), 0);
             let mut most = 0;
