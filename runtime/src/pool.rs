@@ -125,6 +125,8 @@ impl<W: Work> Pool<W> {
             && let Err(error) = self.begin_thread()
             && let Some(work) = ticket.take_back()
         {
+            // No thread is there to take its twin out of the queue.
+            locked(&self.shared.state).queue.retain(|queued| !sync::Arc::ptr_eq(&queued.0, &ticket.0));
             return Err((error, work));
         }
         Ok(ticket)
@@ -190,6 +192,31 @@ impl<W: Work> Shared<W> {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    /// R108: who cannot have a thread gets the work back, and the queue keeps nothing of it.
+    #[test]
+    #[cfg_attr(miri, ignore = "it has no other processes")]
+    fn what_no_thread_can_be_had_for_comes_back_whole() {
+        // In a process in which a stack is larger than the memory that there can be.
+        const NO_THREADS: (&str, &str) = ("RUST_MIN_STACK", "140737488355328");
+        if std::env::var(NO_THREADS.0).as_deref() != Ok(NO_THREADS.1) {
+            let test = "pool::tests::what_no_thread_can_be_had_for_comes_back_whole";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let child =
+                child.args([test, "--exact", "--test-threads=1"]).env(NO_THREADS.0, NO_THREADS.1).output().unwrap();
+            assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+            assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "it ran there");
+            return;
+        }
+        let pool = Pool::<Box<dyn FnOnce() + Send>>::new("test-pool", Runs::Operations);
+        for _ in 0..3 {
+            assert!(
+                pool.submit(Box::new(|| ())).is_err_and(|(error, _work)| error.kind() == io::ErrorKind::WouldBlock)
+            );
+            let state = locked(&pool.shared.state);
+            assert_eq!((state.queue.len(), state.threads), (0, 0));
+        }
+    }
 
     #[test]
     fn what_no_thread_has_begun_can_be_taken_back_and_threads_end_with_the_pool() {
