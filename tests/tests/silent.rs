@@ -320,6 +320,45 @@ fn n9_those_that_were_cancelled_for_a_panic_are_not_reported() {
     }
 }
 
+/// What only says that it was cancelled, for the panic, is no error.
+#[test]
+fn silent_36_a_cancellation_beside_a_panic_is_no_news() {
+    async fn stopped() -> io::Result<()> {
+        Ok(sleep_forever().await?)
+    }
+    async fn panics() -> io::Result<()> {
+        checkpoint().await?;
+        panic!("alone")
+    }
+    for which in 0..3 {
+        let (lines, message) = said(|| {
+            panic_of(|| {
+                run_virtual(async || {
+                    let _ = match which {
+                        0 => local_nursery(async |n| {
+                            n.spawn(stopped());
+                            n.spawn(panics());
+                            stopped().await
+                        })
+                        .await
+                        .map_err(io::Error::from),
+                        1 => race((stopped(), panics())).await.map_err(Into::into),
+                        _ => {
+                            let block = with_cleanup(ms(100), async |cleanup| -> io::Result<()> {
+                                cleanup.defer(async { panic!("alone") });
+                                stopped().await
+                            });
+                            move_on_after(ms(1), block).await.map(drop).map_err(Into::into)
+                        }
+                    };
+                })
+            })
+        });
+        assert_eq!(message, "alone", "{which}");
+        assert_said(&lines, 0, &["beside the panic"]);
+    }
+}
+
 /// At the end of a run: calls that were accepted, the destructor of what main holds, and an error of main beside a panic of a call.
 #[test]
 fn silent_36_panics_beside_the_one_that_ends_a_run_are_reported() {

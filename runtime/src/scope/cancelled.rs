@@ -281,6 +281,10 @@ impl From<TimedOut> for io::Error {
 ///
 /// You need not implement it: every error type that is made from [`TimedOut`] has it, as `std::io::Error` and boxed errors are.
 /// [`Cancelled`], the error of most operations, cannot say so; around these `fail_after` fails with [`CancelledOrTimedOut`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot say that it is a cancellation, or that a deadline passed",
+    note = "`fail_after` needs an error type that can: `std::io::Error`, `Box<dyn Error + Send + Sync>`, `trefoil::Cancelled`, or one of your own that implements `CancelAware` and `From<trefoil::TimedOut>`"
+)]
 pub trait DeadlineAware: CancelAware {
     /// This type, or one that has more to say.
     type Failed: From<Self> + From<TimedOut>;

@@ -12,10 +12,11 @@ fn at(line: u32) -> String {
 const ORDER: &str = "lock order: ";
 const TWICE: &str = "taken twice: ";
 const ACROSS: &str = "held across a wait: ";
+const END: &str = "end of a channel: ";
 
 /// Which advice is given.
 fn advice(text: &str) -> Vec<&'static str> {
-    [ORDER, TWICE, ACROSS].into_iter().filter(|advice| text.lines().any(|line| line.starts_with(advice))).collect()
+    [ORDER, TWICE, ACROSS, END].into_iter().filter(|advice| text.lines().any(|line| line.starts_with(advice))).collect()
 }
 
 /// Who sends is expected to have the sender by now, and who made it is not: that is said, and no more.
@@ -47,6 +48,60 @@ fn n10_who_waits_for_a_oneshot_is_told_where_its_sender_was_made() {
         assert!(!text.contains("cycle:") && report.cycles().count() == 0, "{text}");
         let waits = report.tasks().iter().flat_map(|task| task.waits()).find(|wait| wait.reason() == Reason::Oneshot);
         assert_eq!(waits.unwrap().holders().len(), 1);
+    }
+}
+
+/// The mistake that everybody makes once: the sender that was cloned, or lent, for those who send is one more.
+#[test]
+fn n10_who_waits_for_the_end_of_a_channel_is_told_when_it_comes() {
+    for lent in [false, true] {
+        for report in deadlocks(quiet(), async || {
+            let (sender, receiver) = channel(1);
+            let ended = nursery(async |n| -> Ended {
+                for item in 0..3 {
+                    let own = sender.clone();
+                    let sender = &sender;
+                    n.spawn(async move {
+                        let sent = if lent { sender.send(item).await } else { own.send(item).await };
+                        sent.expect("it is received");
+                        Ok(())
+                    });
+                }
+                while receiver.recv().await?.is_some() {}
+                Ok(())
+            });
+            ended.await.is_err()
+        }) {
+            assert_eq!(advice(&report.to_string()), [END], "{report}");
+        }
+    }
+    // All are gone: that is its end, and what is waited for is something else.
+    for report in deadlocks(quiet(), async || {
+        let (sender, receiver) = channel::<u8>(1);
+        drop(sender);
+        assert_eq!(receiver.recv().await, Ok(None));
+        sleep_forever().await.is_err()
+    }) {
+        assert_eq!(advice(&report.to_string()), [""; 0], "{report}");
+    }
+    // Two that wait for each other's items.
+    for report in deadlocks(quiet(), async || {
+        let (here, there) = (channel(1), channel(1));
+        let ended = nursery(async |n| -> Ended {
+            for (give, take) in [(&here.0, &there.1), (&there.0, &here.1)] {
+                n.spawn(async move {
+                    let (sender, receiver) = channel::<u8>(1);
+                    give.try_send(receiver).unwrap();
+                    let received = take.recv().await?.expect("the other one gives it").recv().await.map(drop);
+                    drop(sender);
+                    received
+                });
+            }
+            Ok(())
+        });
+        ended.await.is_err()
+    }) {
+        assert_eq!((report.cycles().count(), advice(&report.to_string())), (1, vec![]), "{report}");
     }
 }
 
