@@ -34,6 +34,8 @@ pub use tree::tree_to_json;
 pub use trefoil_runtime::{Ended, Event, Record, Recording, What, WokenBy, record};
 
 use spans::Spans;
+use std::fmt;
+use std::time::Duration;
 
 /// How many events are kept unless it is said otherwise: 7 MB.
 const EVENTS: usize = 65_536;
@@ -92,9 +94,23 @@ impl Timeline {
 }
 
 /// What was recorded, to be written in one form or another.
-#[derive(Debug)]
 pub struct Trace {
     spans: Spans,
+}
+
+/// How much there is, and not all of it: that may be megabytes.
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spans { tasks, wakes, length, dropped, .. } = &self.spans;
+        f.debug_struct("Trace")
+            .field("length", &Duration::from_nanos(*length))
+            .field("tasks", &tasks.len())
+            .field("states", &tasks.iter().map(|task| task.states.len()).sum::<usize>())
+            .field("scopes", &tasks.iter().map(|task| task.scopes.len()).sum::<usize>())
+            .field("wakes", &wakes.len())
+            .field("dropped", dropped)
+            .finish()
+    }
 }
 
 impl Trace {

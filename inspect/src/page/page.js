@@ -198,6 +198,14 @@ function clip(text, room) {
   return fits < 3 ? "" : text.length <= fits ? text : `${text.slice(0, fits - 1)}…`;
 }
 
+/// The begin of a label, as much as there is room for.
+function shorten(text, room) {
+  if (paint.measureText(text).width <= room) return text;
+  let fits = Math.min(text.length, Math.ceil(room / 3));
+  while (fits > 1 && paint.measureText(`${text.slice(0, fits)}…`).width > room) fits--;
+  return `${text.slice(0, fits)}…`;
+}
+
 function bar(x0, x1, y, tall, colour) {
   paint.fillStyle = colour;
   paint.fillRect(x0, y, Math.max(x1 - x0, 1.5), tall);
@@ -243,14 +251,19 @@ function drawStates(task, y) {
 }
 
 function drawScopes(task, y) {
+  // How far each lane is drawn already, in either colour: thousands that end in the same pixel are one.
+  const plain = new Float64Array(MOST_LANES), cut = new Float64Array(MOST_LANES);
   for (const scope of task.scopes) {
     if (scope.end < from || scope.begin > to || scope.lane >= MOST_LANES) continue;
-    const x0 = Math.max(x(scope.begin), left), x1 = Math.min(x(scope.end), width), at = y + SCOPE * scope.lane, red = scope.cause >= 0;
+    const x0 = Math.max(x(scope.begin), left), x1 = Math.min(x(scope.end), width), at = y + SCOPE * scope.lane, red = scope.cause >= 0, drawn = red ? cut : plain;
+    if (x1 <= drawn[scope.lane]) continue;
+    drawn[scope.lane] = Math.max(x0 + 1, x1);
     bar(x0, x1, at, SCOPE - 2, red ? colours.cutback : colours.scope);
     paint.fillStyle = red ? colours.cut : colours.edge;
     paint.fillRect(x0, at + SCOPE - 3, Math.max(x1 - x0, 1.5), 1);
     if (red && scope.end <= to) bar(x1 - 2, x1, at, SCOPE - 2, colours.cut);
-    if (scope.deadline >= Math.max(from, 0) && scope.deadline <= to) bar(x(scope.deadline) - 0.5, x(scope.deadline) + 0.5, at - 1, SCOPE, colours.cut);
+    // One that it was done before never came.
+    if (scope.deadline >= Math.max(from, 0) && scope.deadline <= Math.min(to, scope.end)) bar(x(scope.deadline) - 0.5, x(scope.deadline) + 0.5, at - 1, SCOPE, colours.cut);
     const said = clip(model.texts[scope.text], x1 - x0 - 6);
     if (said) {
       paint.fillStyle = red ? colours.text : colours.dim;
@@ -397,14 +410,14 @@ function draw() {
     if (row.task) {
       const base = top + 3 + SCOPE * row.task.lanes + 13;
       paint.fillStyle = colours.text;
-      paint.fillText(row.task.name, 10, base);
-      const shift = paint.measureText(row.task.name).width;
+      const label = shorten(row.task.name, left - 18), shift = paint.measureText(label).width;
+      paint.fillText(label, 10, base);
       paint.font = "10px system-ui, sans-serif";
       paint.fillStyle = colours.dim;
       if (left > 150) paint.fillText(row.task.place, 16 + shift, base);
     } else {
       paint.fillStyle = colours.wake;
-      paint.fillText(row.source.name, 10, top + 14);
+      paint.fillText(shorten(row.source.name, left - 18), 10, top + 14);
     }
     paint.restore();
   }
@@ -533,7 +546,7 @@ function select(what) {
   } else {
     const line = document.createElement("p");
     line.className = "why";
-    line.textContent = "Click on what you see, or go there by the arrow keys. Ctrl and the wheel zoom; drag to pan; ? for all keys.";
+    line.textContent = "Click on what you see, or go there by the arrow keys. Ctrl and the wheel, or two fingers, zoom; drag to pan; ? for all keys.";
     details.append(line);
   }
   redraw();
@@ -692,6 +705,7 @@ addEventListener("keydown", (event) => {
   const act = acts[event.key] || acts[event.key.toLowerCase()];
   if (act) {
     event.preventDefault();
+    leave();
     act();
   }
 });

@@ -246,8 +246,14 @@ impl CancelAware for anyhow::Error {
 }
 
 /// A deadline passed before the work under it was done: what `fail_after` returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TimedOut(());
+
+impl fmt::Debug for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TimedOut")
+    }
+}
 
 impl TimedOut {
     /// For the scopes of this library.
