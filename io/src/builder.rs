@@ -23,6 +23,7 @@ use trefoil_runtime::{Deadlock, Detection, Instrument, Instruments, Limits, Opti
 /// # Panics
 /// With the panic of the future; inside of another run on the same thread; where no driver can be had; and with a report where nothing can
 /// go on any more (N10). [`Builder::try_run`] returns the latter three as errors.
+#[doc(alias = "block_on")]
 #[track_caller]
 pub fn run<F: Future>(main: F) -> F::Output {
     Builder::new().run(main)

@@ -125,6 +125,7 @@ impl<T> Handle<T> {
 /// assert_eq!(sum, 45);
 /// # });
 /// ```
+#[doc(alias("mpsc"))]
 #[track_caller]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let state = State {
@@ -144,6 +145,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 /// A channel without a bound: a send never waits, and a receiver that is too slow shows up as memory. Prefer [`channel`].
+#[doc(alias("unbounded_channel"))]
 #[track_caller]
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     channel(usize::MAX)

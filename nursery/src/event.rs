@@ -25,6 +25,7 @@ use trefoil_runtime::{Cancelled, Handed, Reason, TimedOut, Turn, Wait, WaitQueue
 /// .unwrap();
 /// # });
 /// ```
+#[doc(alias("Notify"))]
 pub struct Event {
     queue: WaitQueue<bool, (), 1>,
 }

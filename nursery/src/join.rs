@@ -19,6 +19,7 @@ const HERE: &str = directory(file!());
 ///
 /// # Cancellation
 /// Ends the wait, not the child.
+#[doc(alias("JoinHandle"))]
 pub struct Join<'s, T> {
     raw: RawJoin<T>,
     _s: PhantomData<fn(&'s ()) -> &'s ()>,

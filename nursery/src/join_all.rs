@@ -37,6 +37,7 @@ use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Source};
 /// assert_eq!(squares, [1, 4, 9]);
 /// # Ok::<(), std::io::Error>(()) }).unwrap();
 /// ```
+#[doc(alias("try_join", "join_all", "gather"))]
 #[track_caller]
 pub fn join<B: Branches>(branches: B) -> impl Future<Output = Result<B::Values, ErrorGroup<B::Error>>> + use<B> {
     let place = Location::caller();

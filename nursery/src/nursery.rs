@@ -116,6 +116,7 @@ pub struct Parts<X>(PhantomData<X>);
 /// assert_eq!(left, [1, 2]);
 /// # Ok::<(), std::io::Error>(()) }).unwrap();
 /// ```
+#[doc(alias("JoinSet", "TaskTracker", "TaskGroup", "spawn"))]
 #[track_caller]
 pub fn nursery<'env, F, B, T, E>(body: F) -> Open<'env, B, E, Shared>
 where
@@ -154,6 +155,7 @@ where
 /// assert_eq!(total.get(), 15);
 /// # });
 /// ```
+#[doc(alias("LocalSet", "spawn_local"))]
 #[track_caller]
 pub fn local_nursery<'env, F, B, T, E>(body: F) -> Open<'env, B, E, Local>
 where

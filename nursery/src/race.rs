@@ -49,6 +49,7 @@ use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Source};
 /// let rc = std::rc::Rc::new(1);
 /// need_send(race((async { checkpoint().await?; Ok::<_, Cancelled>(*rc) }, async { Ok(2) })));
 /// ```
+#[doc(alias("select"))]
 #[track_caller]
 pub fn race<A: Alternatives>(alternatives: A) -> impl Future<Output = Result<A::Value, ErrorGroup<A::Error>>> + use<A> {
     race_at(alternatives, drop, Location::caller())

@@ -41,6 +41,7 @@ use trefoil_runtime::{self as runtime, CancelAware, Cause, Kind, NEVER, Scope, S
 /// assert!(scope.cancelled_caught());
 /// # });
 /// ```
+#[doc(alias("CancellationToken", "AbortHandle"))]
 #[derive(Clone)]
 pub struct CancelScope {
     scope: Arc<Scope>,

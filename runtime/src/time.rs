@@ -65,6 +65,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// assert!(trefoil_runtime::now() >= end);
 /// # Ok::<(), trefoil_runtime::Cancelled>(()) }).unwrap();
 /// ```
+#[doc(alias("interval"))]
 #[track_caller]
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep::new(Until::at(clock::nanos(deadline)), Location::caller())

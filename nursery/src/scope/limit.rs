@@ -32,6 +32,7 @@ use trefoil_runtime::{self as runtime, CancelAware, DeadlineAware, Kind, Scoped,
 /// assert_eq!(slow, Ok(None));
 /// # });
 /// ```
+#[doc(alias("timeout"))]
 #[track_caller]
 pub fn move_on_after<T, E, F>(length: Duration, body: F) -> InScope<F>
 where
@@ -116,6 +117,7 @@ where
 /// assert_eq!(wait().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
 /// # });
 /// ```
+#[doc(alias("timeout"))]
 #[track_caller]
 pub fn fail_after<T, E, F>(length: Duration, body: F) -> OrTimedOut<F>
 where

@@ -185,6 +185,11 @@ impl BlockedWait {
         !self.handed.is_empty()
     }
 
+    /// It receives, and somebody has a sender.
+    pub(super) fn is_for_the_end(&self) -> bool {
+        self.held == Some(Holding::Senders) && self.reason != Reason::Oneshot && !self.holders.is_empty()
+    }
+
     /// What a line of the report says.
     pub(super) fn text(&self, with_time: bool) -> String {
         if self.unpolled {

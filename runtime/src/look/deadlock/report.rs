@@ -126,6 +126,10 @@ impl Deadlock {
         self.dropped = next.tasks;
     }
 
+    fn waits(&self) -> impl Iterator<Item = &BlockedWait> {
+        self.tasks.iter().flat_map(BlockedTask::waits)
+    }
+
     /// The whole task tree at that moment.
     pub fn tree(&self) -> &ScopeView {
         &self.tree
@@ -152,12 +156,21 @@ impl fmt::Display for Deadlock {
         for advice in [Advice::Order, Advice::Twice, Advice::Across].into_iter().filter(|advice| advised(*advice)) {
             writeln!(f, "{advice}")?;
         }
+        // Of several that wait for each other's items, the end is not what is missing.
+        if self.cycles.iter().all(|cycle| cycle.plain || cycle.tasks.len() == 1)
+            && self.waits().any(BlockedWait::is_for_the_end)
+        {
+            writeln!(
+                f,
+                "end of a channel: it comes when the last sender is dropped or closed; one that was cloned for others, or is lent to them, is a sender too"
+            )?;
+        }
         match self.elsewhere {
             0 => {}
             1 => writeln!(f, "- one more task waits for something foreign, or can run")?,
             more => writeln!(f, "- {more} more tasks wait for something foreign, or can run")?,
         }
-        if self.tasks.iter().flat_map(BlockedTask::waits).any(BlockedWait::has_handed) {
+        if self.waits().any(BlockedWait::has_handed) {
             writeln!(
                 f,
                 "futurelock: poll such a future to its end, or drop it, before its task waits for anything else"
