@@ -26,7 +26,7 @@ pub fn svg(spans: &Spans) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
          <style>.t{{fill:#223}}.s{{fill:#dbe4f0}}.c{{fill:#f3cfcf}}.w{{fill:#9db7d9}}.x{{fill:#d98c8c}}.p{{fill:#1f4e8c}}.r{{fill:#e8a317}}.k{{stroke:#c77d0a;fill:none}}.g{{stroke:#ccd}}</style>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        LABELS + WIDTH + 20.0
+        LABELS + WIDTH + 30.0
     );
     for tick in 0..=5 {
         let at = spans.length * tick / 5;

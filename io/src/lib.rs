@@ -28,6 +28,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("Trefoil runs on Linux only: its drivers are io_uring and epoll");
+
 mod bell;
 mod buf;
 mod builder;

@@ -126,12 +126,14 @@ impl Scope {
             _ => "not entered",
         };
         debug.field("state", &format_args!("{state}"));
-        match self.cause().filter(|_| self.is_cancelled()) {
+        // Before it is entered, what is asked of it is in force nowhere yet.
+        let cancelled = self.has(EFFECTIVE | CANCEL_CALLED);
+        match self.cause().filter(|_| cancelled) {
             Some(cause) => {
                 let cause = cause.to_string();
                 debug.field("cancelled", &format_args!("{}", cause.trim_start_matches("cancelled: ")))
             }
-            None => debug.field("cancelled", &self.is_cancelled()),
+            None => debug.field("cancelled", &cancelled),
         };
         if self.deadline() != clock::NEVER {
             let left = self.deadline().saturating_sub(crate::worker::now());

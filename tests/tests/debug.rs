@@ -5,7 +5,8 @@ use std::sync::Arc;
 use trefoil::net::{TcpListener, TcpStream};
 use trefoil::sync::{Barrier, CapacityLimiter, Condition, Mutex, RwLock, Semaphore, oneshot, watch};
 use trefoil::{
-    Builder, CancelScope, Event, channel, checkpoint, local_nursery, nursery, sleep, sleep_forever, unbounded,
+    Builder, CancelScope, Event, channel, checkpoint, local_nursery, move_on_after, nursery, shield, sleep,
+    sleep_forever, unbounded,
 };
 use trefoil_tests::{Ended, ms, poll_once, run_virtual};
 
@@ -80,6 +81,24 @@ fn of_a_scope() {
         let cause = format!("cancelled: the deadline of scope debug.rs:{line} passed");
         assert!(text.contains("state: left") && text.contains(&cause), "{text}");
         assert!(text.ends_with("deadline_in: 0ns, shield: true }"), "{text}");
+    });
+}
+
+#[test]
+fn of_a_scope_that_is_not_entered() {
+    run_virtual(async || {
+        let line = line!() + 1;
+        let scope = CancelScope::new();
+        scope.cancel();
+        let text = format!("{scope:?}");
+        assert!(text.starts_with(&format!("CancelScope {{ opened: debug.rs:{line}, state: not entered, ")), "{text}");
+        assert!(scope.cancel_called() && !text.contains("cancelled: false"), "{text}");
+
+        let line = line!() + 1;
+        let (limited, shielded) = (move_on_after(ms(1500), sleep_forever()), shield(sleep_forever()));
+        let opened = format!("opened: debug.rs:{line}, state: not entered");
+        assert_text(&limited, &format!("Scope {{ {opened}, deadline_in: 1.5s }}"));
+        assert_text(&shielded, &format!("Scope {{ {opened}, shield: true }}"));
     });
 }
 

@@ -6,7 +6,7 @@ use crate::context::{self, Entered, Frame, InScope};
 use crate::ready;
 use crate::record;
 use crate::scope::cancelled::CancelAware;
-use crate::scope::cause::Kind;
+use crate::scope::cause::{Kind, Named};
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
 use crate::time::clock::{self, Moment, NEVER};
 use crate::tree::Tree;
@@ -209,7 +209,7 @@ impl std::fmt::Debug for Held {
 }
 
 /// What a scope without handles is made of, once it is needed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Plan {
     pub kind: Kind,
     pub place: &'static Location<'static>,
@@ -217,6 +217,22 @@ pub(crate) struct Plan {
     pub after: Duration,
     /// There will be handles of it.
     pub shared: bool,
+}
+
+/// As the scope that it will be.
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Scope");
+        debug.field("opened", &format_args!("{}", Named(None, self.place)));
+        debug.field("state", &format_args!("not entered"));
+        if self.after != Duration::MAX {
+            debug.field("deadline_in", &self.after);
+        }
+        if self.kind == Kind::Shield {
+            debug.field("shield", &true);
+        }
+        debug.finish()
+    }
 }
 
 impl Plan {
