@@ -2,6 +2,7 @@
 //! N1, N5, N6, N7. `every_await.rs` does the same on every driver; here each operation that need not wait is an await too, and
 //! `TREFOIL_SEED` gives other orders.
 
+mod random_programs;
 mod swept_channels;
 mod swept_locks;
 mod swept_nurseries;
