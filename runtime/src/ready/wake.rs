@@ -113,7 +113,7 @@ unsafe fn wake_elsewhere(task: *const Header, give: bool) {
         }
         let pushed = (*header.queue).inbox.push(task);
         // Also where the waker of a foreign executor panics, which is told of it.
-        let _given = give.then_some(Given(task));
+        let _given = give.then(|| Given(task));
         match pushed {
             Pushed::First => (*header.queue).parent.wake(),
             Pushed::Behind => {}
