@@ -31,7 +31,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trefoil_runtime::sync::Mutex;
-use trefoil_runtime::{Driver, Pool, Unpark};
+use trefoil_runtime::{Driver, Pool, Unpark, nothing_in_flight};
 
 /// How many events one look takes.
 const EVENTS: usize = 256;
@@ -89,6 +89,11 @@ impl Epoll {
 
     /// Waits for events, and dispatches them.
     fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.look_inline(timeout)
+    }
+
+    #[inline(always)]
+    fn look_inline(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut events = self.events.borrow_mut();
         events.clear();
         match self.wait(&mut events, timeout) {
@@ -102,7 +107,7 @@ impl Epoll {
         }
         drop(events);
         wake.wake();
-        self.wake.replace(wake);
+        wake.put_back(&mut self.wake.borrow_mut());
         Ok(())
     }
 
@@ -111,6 +116,7 @@ impl Epoll {
         if self.pace.is_due(Instant::now()) { self.look(Some(Duration::ZERO)) } else { Ok(()) }
     }
 
+    #[inline(always)]
     fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> rustix::io::Result<()> {
         if let Some(timeout) = timeout
             && timeout.subsec_nanos() % 1_000_000 != 0
@@ -169,6 +175,15 @@ impl Driver for Epoll {
 
     fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.look(timeout)
+    }
+
+    // What a loop does all the time: a copy of its own, in which nothing is asked of a timeout.
+    #[inline(never)]
+    fn park_in_flight(&self) -> io::Result<()> {
+        if !cfg!(trefoil_blind) && self.home.seat.waits() == 0 {
+            return Err(nothing_in_flight());
+        }
+        self.look_inline(None)
     }
 
     fn poll(&self) -> io::Result<()> {

@@ -201,7 +201,7 @@ impl Driver for Reactor {
         }
     }
 
-    fn park_in_flight(&self) -> Option<io::Result<()>> {
+    fn park_in_flight(&self) -> io::Result<()> {
         match self {
             Reactor::IoUring(uring) => uring.park_in_flight(),
             Reactor::Epoll(epoll) => epoll.park_in_flight(),
@@ -254,6 +254,8 @@ impl Seat {
         !reactor.is_null() && ptr::eq(reactor, driver_address())
     }
 
+    /// How many wait there.
+    #[inline(always)]
     pub fn waits(&self) -> usize {
         let here = self.counted_here.load(Ordering::Relaxed);
         here.wrapping_add(self.counted_elsewhere.load(Ordering::Relaxed))

@@ -48,7 +48,7 @@ fn work(parker: &Parker, driver: &Driver, mut all_there: impl FnMut() -> bool) -
     while !all_there() {
         if parker.prepare() {
             driver.park();
-            parker.awake();
+            let _ = parker.awake();
             slept += 1;
         }
     }
@@ -110,7 +110,7 @@ fn a_late_wake_up_finds_no_driver_or_another_runs() {
             || parker.unpark(),
             || {
                 if parker.prepare() {
-                    parker.awake();
+                    let _ = parker.awake();
                 }
                 parker.detach();
                 with_parker(&parker, &new);
@@ -159,7 +159,7 @@ fn sleeps_until_50(order: Order, before: u64) -> Vec<u64> {
                 if parker(run.tree).prepare() {
                     slept.push(alarm);
                     driver.park();
-                    parker(run.tree).awake();
+                    let _ = parker(run.tree).awake();
                 }
             }
         },
@@ -217,7 +217,7 @@ fn a_child_woken_from_elsewhere_runs() {
                 while queue.live() > 0 {
                     if !queue.has_work() && parker(run.tree).prepare() {
                         driver.park();
-                        parker(run.tree).awake();
+                        let _ = parker(run.tree).awake();
                         slept += 1;
                     }
                     turns.poll(|cx| queue.run(&scope, cx, |_| {}));
@@ -245,9 +245,48 @@ fn who_was_notified_is_never_taken_for_asleep() {
         let (parker, driver) = (Parker::new(), Driver::new());
         with_parker(&parker, &driver);
         parker.unpark();
-        let (is_parked, slept) = order.race2(|| parker.is_parked(), || parker.prepare());
+        let (is_asleep, slept) = order.race2(|| parker.unwatch(), || parker.prepare());
         assert!(!slept);
         parker.detach();
-        is_parked
+        is_asleep
+    });
+}
+
+/// A worker that sleeps is woken while the watchdog goes to sleep, and finds whether it does: also if it was notified in between. Seen: whether it was
+/// taken for asleep, and what it found.
+#[test]
+fn who_is_taken_for_asleep_learns_of_it() {
+    let expected = [(false, false), (true, true)];
+    model("parker: unpark ‖ awake ‖ the watchdog goes to sleep").three().bound(3).check(expected, |order| {
+        let (parker, driver) = (Parker::new(), Driver::new());
+        with_parker(&parker, &driver);
+        assert!(parker.prepare());
+        let (_, wakeup, unwatched) = order.race3(
+            || parker.unpark(),
+            || {
+                driver.park();
+                parker.awake()
+            },
+            || parker.unwatch(),
+        );
+        assert!(wakeup.by_thread() && !wakeup.is_plain());
+        parker.detach();
+        (unwatched, wakeup.is_unwatched())
+    });
+}
+
+/// The same where nobody wakes it but time or the kernel. Seen: whether it was taken for asleep, and what it found.
+#[test]
+fn who_wakes_up_by_itself_learns_of_it_too() {
+    let expected = [(false, true), (true, false)];
+    model("parker: awake ‖ the watchdog goes to sleep").check(expected, |order| {
+        let (parker, driver) = (Parker::new(), Driver::new());
+        with_parker(&parker, &driver);
+        assert!(parker.prepare());
+        let (wakeup, unwatched) = order.race2(|| parker.awake(), || parker.unwatch());
+        assert!(!wakeup.by_thread());
+        assert_eq!(wakeup.is_unwatched(), unwatched);
+        parker.detach();
+        (unwatched, wakeup.is_plain())
     });
 }

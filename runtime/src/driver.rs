@@ -30,13 +30,12 @@ pub trait Driver: Any + fmt::Debug {
     /// Those of the kernel that no retry can mend. The run ends with a panic that says so.
     fn park(&self, timeout: Option<Duration>) -> io::Result<()>;
 
-    /// Sleeps as [`park`](Self::park) does, without a timeout, if something is [in flight](Self::in_flight); `None` if nothing is, so that there may be
-    /// nothing to wait for.
+    /// Sleeps as [`park`](Self::park) does, without a timeout, if something is [in flight](Self::in_flight).
     ///
     /// # Errors
-    /// As for [`park`](Self::park).
-    fn park_in_flight(&self) -> Option<io::Result<()>> {
-        (self.in_flight() > 0).then(|| self.park(None))
+    /// As for [`park`](Self::park); and [`nothing_in_flight`] if nothing is, so that there may be nothing to wait for.
+    fn park_in_flight(&self) -> io::Result<()> {
+        if self.in_flight() > 0 { self.park(None) } else { Err(nothing_in_flight()) }
     }
 
     /// Dispatches what has happened, without sleeping. Called between the turns of a busy loop.
@@ -64,6 +63,17 @@ pub trait Driver: Any + fmt::Debug {
 
     /// The run is over: cancels what is in flight and waits for it.
     fn shutdown(&self) {}
+}
+
+/// Why a driver does not [sleep](Driver::park_in_flight) without an end. An error like others, so that who sleeps has one thing to look at.
+#[cold]
+pub fn nothing_in_flight() -> io::Error {
+    io::ErrorKind::Deadlock.into()
+}
+
+/// Whether it is that one. The kernel says nothing of the kind to a driver, and where it does the error has a number.
+pub(crate) fn is_nothing_in_flight(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Deadlock && error.raw_os_error().is_none()
 }
 
 /// The driver without I/O: it parks the thread.

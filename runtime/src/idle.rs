@@ -7,6 +7,8 @@
 //!
 //! **Resting** ([`Idle::rests_until`]). Where deadlines are dense, the loop sleeps [`REST`] after some were due and takes the next ones together: 100,000 sleeps
 //! that end within a second cost a third of the processor's time. A deadline that is alone is not late by that.
+//!
+//! Why it does not simply sleep, as nearly always, is in one word ([`Odd`]), which is all that it looks at then.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -23,6 +25,20 @@ const NEEDED: u32 = 3;
 /// In nanoseconds, from when deadlines were due to when the next ones are looked at.
 const REST: u64 = 60_000;
 
+/// Why a loop that has nothing to run may have something else to do than to sleep. A bit each.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(crate) enum Odd {
+    /// It may look for a while.
+    Looks = 1,
+    /// Time is virtual: it may jump.
+    Virtual = 2,
+    /// There have been tasks that wait for all others to be blocked.
+    Watchers = 4,
+    /// There may be tasks that wait for each other.
+    Cycles = 8,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Idle {
@@ -33,11 +49,35 @@ pub(crate) struct Idle {
     /// How many it takes.
     needed: Cell<u32>,
     rested: Cell<u64>,
+    /// Bits of [`Odd`].
+    odd: Cell<u8>,
 }
 
 impl Idle {
     pub fn new(spin: Duration) -> Self {
-        Self { spin, short: Cell::new(0), needed: Cell::new(NEEDED), rested: Cell::new(0) }
+        let odd = Cell::new(if spin.is_zero() { 0 } else { Odd::Looks as u8 });
+        Self { spin, short: Cell::new(0), needed: Cell::new(NEEDED), rested: Cell::new(0), odd }
+    }
+
+    /// Whether there is nothing to do but to sleep.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.odd.get() == 0
+    }
+
+    /// Whether that may be a reason for something else.
+    pub fn has(&self, odd: Odd) -> bool {
+        self.odd.get() & odd as u8 != 0
+    }
+
+    /// It may be.
+    pub fn set(&self, odd: Odd) {
+        self.odd.set(self.odd.get() | odd as u8);
+    }
+
+    /// It is not.
+    pub fn unset(&self, odd: Odd) {
+        self.odd.set(self.odd.get() & !(odd as u8));
     }
 
     /// For how long to look at what other threads send before going to sleep.
@@ -46,10 +86,13 @@ impl Idle {
         if cfg!(not(trefoil_loom)) && self.short.get() >= self.needed.get() { LOOK } else { Duration::ZERO }
     }
 
-    /// Whether it does not look at all.
-    #[inline]
-    pub fn sleeps_at_once(&self) -> bool {
-        self.looks().is_zero() && self.spin.is_zero()
+    /// Whether it looks at all.
+    pub fn looks_first(&self) -> bool {
+        let looks = !self.looks().is_zero() || !self.spin.is_zero();
+        if !looks {
+            self.unset(Odd::Looks);
+        }
+        looks
     }
 
     /// It looked: whether something came.
@@ -62,10 +105,19 @@ impl Idle {
         }
     }
 
-    /// It slept.
-    pub fn slept(&self, woken_by_thread: bool, for_how_long: impl FnOnce() -> Duration) {
-        if woken_by_thread && for_how_long() < SHORT {
+    /// It slept, and no other thread has woken it.
+    #[inline(always)]
+    pub fn slept(&self) {
+        self.short.set(0);
+    }
+
+    /// It slept until another thread woke it.
+    pub fn slept_until_woken(&self, for_how_long: Duration) {
+        if for_how_long < SHORT {
             self.short.set(self.short.get().saturating_add(1));
+            if !self.looks().is_zero() {
+                self.set(Odd::Looks);
+            }
         } else {
             self.short.set(0);
         }
@@ -88,8 +140,26 @@ mod tests {
 
     fn short_sleeps(idle: &Idle, n: u32) {
         for _ in 0..n {
-            idle.slept(true, || Duration::from_micros(20));
+            idle.slept_until_woken(Duration::from_micros(20));
         }
+    }
+
+    #[test]
+    fn who_may_look_is_no_plain_sleeper_until_it_has_been_found_not_to() {
+        let idle = Idle::new(Duration::ZERO);
+        assert!(idle.is_plain());
+        short_sleeps(&idle, NEEDED - 1);
+        assert!(!idle.looks_first() && idle.is_plain());
+        short_sleeps(&idle, 1);
+        assert!(!idle.is_plain() && idle.looks_first());
+        idle.set(Odd::Cycles);
+        idle.slept();
+        assert!(!idle.looks_first() && !idle.is_plain() && idle.has(Odd::Cycles));
+        idle.unset(Odd::Cycles);
+        assert!(idle.is_plain());
+        let spins = Idle::new(Duration::from_micros(1));
+        spins.slept();
+        assert!(spins.looks_first() && !spins.is_plain(), "it always does");
     }
 
     #[test]
@@ -107,10 +177,10 @@ mod tests {
             short_sleeps(&idle, 1);
             assert_eq!(idle.looks(), LOOK);
         }
-        idle.slept(false, || Duration::from_micros(20));
+        idle.slept();
         assert_eq!(idle.looks(), Duration::ZERO, "the kernel is not to be waited for like that");
         short_sleeps(&idle, if cfg!(miri) { NEEDED << 10 } else { u32::MAX >> 8 });
-        idle.slept(true, || SHORT);
+        idle.slept_until_woken(SHORT);
         assert_eq!(idle.looks(), Duration::ZERO);
     }
 

@@ -59,7 +59,7 @@ pub use awaited::{awaited_at, directory};
 pub use context::{
     BUDGET, STRIKES, locals_differ, locals_in_force, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled,
 };
-pub use driver::{Driver, ThreadDriver, Unpark};
+pub use driver::{Driver, ThreadDriver, Unpark, nothing_in_flight};
 pub use guest::{ChildKey, Ender, GuestWait};
 pub use holders::{Holder, HolderKey, Holders, Holding, Role, TaskRef, Thing};
 pub use look::deadlock::{BlockedTask, BlockedWait, Deadlock, Detection, WakeSources};

@@ -10,13 +10,14 @@
 
 use crate::blind::BLIND;
 use crate::context;
+use crate::idle::Odd;
 use crate::look::deadlock::Detection;
 use crate::park::Wait;
 use crate::reason::Reason;
 use crate::scope::cancelled::Cancelled;
 use crate::time::clock::NEVER;
 use crate::wait::{Turn, WaitQueue};
-use crate::worker::{self, Options};
+use crate::worker::{self, Options, Worker};
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -52,12 +53,6 @@ pub(crate) struct Quiet {
 impl Quiet {
     pub fn new(options: &Options) -> Self {
         Self { watchers: OnceCell::new(), autojump: Cell::new(options.autojump), deadlock: options.deadlock }
-    }
-
-    /// Whether there may be watchers.
-    #[inline]
-    pub fn has_watchers(&self) -> bool {
-        self.watchers.get().is_some()
     }
 
     /// What comes next, and after how much real time. `None`: the run sleeps until its next deadline.
@@ -136,6 +131,9 @@ pub fn wait_all_tasks_blocked(cushion: Duration) -> impl Future<Output = Result<
 }
 
 fn watchers() -> Arc<Watchers> {
-    worker::with(|worker| worker.quiet.watchers.get_or_init(|| Arc::new(WaitQueue::new(()))).clone())
-        .unwrap_or_else(|| context::outside("`wait_all_tasks_blocked`"))
+    let made = |worker: &Worker| {
+        worker.idle.set(Odd::Watchers);
+        worker.quiet.watchers.get_or_init(|| Arc::new(WaitQueue::new(()))).clone()
+    };
+    worker::with(made).unwrap_or_else(|| context::outside("`wait_all_tasks_blocked`"))
 }

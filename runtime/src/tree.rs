@@ -125,12 +125,16 @@ pub(crate) struct Current {
     words: std::sync::Mutex<Option<Words>>,
     /// Which task destroys the children of a nursery, and is none while it does.
     closing: std::sync::atomic::AtomicPtr<Header>,
-    /// In which turn, modulo 2^32: no task is polled twice in one.
-    turn: std::sync::atomic::AtomicU32,
+    /// How many turns there were, and [`SLEPT`] more for each sleep.
+    turn: std::sync::atomic::AtomicU64,
     /// In no task: where the call was asked for that it makes for a run handle, or null; and which one it is, modulo 2^32.
     call: std::sync::atomic::AtomicPtr<Location<'static>>,
     calls: std::sync::atomic::AtomicU32,
 }
+
+/// By how much a sleep of the loop moves the count of turns on: more than there can be between two looks of who counts those without a sleep
+/// ([`Livelock`](crate::look::livelock::Livelock)): it finds them by that.
+pub(crate) const SLEPT: u64 = 1 << 24;
 
 /// Words of the thread of a loop.
 #[derive(Debug)]
@@ -232,13 +236,23 @@ impl Current {
         if task.is_null() { self.closing.load(Ordering::Relaxed) } else { task }
     }
 
+    /// In which turn, to be compared only: no task is polled twice in one.
     pub fn turn(&self) -> u32 {
+        // Cut on purpose: an odd step has all words before one comes again.
+        self.turns() as u32
+    }
+
+    /// How many turns there were, and [`SLEPT`] more for each sleep.
+    #[inline(always)]
+    pub fn turns(&self) -> u64 {
         self.turn.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// By the loop alone.
-    pub fn next_turn(&self) {
-        self.turn.store(self.turn().wrapping_add(1), std::sync::atomic::Ordering::Relaxed);
+    /// By the loop alone. One instruction, also where it `slept`.
+    #[inline(always)]
+    pub fn next_turn(&self, slept: bool) {
+        let step = if slept && !BLIND { SLEPT + 1 } else { 1 };
+        self.turn.store(self.turns().wrapping_add(step), std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -359,12 +373,20 @@ impl Tree {
         self.once.load(Ordering::Relaxed)
     }
 
-    /// Has the loop look, after its turn, at what there is beside tasks: who may be in a cycle, a livelock, an error of the watchdog. Any thread.
+    /// Has the loop look at what there is beside tasks: who may be in a cycle, a livelock, an error of the watchdog. Any thread.
+    ///
+    /// It is notified of that, so that a loop which goes to sleep does not look for it: who takes a notification looks whether this was it.
     pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::Release);
+        self.parker.unpark();
     }
 
-    /// Whether it is asked to: one load for each turn.
+    /// The same, of the loop itself, for each turn that finds something to run.
+    pub(crate) fn ask_again(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is asked to: one load for each turn that finds something to run.
     #[inline(always)]
     pub(crate) fn is_asked(&self) -> bool {
         !BLIND && self.asked.load(Ordering::Relaxed)

@@ -188,20 +188,41 @@ impl<F: Future> Run<'_, F> {
         loop {
             // What it says is seen in this turn. From here on, a notification says that there is more to do than what is polled just now.
             if self.tree.parker.is_notified() {
-                self.tree.parker.awake();
+                self.awake();
             }
             self.run_calls();
             self.run_ready(&mut cx);
-            let asked = self.tree.is_asked();
-            if asked {
-                self.tell();
-            }
             let ending = self.failed.is_some() || self.deadlock.is_some();
             if self.outcome.is_some() || self.hopeless || (ending && self.ready.body_is_stuck()) {
-                return;
+                return self.tell_if_asked();
             }
-            let slept = if asked { self.look_and_wait() } else { self.wait() };
-            self.worker.expire(self.tree, slept);
+            if self.wait() {
+                self.worker.expire_after_sleep(self.tree);
+            } else {
+                self.worker.expire(self.tree);
+            }
+        }
+    }
+
+    /// Takes a notification, if there is one, and says that it is awake.
+    fn awake(&self) {
+        let _ = self.worker.awake(self.tree);
+        self.tell_if_asked();
+    }
+
+    /// The loop is about to sleep. False if it was notified meanwhile.
+    fn prepare(&self) -> bool {
+        let prepared = self.tree.parker.prepare();
+        if !prepared {
+            self.tell_if_asked();
+        }
+        prepared
+    }
+
+    #[inline(always)]
+    fn tell_if_asked(&self) {
+        if self.tree.is_asked() {
+            self.tell();
         }
     }
 
@@ -209,23 +230,16 @@ impl<F: Future> Run<'_, F> {
     #[cold]
     fn tell(&self) {
         self.tree.take_asked();
+        if self.worker.suspicion.any() {
+            // In each turn that finds something to run. Before it sleeps it looks at that in any case.
+            self.tree.ask_again();
+        }
         if let Some(error) = self.worker.blocked.as_ref().and_then(|blocked| blocked.error()) {
             panic!("{error}");
         }
         if let Some(report) = self.worker.livelock.report() {
             crate::report_warn!("{report}");
         }
-    }
-
-    /// The same: whether tasks wait for each other; and if it is not found, how long to sleep until it may be.
-    #[cold]
-    fn look_and_wait(&mut self) -> bool {
-        if self.worker.suspicion.any() {
-            // In the next turn as well.
-            self.tree.ask();
-            self.look_for_cycles();
-        }
-        self.wait_until(self.worker.suspicion.due().filter(|_| self.deadlock.is_none()))
     }
 
     /// Runs what other threads want run (R88).

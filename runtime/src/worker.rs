@@ -7,11 +7,12 @@ use crate::blind::BLIND;
 use crate::blocks::Blocks;
 use crate::context::{self, InNoTask};
 use crate::driver::Driver;
-use crate::idle::Idle;
+use crate::idle::{Idle, Odd};
 use crate::look::deadlock::Suspicion;
 use crate::look::instrument::{Instruments, Watch};
 use crate::look::livelock::Livelock;
 use crate::look::watchdog::{self, Watching};
+use crate::parker::Wakeup;
 use crate::quiet::Quiet;
 use crate::ready;
 use crate::record::{self, Loop};
@@ -58,12 +59,16 @@ impl Worker {
     pub fn new(tree: &'static Tree, driver: Rc<dyn Driver>, instruments: Instruments, options: &Options) -> Self {
         let (schedule, watch) = (Schedule::new(options.order), Watch::new(instruments));
         let special = Cell::new(schedule.is_some() || watch.is_some());
+        let idle = Idle::new(options.spin);
+        if options.virtual_time {
+            idle.set(Odd::Virtual);
+        }
         Self {
             blocks: Blocks::new(),
             driver,
             schedule,
             quiet: Quiet::new(options),
-            idle: Idle::new(options.spin),
+            idle,
             suspicion: Suspicion::default(),
             livelock: Livelock::new(options.livelock),
             calls: OnceCell::new(),
@@ -102,53 +107,71 @@ impl Worker {
         self.driver.park(timeout)
     }
 
-    /// The same if something is in flight there; `None` if nothing is.
+    /// The same without a timeout, if something is in flight there; an error of its own if nothing is.
     #[inline(always)]
-    pub fn park_in_flight(&self) -> Option<std::io::Result<()>> {
+    pub fn park_in_flight(&self) -> std::io::Result<()> {
         self.blocks.rest();
         self.driver.park_in_flight()
     }
 
-    /// It is awake again, or was not about to sleep.
-    #[inline]
-    pub fn awake(&self, tree: &Tree) {
-        tree.parker.awake();
-        if !BLIND {
+    /// It is awake again.
+    #[inline(always)]
+    pub fn awake(&self, tree: &Tree) -> Wakeup {
+        let wakeup = tree.parker.awake();
+        if !BLIND && wakeup.is_unwatched() {
             watchdog::rouse();
         }
+        wakeup
     }
 
     /// Applies the deadlines that are due (R45). A busy loop does not read the clock where none can be due, since that costs more than
     /// the rest of the turn: in most turns if there are no deadlines, and while the next one is further off than the time that has
     /// passed since it looked. A turn beside a deadline of a minute takes 30 ns instead of 75 by that.
-    pub fn expire(&self, tree: &'static Tree, slept: bool) {
-        tree.current.next_turn();
-        let turn = tree.current.turn();
+    pub fn expire(&self, tree: &'static Tree) {
+        tree.current.next_turn(false);
         let next = tree.next_look();
-        if !slept {
-            let skip = match next {
-                NEVER => !turn.is_multiple_of(CLOCK_EVERY),
-                _ => next > tree.turn_time().saturating_add(A_WHILE) && tree.clock.is_recent(self.looked.get()),
-            };
-            if skip {
-                return;
-            }
-            if !BLIND {
-                self.livelock.turn(turn, tree);
-            }
-        } else if !BLIND {
-            self.livelock.slept(turn);
+        let skip = match next {
+            NEVER => !tree.current.turn().is_multiple_of(CLOCK_EVERY),
+            _ => next > tree.turn_time().saturating_add(A_WHILE) && tree.clock.is_recent(self.looked.get()),
+        };
+        if skip {
+            return;
         }
-        // Of a loop that sleeps between two messages, a look at the clock was a tenth of what it does for each. No deadline is near enough
-        // to be met early by what is reckoned.
-        let near = tree.clock.look_near().filter(|(_, now)| next > now.saturating_add(A_WHILE));
-        let (moment, now) = near.unwrap_or_else(|| tree.clock.look());
+        if !BLIND {
+            self.livelock.turn(tree);
+        }
+        self.look_at_clock(tree);
+    }
+
+    /// The same after a sleep.
+    #[inline(always)]
+    pub fn expire_after_sleep(&self, tree: &'static Tree) {
+        tree.current.next_turn(true);
+        self.look_at_clock(tree);
+    }
+
+    /// Of a loop that sleeps between two messages, a look at the clock was a tenth of what it does for each. So the time is reckoned, where no deadline is
+    /// near enough to be met early by that.
+    #[inline(always)]
+    fn look_at_clock(&self, tree: &'static Tree) {
+        match tree.clock.look_near().filter(|(_, now)| tree.next_look() > now.saturating_add(A_WHILE)) {
+            Some((moment, now)) => {
+                self.looked.set(moment);
+                tree.set_turn_time(now);
+            }
+            None => self.expire_now(tree),
+        }
+    }
+
+    #[inline(never)]
+    fn expire_now(&self, tree: &'static Tree) {
+        let (moment, now) = tree.clock.look();
         self.looked.set(moment);
         tree.set_turn_time(now);
         if !BLIND {
             context::set_newborn(ready::newborn(now));
         }
-        if next <= now {
+        if tree.next_look() <= now {
             let mut locked = tree.lock();
             if locked.expire(now) > 0 {
                 self.idle.expired(now);
@@ -167,7 +190,7 @@ pub(crate) fn between_turns(tree: &'static Tree) {
     // As the loop does it, in no task and no queue.
     let _nowhere = InNoTask::new();
     check(&*worker.driver, worker.driver.poll());
-    worker.expire(tree, false);
+    worker.expire(tree);
 }
 
 #[track_caller]
@@ -180,7 +203,7 @@ pub(crate) fn check(driver: &dyn Driver, result: std::io::Result<()>) {
 
 #[track_caller]
 #[cold]
-fn cannot_go_on(driver: &dyn Driver, error: &std::io::Error) -> ! {
+pub(crate) fn cannot_go_on(driver: &dyn Driver, error: &std::io::Error) -> ! {
     panic!("the {} driver cannot go on: {error}", driver.name());
 }
 

@@ -11,7 +11,7 @@
 use crate::look::instrument::{Instrument, InstrumentHandle, TaskInfo, add_instrument};
 use crate::look::snapshot::length;
 use crate::scope::cause::Named;
-use crate::tree::Tree;
+use crate::tree::{SLEPT, Tree};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// In how many turns it is looked once; and so many are watched.
-const LOOK: u32 = 4096;
+const LOOK: u64 = 4096;
 
 /// How many tasks a report lists.
 const LISTED: usize = 20;
@@ -47,10 +47,10 @@ impl Default for Limits {
 #[derive(Default)]
 pub(crate) struct Livelock {
     limits: Option<Limits>,
-    /// The turn before which the loop slept last, or in which progress was seen.
-    rested: Cell<u32>,
-    /// In which it was looked last.
-    looked: Cell<u32>,
+    /// How many turns there were without a sleep, at the last look, and without progress.
+    busy: Cell<u64>,
+    /// What the loop had [counted](crate::tree::Current::turns) by then.
+    looked: Cell<u64>,
     since: Cell<Option<Instant>>,
     activity: Cell<u64>,
     watched: RefCell<Option<(Rc<Recorder>, InstrumentHandle)>>,
@@ -68,18 +68,11 @@ impl Livelock {
         if self.said.get() { self.report.take() } else { None }
     }
 
-    /// The loop slept before this turn.
+    /// A turn before which the loop did not sleep. Called for some of them: those in which the clock is read.
     #[inline]
-    pub fn slept(&self, turn: u32) {
-        self.rested.set(turn);
-    }
-
-    /// A turn before which the loop did not. Called for some of them: those in which the clock is read.
-    #[inline]
-    pub fn turn(&self, turn: u32, tree: &'static Tree) {
-        if turn.wrapping_sub(self.looked.get()) >= LOOK {
-            self.looked.set(turn);
-            self.look(turn, tree);
+    pub fn turn(&self, tree: &'static Tree) {
+        if tree.current.turns().wrapping_sub(self.looked.get()) % SLEPT >= LOOK {
+            self.look(tree);
         }
     }
 
@@ -95,18 +88,23 @@ impl Livelock {
     }
 
     #[cold]
-    fn look(&self, turn: u32, tree: &'static Tree) {
+    fn look(&self, tree: &'static Tree) {
+        let turns = tree.current.turns();
+        let passed = turns.wrapping_sub(self.looked.replace(turns));
         let Some(limits) = self.limits else { return };
         let activity = tree.lock().activity();
-        let busy = turn.wrapping_sub(self.rested.get());
         let moved = self.watched.borrow().as_ref().is_some_and(|(seen, _)| seen.moved.get());
-        if activity != self.activity.replace(activity) || moved || busy < LOOK {
-            self.rested.set(turn);
+        // The loop slept in between: it was looked again after fewer turns than would make one.
+        let slept = passed >= SLEPT;
+        if activity != self.activity.replace(activity) || moved || slept {
+            self.busy.set(0);
             return self.progress();
         }
+        let busy = self.busy.get() + passed;
+        self.busy.set(busy);
         let Some(since) = self.since.get() else { return self.since.set(Some(Instant::now())) };
         let passed = since.elapsed();
-        if self.said.get() || u64::from(busy) < limits.turns || passed < limits.time {
+        if self.said.get() || busy < limits.turns || passed < limits.time {
             return;
         }
         let watched = self.watched.take();
@@ -145,7 +143,7 @@ impl Recorder {
         f(tasks.entry(task.id()).or_insert_with(|| Seen { task: task.clone(), polls: 0, wakes: BTreeMap::new() }));
     }
 
-    fn report(&self, turns: u32, passed: Duration) -> String {
+    fn report(&self, turns: u64, passed: Duration) -> String {
         let tasks = self.tasks.borrow();
         let name = |id: u64| {
             let named = |seen: &Seen| format!("task {}", Named(seen.task.name(), seen.task.place()));

@@ -5,20 +5,15 @@
 //! [looks on](crate::look::onlook) does; of what the loop has noted it follows no pointer.
 //!
 //! While every loop sleeps, and has done so since the last look, there is nothing to see, and the watchdog sleeps as well, until a loop is
-//! awake again ([`Doze`]):
-//!
-//! ```text
-//!   loop                                 watchdog
-//!   its parker is awake                  dozes := true
-//!   ── full barrier ──                   ── full barrier ──
-//!   dozes ? wakes it                     some loop awake ? does not sleep
-//! ```
+//! awake again ([`Doze`]). It says so in the word of each [`Parker`], which a loop that is awake again changes in one step: so either the loop
+//! finds that the watchdog sleeps, or the watchdog that the loop does not.
 //!
 //! Reports are made by the watchdog's thread, under no lock.
 
 use crate::look::snapshot::{self, length, short};
+use crate::parker::Parker;
 use crate::scope::cause::{Kind, Named};
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, atomic::fence};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 use crate::tree::Tree;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,58 +24,59 @@ const LOOKS: u32 = 10;
 /// Where the watchdog sleeps while all loops do.
 #[derive(Debug)]
 pub struct Doze {
-    dozes: AtomicBool,
-    roused: Mutex<bool>,
+    dozing: Mutex<Dozing>,
     wakes: Condvar,
+}
+
+#[derive(Debug)]
+struct Dozing {
+    sleeps: bool,
+    /// A loop is awake: it does not sleep, or not for longer.
+    roused: bool,
 }
 
 impl Doze {
     /// It is awake.
     #[cfg(not(trefoil_loom))]
     pub const fn new() -> Self {
-        Self { dozes: AtomicBool::new(false), roused: Mutex::new(false), wakes: Condvar::new() }
+        Self { dozing: Mutex::new(Dozing { sleeps: false, roused: false }), wakes: Condvar::new() }
     }
 
     /// It is awake.
     #[cfg(trefoil_loom)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self { dozes: AtomicBool::new(false), roused: Mutex::new(false), wakes: Condvar::new() }
+        Self { dozing: Mutex::new(Dozing { sleeps: false, roused: false }), wakes: Condvar::new() }
     }
 
-    /// To be called by a loop when it is awake again, and has said so where the watchdog looks.
-    #[inline]
-    pub fn rouse(&self) {
-        fence(Ordering::SeqCst);
-        if self.dozes.load(Ordering::Relaxed) {
-            self.wake();
-        }
-    }
-
+    /// To be called by a loop that is awake and was [unwatched](crate::parker::Wakeup::is_unwatched), or has just begun.
     #[cold]
-    fn wake(&self) {
-        // Of several loops one is enough.
-        if self.dozes.swap(false, Ordering::AcqRel) {
-            *self.roused.lock() = true;
+    pub fn rouse(&self) {
+        let mut dozing = self.dozing.lock();
+        dozing.roused = true;
+        let sleeps = dozing.sleeps;
+        drop(dozing);
+        if sleeps {
             self.wakes.notify_one();
         }
     }
 
-    /// Sleeps until a loop is awake again, unless one is: for the watchdog. Whether it slept.
-    pub fn sleep(&self, all_asleep: impl FnOnce() -> bool) -> bool {
-        self.dozes.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if !all_asleep() {
-            // A loop that finds the word before leaves word for the next time, which is then a sleep that ends at once.
-            self.dozes.store(false, Ordering::Relaxed);
-            return false;
+    /// Sleeps until one of these loops is awake, unless one is: for the watchdog. Whether it slept.
+    ///
+    /// Word that was left by a loop which was awake for a moment, before, makes it a sleep that ends at once.
+    pub fn sleep<'a>(&self, loops: impl Iterator<Item = &'a Parker> + Clone) -> bool {
+        let all_asleep = loops.clone().all(Parker::unwatch);
+        if all_asleep {
+            let mut dozing = self.dozing.lock();
+            dozing.sleeps = true;
+            while !dozing.roused {
+                dozing = self.wakes.wait(dozing).unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
+            *dozing = Dozing { sleeps: false, roused: false };
         }
-        let mut roused = self.roused.lock();
-        while !*roused {
-            roused = self.wakes.wait(roused).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        *roused = false;
-        true
+        // One is enough.
+        loops.for_each(Parker::watch);
+        all_asleep
     }
 }
 
@@ -94,8 +90,8 @@ static DOZE: std::sync::LazyLock<Doze> = std::sync::LazyLock::new(Doze::new);
 #[cfg(trefoil_loom)]
 static WATCHED: std::sync::LazyLock<Mutex<Vec<Arc<Watched>>>> = std::sync::LazyLock::new(|| Mutex::new(Vec::new()));
 
-/// A loop is awake again, and its parker says so.
-#[inline(always)]
+/// A loop is awake again, which the watchdog does not see since it sleeps.
+#[cold]
 pub(crate) fn rouse() {
     DOZE.rouse();
 }
@@ -208,7 +204,6 @@ impl Watched {
     }
 
     /// What the loop has to fail with, if it is to.
-    #[inline]
     pub fn error(&self) -> Option<String> {
         if self.told.load(Ordering::Relaxed) { self.take_error() } else { None }
     }
@@ -285,9 +280,9 @@ fn watch() {
         // calls for a message by that on epoll and 2.008 on io_uring; it takes 3.003 and 2.002.
         let turns = all.iter().fold(0_u32, |sum, watched| sum.wrapping_add(watched.tree.current.turn()));
         let rests = std::mem::replace(&mut before, turns) == turns;
-        drop(all);
-        let all_asleep = || WATCHED.lock().iter().all(|watched| watched.tree.parker.is_parked());
-        if !(rests && DOZE.sleep(all_asleep)) || interval.is_some() {
+        // Who has begun to be watched since rouses it.
+        let loops = all.iter().map(|watched| &watched.tree.parker);
+        if !(rests && DOZE.sleep(loops)) || interval.is_some() {
             std::thread::sleep(interval.unwrap_or(Duration::from_millis(1)));
         }
     }

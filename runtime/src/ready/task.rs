@@ -124,7 +124,7 @@ impl Flags {
     }
 }
 
-/// How exactly the age of tasks is known, in bits of nanoseconds: to a millisecond, for 50 days.
+/// In what the age of tasks is counted, in bits of nanoseconds: a millisecond, for 50 days.
 const AGE_UNIT: u32 = 20;
 
 fn age_units(now: u64) -> u32 {
@@ -133,8 +133,8 @@ fn age_units(now: u64) -> u32 {
 }
 
 /// How many polls of a task have ended, and from bit [`BORN`] on when it was spawned: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. The thread
-/// has the word ready for those that are [born](context::newborn) in this turn, so that a task is born by a copy of it. That four thousand million polls
-/// make a task a millisecond older is no matter.
+/// has the word ready for those that are [born](context::newborn) now, so that a task is born by a copy of it: as of when the loop looked at the clock,
+/// which is some milliseconds ago at most. That four thousand million polls make a task a millisecond older is no matter.
 ///
 /// One thread at a time writes it, and any reads. Not one of loom's atomics, as above.
 struct Life(std::sync::atomic::AtomicU64);

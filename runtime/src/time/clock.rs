@@ -128,9 +128,12 @@ impl Clock {
     /// Now.
     #[inline]
     pub fn moment(&self) -> Moment {
-        if self.is_virtual() {
-            return Moment::At(self.now());
-        }
+        if self.is_virtual() { Moment::At(self.now()) } else { self.real_moment() }
+    }
+
+    /// The same in a run that goes by the machine's clock.
+    #[inline(always)]
+    pub fn real_moment(&self) -> Moment {
         ticks().map_or_else(|| Moment::At(self.now()), Moment::Ticks)
     }
 
@@ -153,11 +156,9 @@ impl Clock {
 
     /// The same, reckoned from the last look; `None` where that is not near. Some 20 instructions instead of 230, and no look at the clock.
     /// It is behind by some tens of microseconds, so that it is never ahead of a look that comes later.
-    #[inline]
+    #[inline(always)]
     pub fn look_near(&self) -> Option<(Moment, u64)> {
-        if self.is_virtual() {
-            return None;
-        }
+        // Virtual time has no rate.
         let ticks = ticks()?;
         let (now, at) = (self.reckon(ticks)?, self.look[1].load(Ordering::Relaxed));
         // By how much the rate may be off, and by how long the thread may have waited between the counter and the clock.

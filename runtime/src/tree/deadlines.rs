@@ -86,11 +86,14 @@ impl Timer {
 impl Tree {
     /// The next deadline, exactly, for which the worker is about to sleep. Who sets an earlier one on another thread unparks it: that is seen here,
     /// or where it goes to sleep.
+    #[inline(always)]
     pub fn set_alarm(&'static self) -> u64 {
         // Where there is none: a hundred instructions of a turn less, for the lock here and after the sleep.
-        if self.alarm.load(Ordering::Relaxed) == NEVER {
-            return NEVER;
-        }
+        if self.alarm.load(Ordering::Relaxed) == NEVER { NEVER } else { self.find_alarm() }
+    }
+
+    #[inline(never)]
+    fn find_alarm(&'static self) -> u64 {
         let mut locked = self.lock();
         let alarm = locked.next_deadline();
         self.alarm.store(alarm, Ordering::Relaxed);

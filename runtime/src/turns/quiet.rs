@@ -61,13 +61,12 @@ impl<F: Future> Run<'_, F> {
             }
             let left = look.saturating_sub(begin.elapsed());
             if !left.is_zero() {
-                if !self.tree.parker.prepare() {
+                if !self.prepare() {
                     return;
                 }
-                let slept = Instant::now();
+                let slept = self.tree.clock.moment();
                 let parked = driver.park(Some(left));
-                self.worker.idle.slept(self.tree.parker.was_rung(), || slept.elapsed());
-                self.worker.awake(self.tree);
+                self.slept(slept);
                 check(&*driver, parked);
                 continue;
             }
@@ -153,11 +152,11 @@ impl<F: Future> Run<'_, F> {
                     None => break,
                 }
             }
-            if !self.tree.parker.prepare() {
+            if !self.prepare() {
                 return;
             }
             let parked = self.worker.park(Some(left));
-            self.worker.awake(self.tree);
+            self.awake();
             check(driver, parked);
         }
         // Another thread may have moved the deadline that this was about, or taken it away.

@@ -2,11 +2,15 @@
 
 use super::Run;
 use crate::blind::BLIND;
+use crate::driver::is_nothing_in_flight;
+use crate::idle::Odd;
 use crate::look::deadlock::SOON;
+use crate::look::watchdog;
+use crate::parker::Wakeup;
 use crate::quiet::Next;
 use crate::run_handle::Calls;
 use crate::time::clock::{Moment, NEVER, nanos};
-use crate::worker::check;
+use crate::worker::{cannot_go_on, check};
 use std::future::Future;
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,50 +20,100 @@ const LOOKS: u32 = 32;
 
 impl<F: Future> Run<'_, F> {
     /// Looks at the driver, and sleeps in it if nothing can run. Whether it set out to sleep.
+    #[inline(always)]
     pub(super) fn wait(&mut self) -> bool {
-        self.wait_until(None)
+        if self.has_work() {
+            self.pass();
+            if self.tree.is_asked() {
+                self.tell_and_look();
+            }
+            return false;
+        }
+        if !self.worker.idle.is_plain() {
+            return self.wait_oddly();
+        }
+        let alarm = self.tree.set_alarm();
+        self.sleep_plainly(alarm);
+        true
     }
 
-    /// The same, where a cycle of tasks that wait for each other is to be looked at again when it will have stood for long enough.
-    #[inline(always)]
-    pub(super) fn wait_until(&mut self, due: Option<u64>) -> bool {
+    fn pass(&self) {
         let driver = &*self.worker.driver;
+        check(driver, driver.poll());
+    }
+
+    #[cold]
+    fn tell_and_look(&mut self) {
+        self.tell();
+        if self.worker.suspicion.any() {
+            self.look_for_cycles();
+        }
+    }
+
+    /// Where there may be something to do before it sleeps, or instead. Apart, so that others do not pay for it.
+    #[inline(never)]
+    fn wait_oddly(&mut self) -> bool {
+        let mut due = None;
+        if !BLIND && self.worker.idle.has(Odd::Cycles) {
+            if self.worker.suspicion.any() {
+                self.look_for_cycles();
+                // When a cycle that stands will have stood for long enough.
+                due = self.worker.suspicion.due().filter(|_| self.deadlock.is_none());
+            } else {
+                self.worker.idle.unset(Odd::Cycles);
+            }
+        }
+        // Code of others may have been told, or the run cancelled.
         if self.has_work() || self.look() {
-            check(driver, driver.poll());
+            self.pass();
+            self.tell_if_asked();
             return false;
         }
         let alarm = self.tree.set_alarm();
-        if due.is_some() || self.worker.quiet.has_watchers() || self.tree.clock.is_virtual() {
-            return self.rest(alarm, due);
-        }
-        if BLIND || alarm != NEVER {
-            self.sleep(alarm, None);
-        } else if self.tree.parker.prepare() {
-            let begin = self.tree.clock.moment();
-            match self.worker.park_in_flight() {
-                Some(parked) => self.slept(begin, parked),
-                None => {
-                    self.worker.awake(self.tree);
-                    return self.rest(alarm, None);
-                }
-            }
+        if due.is_some() || self.worker.idle.has(Odd::Watchers) || self.tree.clock.is_virtual() {
+            self.rest(alarm, due);
+        } else {
+            self.sleep_plainly(alarm);
         }
         true
     }
 
+    /// Sleeps, where there is nothing odd; but where no deadline is set, not if nothing is in flight either.
+    #[inline(always)]
+    fn sleep_plainly(&mut self, alarm: u64) {
+        if alarm != NEVER {
+            self.sleep(alarm, None);
+        } else if self.prepare() {
+            let begin = self.tree.clock.real_moment();
+            match self.worker.park_in_flight() {
+                Ok(()) => self.slept(begin),
+                Err(error) => self.did_not_sleep(&error),
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn did_not_sleep(&mut self, error: &io::Error) {
+        self.awake();
+        if !is_nothing_in_flight(error) {
+            cannot_go_on(&*self.worker.driver, error);
+        }
+        self.rest(NEVER, None);
+    }
+
     /// Sleeps, where there may be nothing that could end that, or where a run for tests has something else to do then.
     #[cold]
-    fn rest(&mut self, alarm: u64, due: Option<u64>) -> bool {
+    fn rest(&mut self, alarm: u64, due: Option<u64>) {
         match self.worker.quiet.next(alarm, self.tree.clock.is_virtual(), || self.pending()) {
             Some((Next::Suspicious, _)) => self.suspicious(alarm),
             Some((next, after)) => self.quiet(next, after, alarm),
             None => self.sleep(alarm, due),
         }
-        true
     }
 
     /// Sleeps in the driver, until a deadline at the latest.
-    #[inline(always)]
+    #[inline(never)]
     fn sleep(&self, alarm: u64, due: Option<u64>) {
         let timeout = (alarm != NEVER).then(|| {
             let alarm = self.worker.idle.rests_until(alarm);
@@ -73,34 +127,50 @@ impl<F: Future> Run<'_, F> {
             }
             None => timeout,
         };
-        if self.tree.parker.prepare() {
+        if self.prepare() {
             let begin = self.tree.clock.moment();
-            self.slept(begin, self.worker.park(timeout));
+            let parked = self.worker.park(timeout);
+            self.slept(begin);
+            check(&*self.worker.driver, parked);
         }
     }
 
     #[inline(always)]
-    fn slept(&self, begin: Moment, parked: io::Result<()>) {
-        self.worker.idle.slept(self.tree.parker.was_rung(), || self.tree.clock.since(begin));
-        self.worker.awake(self.tree);
-        check(&*self.worker.driver, parked);
+    pub(super) fn slept(&self, begin: Moment) {
+        let wakeup = self.tree.parker.awake();
+        if wakeup.is_plain() {
+            self.worker.idle.slept();
+        } else {
+            self.was_woken(wakeup, begin);
+        }
+    }
+
+    /// By another thread, or while the watchdog slept as well.
+    #[inline(never)]
+    fn was_woken(&self, wakeup: Wakeup, begin: Moment) {
+        if !BLIND && wakeup.is_unwatched() {
+            watchdog::rouse();
+        }
+        if wakeup.by_thread() {
+            self.worker.idle.slept_until_woken(self.tree.clock.since(begin));
+            self.tell_if_asked();
+        } else {
+            self.worker.idle.slept();
+        }
     }
 
     /// Looks for what other threads send, or at the driver, instead of sleeping, for as long as that pays. Whether something came.
-    #[inline(always)]
     fn look(&self) -> bool {
-        // Apart, so that a turn that goes to sleep at once does not pay for what the other one needs (37 instructions).
-        !self.worker.idle.sleeps_at_once() && !self.tree.clock.is_virtual() && self.look_for_a_while()
+        self.worker.idle.looks_first() && !self.tree.clock.is_virtual() && self.look_for_a_while()
     }
 
-    #[inline(never)]
     fn look_for_a_while(&self) -> bool {
         let idle = &self.worker.idle;
         let (for_threads, parker) = (idle.looks(), &self.tree.parker);
         let length = for_threads.max(idle.spin);
         if parker.is_notified() {
             // Of the turn that has ended, as a rule: it says nothing.
-            parker.awake();
+            let _ = parker.awake();
             return true;
         }
         let driver = &*self.worker.driver;
@@ -116,7 +186,7 @@ impl<F: Future> Run<'_, F> {
                 std::hint::spin_loop();
             }
             if parker.is_notified() {
-                parker.awake();
+                let _ = parker.awake();
                 break true;
             }
             if looks_at_driver {

@@ -8,6 +8,7 @@
 use super::report::Deadlock;
 use super::{GRACE, SOON};
 use crate::context;
+use crate::idle::Odd;
 use crate::look::snapshot::{self, length};
 use crate::look::wait_graph::Graph;
 use crate::ready::look_on;
@@ -78,11 +79,11 @@ pub(crate) fn suspect() {
     worker::with(|worker| {
         worker.suspicion.fresh.set(true);
         worker.suspicion.pay();
+        worker.idle.set(Odd::Cycles);
     });
     // A nursery in which nothing but its own children run gives the loop its turn.
     if let Some(tree) = context::tree() {
         tree.ask();
-        tree.parker.unpark();
     }
 }
 
