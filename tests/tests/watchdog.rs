@@ -1,9 +1,14 @@
 //! The watchdog: a task that holds up its loop is named (`Builder::blocked_after`).
 
-use std::sync::{Mutex, Once};
+use std::io;
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
-use trefoil::{Builder, Cancelled, DriverKind, checkpoint, nursery, yield_now};
+use trefoil::testing::wait_all_tasks_blocked;
+use trefoil::{Builder, Cancelled, DriverKind, checkpoint, local_nursery, nursery, sleep, sleep_forever, yield_now};
+use trefoil_runtime::{Detection, Driver, Options, ThreadDriver, Unpark};
 use trefoil_tests::{listen_everywhere, ms, panic_of};
 
 /// What was said of the tasks whose name has this in it, by any thread: the watchdog is one for the process.
@@ -132,6 +137,89 @@ fn in_a_test_it_can_be_an_error() {
     assert!(message.starts_with("a task held up its loop for "), "{message}");
     assert!(message.contains("where 5 ms are allowed: task `hog` (watchdog.rs:"), "{message}");
 }
+
+/// A driver that may have something in flight, for ever.
+#[derive(Debug)]
+struct Holds(ThreadDriver, usize);
+
+impl Driver for Holds {
+    fn name(&self) -> &'static str {
+        "one that holds"
+    }
+    fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.park(timeout)
+    }
+    fn poll(&self) -> io::Result<()> {
+        self.0.poll()
+    }
+    fn unparker(&self) -> Arc<dyn Unpark> {
+        self.0.unparker()
+    }
+    fn in_flight(&self) -> usize {
+        self.1
+    }
+}
+
+/// The loop hears of it wherever it goes after that: to its end, to sleep in one way or another, or on and on.
+#[test]
+fn the_error_comes_wherever_the_loop_goes_next() {
+    heard("");
+    for way in ["ends", "sleeps", "has a deadline", "watches", "spins", "spins in a nursery"] {
+        for (virtual_time, in_flight) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+            let name = &format!("{way} {virtual_time} {in_flight}");
+            let main = async {
+                let spins = async || -> Result<(), Cancelled> {
+                    loop {
+                        yield_now().await;
+                    }
+                };
+                local_nursery(async |n| -> Result<(), Cancelled> {
+                    if way == "watches" {
+                        n.spawn(async { wait_all_tasks_blocked(FOR_EVER).await });
+                        yield_now().await;
+                    }
+                    n.spawn_named(name.as_str(), async {
+                        block_until_heard(name, 1);
+                        match way {
+                            "ends" => Ok(()),
+                            "sleeps" | "watches" => sleep_forever().await,
+                            "has a deadline" => sleep(FOR_EVER).await,
+                            "spins" => spins().await,
+                            _ => {
+                                local_nursery(async |inner| -> Result<(), Cancelled> {
+                                    inner.spawn(spins());
+                                    Ok(())
+                                })
+                                .await
+                                .unwrap();
+                                Ok(())
+                            }
+                        }
+                    });
+                    Ok(())
+                })
+                .await
+                .unwrap();
+            };
+            let limits = (Some(ms(5)), Detection::After(FOR_EVER), Duration::from_secs(30));
+            let (blocked_after, deadlock, autojump) = limits;
+            let options = Options {
+                virtual_time,
+                deadlock,
+                autojump,
+                blocked_after,
+                blocked_is_error: true,
+                ..Options::default()
+            };
+            let driver = Rc::new(Holds(ThreadDriver::new(), in_flight));
+            let message = panic_of(|| trefoil_runtime::run(driver, options, Location::caller(), main));
+            assert!(message.starts_with("a task held up its loop for "), "{name}: {message}");
+            assert!(message.contains(&format!("task `{name}`")), "{name}: {message}");
+        }
+    }
+}
+
+const FOR_EVER: Duration = Duration::from_secs(3600);
 
 #[test]
 fn it_can_be_off() {

@@ -1,6 +1,10 @@
 //! Busy, and getting nowhere.
 
+use std::future::poll_fn;
 use std::panic::Location;
+use std::sync::mpsc;
+use std::task::{Poll, Waker};
+use std::thread;
 use trefoil::sync::Mutex;
 use trefoil::{Limits, channel, local_nursery, nursery, yield_now};
 use trefoil_runtime::Options;
@@ -82,6 +86,39 @@ fn n10_progress_is_no_livelock() {
         for _ in 0..5_000 {
             yield_now().await;
         }
+    });
+    assert!(said.is_empty(), "{said:?}");
+}
+
+/// Nor is one that sleeps now and then, since somebody else wakes it.
+#[test]
+fn n10_a_loop_that_sleeps_in_between_is_no_livelock() {
+    let said = logged(async {
+        let (send, wakers) = mpsc::channel::<Waker>();
+        let other = thread::spawn(move || {
+            for waker in wakers {
+                // The loop is asleep by then.
+                thread::sleep(ms(20));
+                waker.wake();
+            }
+        });
+        for _ in 0..10 {
+            for _ in 0..5_000 {
+                yield_now().await;
+            }
+            // No wait that anybody here knows of, and so no progress.
+            let mut asked = false;
+            poll_fn(|cx| match std::mem::replace(&mut asked, true) {
+                true => Poll::Ready(()),
+                false => {
+                    send.send(cx.waker().clone()).unwrap();
+                    Poll::Pending
+                }
+            })
+            .await;
+        }
+        drop(send);
+        other.join().unwrap();
     });
     assert!(said.is_empty(), "{said:?}");
 }

@@ -1,0 +1,129 @@
+//! The watchdog sleeps while every loop does, and is there again as soon as one is awake, whatever has woken it. In a process of its own: other loops
+//! would keep it awake.
+
+use std::cell::Cell;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+use trefoil::net::TcpListener;
+use trefoil::{Builder, CancelScope, Cancelled, DriverKind, Event, nursery, sleep, sleep_forever};
+use trefoil_tests::{listen_everywhere, ms};
+
+/// How often the watchdog's thread has gone to sleep, as far as the kernel knows of it.
+fn sleeps() -> io::Result<String> {
+    for task in fs::read_dir("/proc/self/task")? {
+        let path = task?.path();
+        if fs::read_to_string(path.join("comm"))?.starts_with("trefoil-watchdo") {
+            let status = fs::read_to_string(path.join("status"))?;
+            return Ok(status.lines().filter(|line| line.starts_with("voluntary")).collect());
+        }
+    }
+    Err(io::Error::other("there is no watchdog"))
+}
+
+/// Of which the watchdog looks ten times, where a loop is awake.
+const LIMIT: Duration = ms(20);
+
+/// Waits until the watchdog sleeps: until it has not moved for as long as it would have looked some times.
+fn wait_until_it_dozes() {
+    let begin = Instant::now();
+    loop {
+        let before = sleeps().unwrap();
+        thread::sleep(LIMIT * 4);
+        if sleeps().unwrap() == before {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "every loop sleeps, and the watchdog does not");
+    }
+}
+
+fn wait_until(what: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !what() && begin.elapsed() < Duration::from_secs(60) {
+        thread::sleep(ms(1));
+    }
+}
+
+/// What wakes the loop.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Time,
+    Kernel,
+    Thread,
+    Call,
+    Deadline,
+}
+
+#[test]
+fn whatever_wakes_a_loop_it_is_watched_again() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = heard.clone();
+    listen_everywhere(move |line| hears.lock().unwrap().push(line.to_string()));
+    let count = |name: &str| heard.lock().unwrap().iter().filter(|line| line.contains(name)).count();
+    for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+        for (way, again) in [Way::Time, Way::Kernel, Way::Thread, Way::Call, Way::Deadline]
+            .into_iter()
+            .flat_map(|way| [(way, false), (way, true)])
+        {
+            let name = &format!("`{way:?} {kind} {again}`");
+            let builder = Builder::new().driver(kind).blocked_after(Some(LIMIT));
+            if builder.clone().try_run(async {}).is_err() {
+                continue;
+            }
+            builder.run(async {
+                if again {
+                    // The second time it was asleep.
+                    until_woken(way).await;
+                }
+                until_woken(way).await;
+                nursery(async |n| -> Result<(), Cancelled> {
+                    n.spawn_named(name.trim_matches('`'), async {
+                        wait_until(|| count(name) == 1);
+                        Ok(())
+                    });
+                    Ok(())
+                })
+                .await
+                .unwrap();
+            });
+            assert!(count(name) > 0, "{name}: nobody has seen it");
+        }
+    }
+}
+
+/// Sleeps until the watchdog does as well, and then is woken.
+async fn until_woken(way: Way) {
+    let scope = CancelScope::new();
+    let (event, remote, handle) = (Arc::new(Event::new()), scope.clone(), trefoil::run_handle());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, sets) = (listener.local_addr().unwrap(), event.clone());
+    let dozed = Arc::new(Mutex::new(false));
+    let notes = dozed.clone();
+    let other = thread::spawn(move || {
+        wait_until_it_dozes();
+        *notes.lock().unwrap() = true;
+        match way {
+            Way::Time => {}
+            Way::Kernel => drop(TcpStream::connect(address).unwrap()),
+            Way::Thread => sets.set(),
+            Way::Call => handle.run_soon(move || sets.set()).unwrap(),
+            Way::Deadline => remote.set_deadline(Some(trefoil::now())),
+        }
+    });
+    match way {
+        Way::Time => {
+            // So long that it goes to sleep meanwhile, as a rule; and then longer.
+            let length = Cell::new(ms(100));
+            while !*dozed.lock().unwrap() {
+                sleep(length.get()).await.unwrap();
+                length.set(length.get() * 2);
+            }
+        }
+        Way::Kernel => drop(listener.accept().await.unwrap()),
+        Way::Thread | Way::Call => event.wait().await.unwrap(),
+        Way::Deadline => assert!(scope.run(sleep_forever()).await.unwrap().is_none()),
+    }
+    other.join().unwrap();
+}
