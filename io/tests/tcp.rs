@@ -487,6 +487,12 @@ fn errors_say_what_was_attempted_and_on_what() {
                 assert!(error.to_string().contains(name), "{error}");
                 assert_eq!(TcpListener::bind(name).unwrap_err().kind(), ErrorKind::InvalidInput);
             }
+            // Without a peer it is the descriptor.
+            let no_socket = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+            let stream = TcpStream::from_std(no_socket.into()).unwrap();
+            let error = stream.shutdown(Shutdown::Both).unwrap_err();
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&stream);
+            assert!(error.to_string().starts_with(&format!("shut down fd {fd}: ")), "{error}");
         });
     });
 }

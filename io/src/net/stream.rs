@@ -1,7 +1,7 @@
 //! A connection.
 
 use super::halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use super::transfer::{Reading, Writing};
+use super::transfer::{Peer, Reading, Writing};
 use super::{Connect, IntoStdError, Shutdown, TcpOptions, ToSocketAddr, into_std, socket};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::during;
@@ -469,7 +469,7 @@ impl TcpStream {
         };
         match rustix::net::shutdown(self, sys) {
             Ok(()) | Err(Errno::NOTCONN) => Ok(()),
-            Err(error) => Err(during("shut down", self.as_raw_fd(), error.into())),
+            Err(error) => Err(during("shut down", Peer(self), error.into())),
         }
     }
 

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 type Place = &'static Location<'static>;
 
 /// The peer, for an error: its address, or the number of the descriptor.
-struct Peer<'a>(&'a TcpStream);
+pub(super) struct Peer<'a>(pub &'a TcpStream);
 
 impl fmt::Display for Peer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
