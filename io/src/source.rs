@@ -412,6 +412,21 @@ impl Source {
         }
     }
 
+    /// Asks the kernel, whatever is known: for who does not wait, and so has nobody watch the descriptor who would say that there is more by now.
+    pub fn ask<T>(&self, direction: Direction, attempt: &mut impl FnMut(Ready<'_>) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let seen = self.shared.readiness.look();
+            match attempt(Ready { shared: &self.shared, seen }) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.shared.readiness.clear(seen, direction.flag());
+                    return Err(error);
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Begins to wait; steps 3 and 4 of the module.
     ///
     /// # Safety

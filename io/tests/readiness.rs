@@ -205,6 +205,47 @@ fn writable_waits_for_room_and_writes_nothing() {
     });
 }
 
+/// Nobody has waited, or will: nothing is registered that would say that more has come, or that there is room again.
+#[test]
+fn a_try_finds_what_came_where_nobody_waits() {
+    for_each_driver(|builder| {
+        builder.run(async {
+            for has_waited in [false, true] {
+                let (mut stream, mut other) = pair_with_std().await;
+                if has_waited {
+                    other.write_all(b"first").unwrap();
+                    stream.readable().await.unwrap();
+                    assert_eq!(stream.try_read(&mut [0; 8]).unwrap(), 5);
+                }
+                for round in 0..3 {
+                    // The first read is short, which says that there is no more for now, and the second finds nothing.
+                    assert_eq!(stream.try_read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+                    other.write_all(b"abc").unwrap();
+                    settle().await;
+                    assert_eq!(stream.try_read(&mut [0; 8]).unwrap(), 3, "in round {round}, has waited: {has_waited}");
+                    other.write_all(b"d").unwrap();
+                    settle().await;
+                    assert_eq!(stream.try_read(&mut [0; 8]).unwrap(), 1, "in round {round}, has waited: {has_waited}");
+                }
+                // The other direction, which may wait in the end.
+                for _ in 0..3 {
+                    let mut written = 0;
+                    let full = loop {
+                        match stream.try_write(&[b'x'; 50_000]) {
+                            Ok(n) => written += n,
+                            Err(error) => break error,
+                        }
+                    };
+                    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+                    other.read_exact(&mut vec![0; written]).unwrap();
+                    settle().await;
+                }
+                assert_eq!(stream.write(b"more").await.unwrap(), 4);
+            }
+        });
+    });
+}
+
 /// Both directions of a stream, of which both wait, each in a task of its own.
 #[test]
 fn halves_wait_each_for_its_own_direction() {

@@ -159,11 +159,6 @@ pub(crate) fn send(ready: Ready<'_>, buf: &[u8]) -> io::Result<usize> {
     Ok(wrote_some(ready, n, buf.len()))
 }
 
-/// The same outside of an operation.
-pub(crate) fn send_now(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    Ok(sys_send(fd, buf, SEND)?)
-}
-
 /// Writes of several buffers, one after the other, what there is room for.
 pub(crate) fn send_vectored(ready: Ready<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let bufs = &bufs[at_once(bufs.iter().map(|buf| buf.len()))];

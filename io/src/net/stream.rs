@@ -157,6 +157,9 @@ impl TcpStream {
 
     /// Reads what there is at this moment, without waiting: how many bytes. 0 is the end, if the buffer has room.
     ///
+    /// Where a read has waited before, io_uring receives ahead: then it is what the loop had heard of when it last looked. Await something before you
+    /// try again.
+    ///
     /// # Examples
     /// ```
     /// # use trefoil_io::net::{TcpListener, TcpStream};

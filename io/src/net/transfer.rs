@@ -58,13 +58,8 @@ impl<'a> Reading<'a> {
         if buf.is_empty() {
             return Ok(0);
         }
-        loop {
-            match self.0.source().attempt(Direction::Read, &mut |ready| socket::recv(ready, buf)) {
-                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Some(result) => return result.map_err(|error| self.failed(error)),
-                None => return Err(self.failed(io::ErrorKind::WouldBlock.into())),
-            }
-        }
+        let read = self.0.source().ask(Direction::Read, &mut |ready| socket::recv(ready, buf));
+        read.map_err(|error| self.failed(error))
     }
 
     pub fn read(self, buf: &'a mut [u8], place: Place) -> impl Future<Output = io::Result<usize>> + Send + 'a {
@@ -212,7 +207,8 @@ impl<'a> Writing<'a> {
     }
 
     pub fn try_write(self, buf: &[u8]) -> io::Result<usize> {
-        socket::send_now(self.0.source().fd(), buf).map_err(|error| self.failed(error))
+        let written = self.0.source().ask(Direction::Write, &mut |ready| socket::send(ready, buf));
+        written.map_err(|error| self.failed(error))
     }
 
     pub fn writable(self, place: Place) -> impl Future<Output = io::Result<()>> + Send + 'a {
