@@ -497,6 +497,51 @@ fn errors_say_what_was_attempted_and_on_what() {
     });
 }
 
+/// Word from the kernel that a send without a copy is done, which nobody fetches, is an error that stays: who waits sleeps all the same.
+#[test]
+fn an_error_that_stays_keeps_nobody_busy() {
+    use std::future::{Future, poll_fn};
+    use std::os::fd::AsRawFd;
+
+    for_each_driver(|builder| {
+        builder.run(async {
+            let (mut stream, mut other) = pair_with_std().await;
+            let on: libc::c_int = 1;
+            let (level, option) = (libc::SOL_SOCKET, libc::SO_ZEROCOPY);
+            // SAFETY: `on` lives through the call, and is as large as said.
+            let set = unsafe {
+                libc::setsockopt(stream.as_raw_fd(), level, option, (&raw const on).cast(), size_of_val(&on) as u32)
+            };
+            if set != 0 {
+                return println!("skipped: the kernel copies always");
+            }
+            // SAFETY: one byte, which is there for ever.
+            assert_eq!(unsafe { libc::send(stream.as_raw_fd(), b"x".as_ptr().cast(), 1, libc::MSG_ZEROCOPY) }, 1);
+            other.read_exact(&mut [0; 1]).unwrap();
+            settle().await;
+            let (mut reader, mut writer) = TcpStream::split(&mut stream);
+            let (mut polls, mut byte, bytes) = (0, [0], vec![b'y'; 16 << 20]);
+            let mut both = std::pin::pin!(join(reader.read(&mut byte), writer.write_all(&bytes)));
+            let mut pause = std::pin::pin!(trefoil_nursery::sleep(Duration::from_millis(50)));
+            let waited = poll_fn(|cx| {
+                polls += 1;
+                assert!(both.as_mut().poll(cx).is_pending());
+                pause.as_mut().poll(cx)
+            });
+            waited.await.unwrap();
+            assert!(polls < 50, "polled {polls} times");
+            // And it is told of room.
+            let drain = std::thread::spawn(move || {
+                other.read_exact(&mut vec![0; 16 << 20]).unwrap();
+                other.write_all(b"z").unwrap();
+                other
+            });
+            both.await.1.unwrap();
+            drop(drain.join().unwrap());
+        });
+    });
+}
+
 /// A descriptor that is closed behind our back wakes no stranger, and crashes nothing (R110).
 #[test]
 fn a_descriptor_that_is_taken_away_harms_nobody() {

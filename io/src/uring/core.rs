@@ -177,7 +177,7 @@ impl Core {
     pub fn attach(&mut self, source: &Arc<Shared>) {
         let mut state = source.lock();
         if state.registration.is_none() && !self.closing {
-            let entry = Entry { source: source.clone(), under: [Under::Idle; 3], detached: false };
+            let entry = Entry { source: source.clone(), under: [Under::Idle; 3], errs: false, detached: false };
             let key = self.sources.insert(entry);
             let home = crate::reactor::Home::IoUring(self.home.clone());
             state.registration = Some(Registration { home, key, interest: READ | WRITE, armed: 0 });

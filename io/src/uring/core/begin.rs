@@ -26,6 +26,9 @@ impl Core {
                 (kind, unsafe { Sqe::recv_multishot(fd, buffers.group(), operation) }.poll_first())
             }
             (Kind::Accept, _) => (kind, Sqe::accept_multishot(fd, operation)),
+            (Kind::Poll(Direction::Write), _) if entry.errs => {
+                (kind, self.home.edges(fd, bits(PollFlags::OUT), operation))
+            }
             (Kind::Poll(Direction::Write), _) => (kind, Sqe::poll_add(fd, bits(PollFlags::OUT), operation)),
             // An error and the end of both directions are reported without being asked for.
             (Kind::End, _) => (kind, Sqe::poll_add(fd, bits(PollFlags::RDHUP), operation)),

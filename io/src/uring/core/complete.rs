@@ -56,6 +56,7 @@ impl Core {
                     0
                 }
                 Kind::Poll(direction) => {
+                    entry.errs |= direction == Direction::Write && events(&cqe) == PollFlags::ERR;
                     let report = |state: &mut State| {
                         if !cqe.more() {
                             state.disarm(direction);
@@ -92,9 +93,14 @@ impl Core {
     }
 }
 
-/// What a poll has found, as flags of a [`Readiness`](crate::readiness::Readiness).
+/// What a poll has found.
+fn events(cqe: &Cqe) -> PollFlags {
+    PollFlags::from_bits_retain(cqe.result().unwrap_or(0) as _)
+}
+
+/// The same as flags of a [`Readiness`](crate::readiness::Readiness).
 fn readiness(direction: Direction, cqe: &Cqe) -> u32 {
-    let events = PollFlags::from_bits_retain(cqe.result().unwrap_or(0) as _);
+    let events = events(cqe);
     // As on epoll: no edge will tell of these again.
     let behind = PollFlags::RDHUP | PollFlags::PRI | PollFlags::HUP | PollFlags::ERR;
     match direction {

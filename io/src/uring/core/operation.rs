@@ -43,7 +43,7 @@ impl From<Direction> for Part {
 /// What may be under way for a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A look at readiness: then who waits asks the kernel. Once for room to write, at each edge for something to read.
+    /// A look at readiness: then who waits asks the kernel. Once for room to write, as a rule; at each edge for something to read.
     Poll(Direction),
     /// Receiving, until told otherwise.
     Receive,
@@ -86,6 +86,8 @@ pub(super) enum Under {
 pub(super) struct Entry {
     pub source: Arc<Shared>,
     pub under: [Under; 3],
+    /// Room to write is polled for by edges: an error that does not pass would end every other poll at once.
+    pub errs: bool,
     pub detached: bool,
 }
 
