@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use trefoil_runtime::Driver;
 
 pub use crate::uring::queue::{Cells, Completions, Offer, Offers, Submissions, Word};
+pub use crate::uring::requests::Requests;
 pub use crate::uring::{Cqe, Full, Sqe};
 pub use files::{Desk, Fetch, Kernel};
 

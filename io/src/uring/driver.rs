@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `driver` | [`Uring`]: sleeping, looking, tearing down |
 //! | `home` | what sources hold of it, on any thread |
+//! | `requests` | what those threads ask of its own |
 //! | `core` | what is under way for whom, and what completions mean (a table of its files is there) |
 //! | `outgoing` | entries and cancels on their way to the kernel |
 //! | `errands` | operations that own what they use: those on files |

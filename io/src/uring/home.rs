@@ -1,9 +1,9 @@
 //! What sources hold of their driver, on whatever thread they are.
 //!
-//! On the driver's own thread ([`Home::here`]) all is done at once. From other threads it goes through `requests`; the
-//! first one since the driver has looked rings the bell.
+//! On the driver's own thread ([`Home::here`]) all is done at once. From other threads it goes through [`Requests`].
 
 use super::core::{Core, Kind, Part};
+use super::requests::Requests;
 use super::slots::Key;
 use super::sys::Sqe;
 use crate::bell::Bell;
@@ -16,15 +16,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::with_driver;
 
 /// See the module.
 pub(crate) struct Home {
     bell: Arc<Bell>,
-    requests: Mutex<Requests>,
-    /// Whether there are some: to be looked at without the lock.
-    requested: AtomicBool,
+    requests: Requests<Request>,
     /// What the kernel does again and again for one entry: receive (6.0), accept (5.19), and, as far as we know, poll (5.13).
     receives: bool,
     accepts: bool,
@@ -36,13 +33,6 @@ impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Home").field("waits", &self.seat.waits()).finish_non_exhaustive()
     }
-}
-
-#[derive(Debug, Default)]
-struct Requests {
-    list: Vec<Request>,
-    /// The run is over: nothing is taken any more, and nothing needs to be, since its sources are orphaned.
-    closed: bool,
 }
 
 /// What another thread asks of the driver's.
@@ -92,8 +82,7 @@ impl Home {
     pub fn new(bell: Bell, receives: bool, accepts: bool) -> Self {
         Self {
             bell: Arc::new(bell),
-            requests: Mutex::new(Requests::default()),
-            requested: AtomicBool::new(false),
+            requests: Requests::new(),
             receives,
             accepts,
             polls: AtomicBool::new(true),
@@ -220,40 +209,28 @@ impl Home {
     }
 
     fn request(&self, request: Request) {
-        let mut requests = self.requests.lock();
-        if requests.closed {
-            return;
-        }
-        requests.list.push(request);
-        let first = !self.requested.swap(true, Ordering::Relaxed);
-        drop(requests);
-        if first {
+        if self.requests.ask(request) {
             self.bell.ring();
         }
     }
 
     /// Whether there are requests.
     pub fn is_asked(&self) -> bool {
-        self.requested.load(Ordering::Relaxed)
+        self.requests.any()
     }
 
     /// Does what other threads have asked for.
     pub fn take_requests(&self, core: &mut Core) -> io::Result<()> {
-        if !self.is_asked() {
-            return Ok(());
-        }
-        let mut requests = self.requests.lock();
-        self.requested.store(false, Ordering::Relaxed);
-        let list = std::mem::take(&mut requests.list);
-        drop(requests);
-        for request in list {
-            request.carry_out(core)?;
+        if self.is_asked() {
+            for request in self.requests.take() {
+                request.carry_out(core)?;
+            }
         }
         Ok(())
     }
 
     /// Takes no more requests.
     pub fn close(&self) {
-        self.requests.lock().closed = true;
+        self.requests.close();
     }
 }

@@ -73,6 +73,7 @@ pub(crate) mod home;
 mod outgoing;
 #[allow(dead_code, reason = "some of it is for models and tests to look at")]
 pub mod queue;
+pub(crate) mod requests;
 #[allow(dead_code, reason = "some of it is for tests to look at")]
 pub mod ring;
 pub(crate) mod slots;
