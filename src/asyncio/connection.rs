@@ -13,9 +13,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::rc::Rc;
 use trefoil_io::net::{OwnedWriteHalf, Shutdown};
-use trefoil_nursery::asyncio::{self, Future, Resolver};
+use trefoil_nursery::asyncio::{self, Resolver, Waiting};
 use trefoil_nursery::{CancelAware, CancelScope};
 
 /// asyncio's limits: at more than `HIGH` bytes `drain` waits, until there are no more than `LOW`.
@@ -24,6 +25,8 @@ const LOW: usize = HIGH / 4;
 
 /// No more than this is queued at all (D-10).
 pub(super) const MOST: usize = 64 * 1024 * 1024;
+
+type Place = &'static Location<'static>;
 
 /// Who waits for an end.
 type Waits = RefCell<Vec<Resolver<(), io::Error>>>;
@@ -81,10 +84,10 @@ fn tell(waits: &Waits, outcome: impl Fn() -> io::Result<()>) {
 }
 
 /// A new one that waits.
-fn wait(waits: &Waits) -> Future<(), io::Error> {
-    let (resolver, future) = asyncio::create_future();
+fn wait(waits: &Waits, what: &'static str, place: Place) -> Waiting<(), io::Error> {
+    let (resolver, future) = asyncio::create_future_for(what, place);
     waits.borrow_mut().push(resolver);
-    future
+    future.wait_for(place)
 }
 
 impl Connection {
@@ -158,6 +161,7 @@ impl Connection {
         Err(io::Error::new(io::ErrorKind::BrokenPipe, why))
     }
 
+    #[track_caller]
     pub fn write(self: &Rc<Self>, data: &[u8]) -> io::Result<()> {
         self.check_writable()?;
         let mut sent = 0;
@@ -177,6 +181,7 @@ impl Connection {
         self.queue(&data[sent..])
     }
 
+    #[track_caller]
     fn queue(self: &Rc<Self>, data: &[u8]) -> io::Result<()> {
         if data.is_empty() {
             return Ok(());
@@ -196,11 +201,12 @@ impl Connection {
     }
 
     /// Begins a flusher, if there is none.
+    #[track_caller]
     fn flush(self: &Rc<Self>) {
         let Some(mut socket) = self.socket.take() else { return };
-        let connection = self.clone();
-        let flusher = asyncio::background(async move {
-            let ended = connection.send(&mut socket).await;
+        let (connection, place) = (self.clone(), Location::caller());
+        let flusher = asyncio::background(place, async move {
+            let ended = connection.send(&mut socket, place).await;
             connection.flusher.take();
             *connection.socket.borrow_mut() = Some(socket);
             match connection.state.get() {
@@ -212,7 +218,7 @@ impl Connection {
     }
 
     /// Sends what is queued, until nothing is.
-    async fn send(&self, socket: &mut OwnedWriteHalf) -> io::Result<()> {
+    async fn send(&self, socket: &mut OwnedWriteHalf, place: Place) -> io::Result<()> {
         loop {
             let data = self.queue.take();
             if data.is_empty() {
@@ -220,7 +226,7 @@ impl Connection {
             }
             let mut rest = &data[..];
             while !rest.is_empty() {
-                let n = socket.write(rest).await?;
+                let n = socket.write_for(rest, place).await?;
                 rest = &rest[n..];
                 self.unsent.set(self.unsent.get().saturating_sub(n));
                 self.look_at_limits();
@@ -303,7 +309,7 @@ impl Connection {
         }
     }
 
-    pub async fn drain(&self) -> io::Result<()> {
+    pub async fn drain(&self, place: Place) -> io::Result<()> {
         if self.is_closing() {
             asyncio::sleep(std::time::Duration::ZERO).await?;
         }
@@ -314,16 +320,14 @@ impl Connection {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection was closed"));
         }
         if self.paused.get() {
-            let drained = wait(&self.drains);
-            drained.await?;
+            wait(&self.drains, "the peer to take what was written", place).await?;
         }
         Ok(())
     }
 
-    pub async fn wait_closed(&self) -> io::Result<()> {
+    pub async fn wait_closed(&self, place: Place) -> io::Result<()> {
         if self.state.get() != State::Closed {
-            let closed = wait(&self.closes);
-            return closed.await;
+            return wait(&self.closes, "a connection to be closed", place).await;
         }
         self.error.borrow().as_ref().map_or(Ok(()), |error| Err(copy(error)))
     }

@@ -57,9 +57,12 @@ use trefoil_nursery::CancelAware;
 /// })?;
 /// # Ok::<(), io::Error>(())
 /// ```
-pub async fn open_connection(addr: impl ToSocketAddr) -> io::Result<(StreamReader, StreamWriter)> {
-    let stream = TcpStream::connect(addr).await?;
-    Ok(streams(stream))
+#[track_caller]
+pub fn open_connection(
+    addr: impl ToSocketAddr,
+) -> impl std::future::Future<Output = io::Result<(StreamReader, StreamWriter)>> {
+    let connecting = TcpStream::connect(addr);
+    async move { Ok(streams(connecting.await?)) }
 }
 
 /// The two directions of a connection that there is: to use asyncio's streams with a socket of your own.

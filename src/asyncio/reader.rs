@@ -2,7 +2,9 @@
 
 use super::Connection;
 use std::fmt;
+use std::future::Future;
 use std::io;
+use std::panic::Location;
 use std::rc::Rc;
 use trefoil_io::net::OwnedReadHalf;
 use trefoil_nursery::{CancelAware, Cancelled};
@@ -178,10 +180,10 @@ impl StreamReader {
     }
 
     /// Reads once from the socket: more, or the end.
-    async fn fill(&mut self, wanted: usize) -> io::Result<()> {
+    async fn fill(&mut self, wanted: usize, place: &'static Location<'static>) -> io::Result<()> {
         let doubled = self.buffer.len().min(MUCH / 2);
         self.reserve(wanted.clamp(LITTLE, MUCH).max(if self.end == self.buffer.len() { doubled } else { 0 }));
-        match self.socket.read(&mut self.buffer[self.end..]).await {
+        match self.socket.read_for(&mut self.buffer[self.end..], place).await {
             Ok(0) => self.eof = true,
             Ok(n) => self.end += n,
             Err(error) => {
@@ -206,45 +208,57 @@ impl StreamReader {
     ///
     /// # Errors
     /// Why the connection was lost: `ConnectionReset`, ...; the same again in later reads.
-    pub async fn read(&mut self, n: usize) -> io::Result<Vec<u8>> {
-        self.check()?;
-        if n == 0 {
-            return Ok(Vec::new());
+    #[track_caller]
+    pub fn read(&mut self, n: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
+        let place = Location::caller();
+        async move {
+            self.check()?;
+            if n == 0 {
+                return Ok(Vec::new());
+            }
+            if self.buffered().is_empty() && !self.eof {
+                self.fill(n, place).await?;
+            }
+            let n = n.min(self.buffered().len());
+            Ok(self.take(n))
         }
-        if self.buffered().is_empty() && !self.eof {
-            self.fill(n).await?;
-        }
-        let n = n.min(self.buffered().len());
-        Ok(self.take(n))
     }
 
     /// Reads to the end: asyncio's `read(-1)`.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
-    pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
-        self.check()?;
-        while !self.eof {
-            self.fill(LITTLE).await?;
+    #[track_caller]
+    pub fn read_to_end(&mut self) -> impl Future<Output = io::Result<Vec<u8>>> {
+        let place = Location::caller();
+        async move {
+            self.check()?;
+            while !self.eof {
+                self.fill(LITTLE, place).await?;
+            }
+            let n = self.buffered().len();
+            Ok(self.take(n))
         }
-        let n = self.buffered().len();
-        Ok(self.take(n))
     }
 
     /// Reads `n` bytes.
     ///
     /// # Errors
     /// [`ReadError::Incomplete`], with what there was, if the stream ends before; otherwise as for [`read`](Self::read).
-    pub async fn readexactly(&mut self, n: usize) -> Result<Vec<u8>, ReadError> {
-        self.check()?;
-        while self.buffered().len() < n {
-            if self.eof {
-                let partial = self.take(self.buffered().len());
-                return Err(ReadError::Incomplete { partial, expected: Some(n) });
+    #[track_caller]
+    pub fn readexactly(&mut self, n: usize) -> impl Future<Output = Result<Vec<u8>, ReadError>> {
+        let place = Location::caller();
+        async move {
+            self.check()?;
+            while self.buffered().len() < n {
+                if self.eof {
+                    let partial = self.take(self.buffered().len());
+                    return Err(ReadError::Incomplete { partial, expected: Some(n) });
+                }
+                self.fill(n - self.buffered().len(), place).await?;
             }
-            self.fill(n - self.buffered().len()).await?;
+            Ok(self.take(n))
         }
-        Ok(self.take(n))
     }
 
     /// Reads up to the separator, and with it.
@@ -255,7 +269,16 @@ impl StreamReader {
     ///
     /// # Panics
     /// If the separator is empty.
-    pub async fn readuntil(&mut self, separator: impl AsRef<[u8]>) -> Result<Vec<u8>, ReadError> {
+    #[track_caller]
+    pub fn readuntil(&mut self, separator: impl AsRef<[u8]>) -> impl Future<Output = Result<Vec<u8>, ReadError>> {
+        self.until(separator, Location::caller())
+    }
+
+    async fn until(
+        &mut self,
+        separator: impl AsRef<[u8]>,
+        place: &'static Location<'static>,
+    ) -> Result<Vec<u8>, ReadError> {
         let separator = separator.as_ref();
         assert!(!separator.is_empty(), "a separator has at least one byte");
         self.check()?;
@@ -277,7 +300,7 @@ impl StreamReader {
                 let partial = self.take(self.buffered().len());
                 return Err(ReadError::Incomplete { partial, expected: None });
             }
-            self.fill(LITTLE).await?;
+            self.fill(LITTLE, place).await?;
         }
     }
 
@@ -286,16 +309,20 @@ impl StreamReader {
     /// # Errors
     /// `InvalidData` if the line is longer than the [limit](Self::set_limit): what of it has come is gone. Otherwise as for
     /// [`read`](Self::read).
-    pub async fn readline(&mut self) -> io::Result<Vec<u8>> {
-        match self.readuntil(b"\n").await {
-            Ok(line) => Ok(line),
-            Err(ReadError::Incomplete { partial, .. }) => Ok(partial),
-            Err(ReadError::LimitOverrun { consumed }) => {
-                let line = self.buffered().get(consumed) == Some(&b'\n');
-                self.skip(if line { consumed + 1 } else { self.buffered().len() });
-                Err(ReadError::LimitOverrun { consumed }.into())
+    #[track_caller]
+    pub fn readline(&mut self) -> impl Future<Output = io::Result<Vec<u8>>> {
+        let place = Location::caller();
+        async move {
+            match self.until(b"\n", place).await {
+                Ok(line) => Ok(line),
+                Err(ReadError::Incomplete { partial, .. }) => Ok(partial),
+                Err(ReadError::LimitOverrun { consumed }) => {
+                    let line = self.buffered().get(consumed) == Some(&b'\n');
+                    self.skip(if line { consumed + 1 } else { self.buffered().len() });
+                    Err(ReadError::LimitOverrun { consumed }.into())
+                }
+                Err(ReadError::Io(error)) => Err(error),
             }
-            Err(ReadError::Io(error)) => Err(error),
         }
     }
 

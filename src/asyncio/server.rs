@@ -4,14 +4,18 @@ use super::{Connection, StreamReader, StreamWriter, streams};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future as StdFuture;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 use trefoil_io::OperationError;
 use trefoil_io::net::{TcpListener, TcpStream, ToSocketAddr};
-use trefoil_nursery::asyncio::{self, AnyTask, Future, Resolver};
+use trefoil_nursery::asyncio::{self, AnyTask, Future, Resolver, TaskBuilder};
 use trefoil_nursery::{CancelAware, CancelScope, Cancelled};
+
+type Place = &'static Location<'static>;
 
 /// How long nothing is accepted when the process is out of descriptors or memory: CPython's.
 const OUT_OF_MEANS: Duration = Duration::from_secs(1);
@@ -111,7 +115,17 @@ impl fmt::Debug for Server {
 ///
 /// # Examples
 /// See [`open_connection`](super::open_connection).
-pub async fn start_server<H, E>(handler: H, addr: impl ToSocketAddr) -> io::Result<Server>
+#[track_caller]
+pub fn start_server<H, E>(handler: H, addr: impl ToSocketAddr) -> impl StdFuture<Output = io::Result<Server>>
+where
+    H: AsyncFn(StreamReader, StreamWriter) -> Result<(), E> + 'static,
+    E: CancelAware + 'static,
+{
+    let place = Location::caller();
+    async move { start(handler, addr, place) }
+}
+
+fn start<H, E>(handler: H, addr: impl ToSocketAddr, place: Place) -> io::Result<Server>
 where
     H: AsyncFn(StreamReader, StreamWriter) -> Result<(), E> + 'static,
     E: CancelAware + 'static,
@@ -128,8 +142,8 @@ where
         serving: RefCell::new(None),
     });
     let server = shared.clone();
-    let accepting = asyncio::background(async move {
-        accept(&listener, |stream| serve(&server, &handler, stream)).await;
+    let accepting = asyncio::background(place, async move {
+        accept(&listener, place, |stream| serve(&server, &handler, stream, place)).await;
         drop(listener);
         server.listening.set(false);
         server.close();
@@ -140,9 +154,9 @@ where
 }
 
 /// Accepts until it is cancelled, or the listener fails.
-async fn accept(listener: &TcpListener, mut serve: impl FnMut(TcpStream)) {
+async fn accept(listener: &TcpListener, place: Place, mut serve: impl FnMut(TcpStream)) {
     loop {
-        match listener.accept().await {
+        match listener.accept_for(place).await {
             Ok((stream, _)) => serve(stream),
             Err(error) if error.is_cancelled() => return,
             Err(error) if is_out_of_means(&error) => {
@@ -165,7 +179,7 @@ fn is_out_of_means(error: &io::Error) -> bool {
     matches!(number, Some(24 | 23 | 105 | 12))
 }
 
-fn serve<H, E>(server: &Rc<Shared>, handler: &Rc<H>, stream: TcpStream)
+fn serve<H, E>(server: &Rc<Shared>, handler: &Rc<H>, stream: TcpStream, place: Place)
 where
     H: AsyncFn(StreamReader, StreamWriter) -> Result<(), E> + 'static,
     E: CancelAware + 'static,
@@ -176,7 +190,7 @@ where
     let served = Rc::new(Served { server: server.clone(), number });
     connection.keep(Box::new(served.clone()));
     let (handler, closed) = (handler.clone(), connection.clone());
-    let task = asyncio::create_task(async move {
+    let task = TaskBuilder::new().place(place).create_task(async move {
         let ended = handler(reader, writer).await;
         drop(served);
         if let Err(error) = ended {
@@ -217,13 +231,18 @@ impl Server {
     ///
     /// # Errors
     /// A cancellation.
-    pub async fn wait_closed(&self) -> io::Result<()> {
+    #[track_caller]
+    pub fn wait_closed(&self) -> impl StdFuture<Output = io::Result<()>> {
+        self.over(Location::caller())
+    }
+
+    async fn over(&self, place: Place) -> io::Result<()> {
         if self.shared.is_over() {
             return Ok(());
         }
-        let (resolver, over) = asyncio::create_future();
+        let (resolver, over) = asyncio::create_future_for("a server to be closed, with all its connections", place);
         self.shared.waits.borrow_mut().push(resolver);
-        over.await
+        over.wait_for(place).await
     }
 
     /// Waits until the task is cancelled; then closes the server, and waits until all its connections are closed.
@@ -231,21 +250,25 @@ impl Server {
     /// # Errors
     /// The cancellation, always; where somebody else closes the server, that is one, too. `InvalidInput` if the server is closed, or a task is in
     /// here already.
-    pub async fn serve_forever(&self) -> io::Result<()> {
-        let mistake = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        if !self.is_serving() {
-            return mistake("the server is closed");
+    #[track_caller]
+    pub fn serve_forever(&self) -> impl StdFuture<Output = io::Result<()>> {
+        let place = Location::caller();
+        async move {
+            let mistake = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            if !self.is_serving() {
+                return mistake("the server is closed");
+            }
+            if self.shared.serving.borrow().is_some() {
+                return mistake("another task serves for ever");
+            }
+            let (resolver, forever) = asyncio::create_future_for::<(), io::Error>("a server to be closed", place);
+            *self.shared.serving.borrow_mut() = Some(forever.clone());
+            let ended = forever.wait_for(place).await;
+            drop(resolver);
+            self.close();
+            self.over(place).await?;
+            ended
         }
-        if self.shared.serving.borrow().is_some() {
-            return mistake("another task serves for ever");
-        }
-        let (resolver, forever) = asyncio::create_future::<(), io::Error>();
-        *self.shared.serving.borrow_mut() = Some(forever.clone());
-        let ended = forever.await;
-        drop(resolver);
-        self.close();
-        self.wait_closed().await?;
-        ended
     }
 
     /// Closes all connections, when what was written to them is sent; their handlers read the end.
@@ -289,18 +312,22 @@ impl Server {
     /// # Ok::<(), io::Error>(()) }))?;
     /// # Ok::<(), io::Error>(())
     /// ```
-    pub async fn shutdown(&self, grace: Duration) -> io::Result<()> {
-        self.close();
-        let in_time = asyncio::timeout(grace, async |_| self.wait_closed().await).await;
-        match in_time {
-            Err(late) if late.kind() == io::ErrorKind::TimedOut => {}
-            ended => return ended,
+    #[track_caller]
+    pub fn shutdown(&self, grace: Duration) -> impl StdFuture<Output = io::Result<()>> {
+        let place = Location::caller();
+        async move {
+            self.close();
+            let in_time = asyncio::timeout(grace, async |_| self.over(place).await).await;
+            match in_time {
+                Err(late) if late.kind() == io::ErrorKind::TimedOut => {}
+                ended => return ended,
+            }
+            let handlers: Vec<_> = self.shared.clients.borrow().values().map(|client| client.handler.clone()).collect();
+            for handler in handlers {
+                handler.cancel();
+            }
+            self.abort_clients();
+            self.over(place).await
         }
-        let handlers: Vec<_> = self.shared.clients.borrow().values().map(|client| client.handler.clone()).collect();
-        for handler in handlers {
-            handler.cancel();
-        }
-        self.abort_clients();
-        self.wait_closed().await
     }
 }

@@ -3,8 +3,10 @@
 use super::Connection;
 use std::cell::Cell;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::rc::Rc;
 
 /// The writing direction of a connection: from [`open_connection`](super::open_connection), and what the handler of a
@@ -59,6 +61,7 @@ impl StreamWriter {
     ///
     /// # Panics
     /// Outside of a loop, where not all can be sent at once.
+    #[track_caller]
     pub fn write(&self, data: &[u8]) -> io::Result<()> {
         self.connection.write(data)
     }
@@ -70,8 +73,12 @@ impl StreamWriter {
     ///
     /// # Panics
     /// As for [`write`](Self::write).
+    #[track_caller]
     pub fn writelines<D: AsRef<[u8]>>(&self, lines: impl IntoIterator<Item = D>) -> io::Result<()> {
-        lines.into_iter().try_for_each(|line| self.write(line.as_ref()))
+        for line in lines {
+            self.write(line.as_ref())?;
+        }
+        Ok(())
     }
 
     /// Waits, if much is not sent yet, until there is room again: from more than 64 KiB to 16 KiB, unless
@@ -82,8 +89,9 @@ impl StreamWriter {
     ///
     /// # Cancellation
     /// What was written is sent all the same.
-    pub async fn drain(&self) -> io::Result<()> {
-        self.connection.drain().await
+    #[track_caller]
+    pub fn drain(&self) -> impl Future<Output = io::Result<()>> {
+        self.connection.drain(Location::caller())
     }
 
     /// At how many bytes that are not sent [`drain`](Self::drain) waits, and until how many: more than `high`, and `low`; asyncio's
@@ -133,8 +141,9 @@ impl StreamWriter {
     ///
     /// # Cancellation
     /// It goes on closing.
-    pub async fn wait_closed(&self) -> io::Result<()> {
-        self.connection.wait_closed().await
+    #[track_caller]
+    pub fn wait_closed(&self) -> impl Future<Output = io::Result<()>> {
+        self.connection.wait_closed(Location::caller())
     }
 
     /// The address of the other side; asyncio's `get_extra_info("peername")`.

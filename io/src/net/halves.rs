@@ -84,7 +84,17 @@ macro_rules! reads {
             /// Nothing was read.
             #[track_caller]
             pub fn read<'a>(&'a mut self, buf: &'a mut [u8]) -> impl Future<Output = io::Result<usize>> + Send + 'a {
-                self.reading().read(buf, Location::caller())
+                self.read_for(buf, Location::caller())
+            }
+
+            /// The same on behalf of code at another place.
+            #[doc(hidden)]
+            pub fn read_for<'a>(
+                &'a mut self,
+                buf: &'a mut [u8],
+                place: &'static Location<'static>,
+            ) -> impl Future<Output = io::Result<usize>> + Send + 'a {
+                self.reading().read(buf, place)
             }
 
             /// Waits until a read would not wait, as [`TcpStream::readable`] does.
@@ -170,7 +180,17 @@ macro_rules! writes {
             /// Nothing was written.
             #[track_caller]
             pub fn write<'a>(&'a mut self, buf: &'a [u8]) -> impl Future<Output = io::Result<usize>> + Send + 'a {
-                self.writing().write(buf, Location::caller())
+                self.write_for(buf, Location::caller())
+            }
+
+            /// The same on behalf of code at another place.
+            #[doc(hidden)]
+            pub fn write_for<'a>(
+                &'a mut self,
+                buf: &'a [u8],
+                place: &'static Location<'static>,
+            ) -> impl Future<Output = io::Result<usize>> + Send + 'a {
+                self.writing().write(buf, place)
             }
 
             /// Waits until a write would not wait, as [`TcpStream::writable`] does.

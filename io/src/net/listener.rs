@@ -114,19 +114,22 @@ impl TcpListener {
     /// A connection that was not returned was not accepted: it waits for the next call.
     #[track_caller]
     pub fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send + '_ {
-        let place = Location::caller();
-        async move {
-            let failed = |error| during("accept on", At(self), error);
-            let claim = self.source.claim(Direction::Read).ok_or_else(|| failed(busy()))?;
-            // SAFETY: [OWNER] is who has the claim, which outlives the operation.
-            let mut operation = unsafe { Operation::new(&self.source, Want::Connection, place) };
-            let mut refused = 0;
-            let accepted = poll_fn(|cx| operation.poll(cx, |ready| socket::accept(ready, &mut refused))).await;
-            drop(operation);
-            drop(claim);
-            let (fd, peer) = accepted.map_err(failed)?;
-            Ok((TcpStream::from_source(Source::connected(fd, Some(peer))), peer))
-        }
+        self.accept_for(Location::caller())
+    }
+
+    /// The same on behalf of code at another place.
+    #[doc(hidden)]
+    pub async fn accept_for(&self, place: &'static Location<'static>) -> io::Result<(TcpStream, SocketAddr)> {
+        let failed = |error| during("accept on", At(self), error);
+        let claim = self.source.claim(Direction::Read).ok_or_else(|| failed(busy()))?;
+        // SAFETY: [OWNER] is who has the claim, which outlives the operation.
+        let mut operation = unsafe { Operation::new(&self.source, Want::Connection, place) };
+        let mut refused = 0;
+        let accepted = poll_fn(|cx| operation.poll(cx, |ready| socket::accept(ready, &mut refused))).await;
+        drop(operation);
+        drop(claim);
+        let (fd, peer) = accepted.map_err(failed)?;
+        Ok((TcpStream::from_source(Source::connected(fd, Some(peer))), peer))
     }
 
     /// The address it listens at, with the port that was found for port 0.

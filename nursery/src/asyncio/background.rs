@@ -42,14 +42,13 @@ impl Drop for Running {
 }
 
 /// Runs something beside the tasks of the loop. It waits as code of the core does, and is cancelled by the scope that is returned, or when
-/// the tasks have ended.
+/// the tasks have ended. It goes by the place where somebody asked for what it does.
 ///
 /// # Panics
 /// Outside of a loop.
 #[doc(hidden)]
-#[track_caller]
-pub fn background(body: impl Future<Output = ()> + 'static) -> CancelScope {
-    run(&here::running(), body, Location::caller())
+pub fn background(place: &'static Location<'static>, body: impl Future<Output = ()> + 'static) -> CancelScope {
+    run(&here::running(), body, place)
 }
 
 pub(crate) fn run(

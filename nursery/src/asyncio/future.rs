@@ -176,6 +176,12 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
         Waiting::new(self.clone(), Future::result, place)
     }
 
+    /// Waits for it, and takes the result out, on behalf of code at another place.
+    #[doc(hidden)]
+    pub fn wait_for(self, place: &'static Location<'static>) -> Waiting<T, E> {
+        Waiting::new(self, Future::take, place)
+    }
+
     pub(crate) fn any(&self) -> Rc<dyn AnyFuture> {
         self.inner.clone()
     }

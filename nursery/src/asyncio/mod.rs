@@ -106,6 +106,8 @@ pub use queue::{
     Fifo, GetError, GetNowaitError, Least, Lifo, LifoQueue, Order, PriorityQueue, PutError, PutNowaitError, Queue,
     TooManyDone,
 };
+#[doc(hidden)]
+pub use resolver::create_future_for;
 pub use resolver::{Abandoned, Resolver, create_future};
 pub use semaphore::{BoundedPermit, BoundedSemaphore, OverReleased, Permit, Semaphore};
 pub use shield::shield;

@@ -4,7 +4,7 @@ use super::future::{Future, Kind};
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use trefoil_runtime::CancelAware;
+use trefoil_runtime::{CancelAware, Reason};
 
 /// The future can have no result: who was to give it one is gone (D-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +136,24 @@ where
     T: 'static,
     E: CancelAware + From<Abandoned> + 'static,
 {
-    let future = Future::new(Kind::Plain, Location::caller());
+    of(Kind::Plain, Location::caller())
+}
+
+/// The same for what is made of it, on behalf of code at another place: who waits for it, waits for `what`.
+#[doc(hidden)]
+pub fn create_future_for<T, E>(what: &'static str, place: &'static Location<'static>) -> (Resolver<T, E>, Future<T, E>)
+where
+    T: 'static,
+    E: CancelAware + From<Abandoned> + 'static,
+{
+    of(Kind::For(Reason::Custom(what)), place)
+}
+
+fn of<T, E>(kind: Kind, place: &'static Location<'static>) -> (Resolver<T, E>, Future<T, E>)
+where
+    T: 'static,
+    E: CancelAware + From<Abandoned> + 'static,
+{
+    let future = Future::new(kind, place);
     (Resolver { future: Some(future.clone()) }, future)
 }

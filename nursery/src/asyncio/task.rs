@@ -287,6 +287,7 @@ where
 pub struct TaskBuilder {
     name: Option<Rc<str>>,
     eager: bool,
+    place: Option<&'static Location<'static>>,
 }
 
 impl TaskBuilder {
@@ -306,6 +307,12 @@ impl TaskBuilder {
         Self { eager, ..self }
     }
 
+    /// On behalf of code at another place.
+    #[doc(hidden)]
+    pub fn place(self, place: &'static Location<'static>) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
     /// Starts the task.
     ///
     /// # Panics
@@ -317,7 +324,7 @@ impl TaskBuilder {
         T: 'static,
         E: CancelAware + 'static,
     {
-        let place = Location::caller();
+        let place = self.place.unwrap_or(Location::caller());
         if self.eager { Task::spawn_eagerly(body, self.name, place) } else { Task::spawn(body, self.name, place) }
     }
 }

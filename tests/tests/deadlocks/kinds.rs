@@ -4,10 +4,16 @@ use super::quiet;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use trefoil::asyncio::{self, Queue, When, create_future, create_task, event_loop, gather};
+use trefoil::net::{TcpListener, TcpStream};
 use trefoil::sync::{Barrier, CapacityLimiter, Condition, Mutex, RwLock, Semaphore, oneshot, watch};
-use trefoil::{Event, Started, Yielder, channel, generator, local_nursery, nursery, race, sleep_forever};
-use trefoil_tests::{Ended, deadlocks};
+use trefoil::{
+    Cancelled, Event, Started, Yielder, channel, generator, local_nursery, metrics, nursery, race, sleep,
+    sleep_forever, tree,
+};
+use trefoil_tests::{Ended, deadlocks, ms, run_real};
 
 /// A task that waits for ever.
 type Waits = fn() -> Pin<Box<dyn Future<Output = ()>>>;
@@ -199,4 +205,103 @@ fn n10_who_waits_for_a_watch_is_told_where_its_sender_was_made() {
             1
         );
     }
+}
+
+/// Whether what is on a thread may end.
+static MAY_END: AtomicBool = AtomicBool::new(false);
+
+/// What ends by itself, sooner or later: that is no deadlock, and has its name in the tree.
+#[test]
+fn each_kind_of_wait_that_something_ends_has_its_name() {
+    let kinds = kinds! {
+        "sleeps": { sleep(Duration::from_secs(3_600)).await }
+        "waits to accept on fd": { TcpListener::bind("127.0.0.1:0").unwrap().accept().await.map(drop) }
+        "waits to read from fd": {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().read(&mut [0]).await
+        }
+        "waits to write to fd": {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            stream.write_all(&vec![0; 64 << 20]).await
+        }
+    };
+    let of_asyncio = asyncio_kinds! {
+        "sleeps": { asyncio::sleep(Duration::from_secs(3_600)).await? }
+        "waits for a function on a thread": {
+            asyncio::to_thread(|| {
+                while !MAY_END.load(Ordering::Relaxed) {
+                    std::thread::sleep(ms(1));
+                }
+                io::Result::Ok(())
+            })
+            .await?
+        }
+        "waits to accept on fd": {
+            let _server = asyncio::start_server(async |_, _| io::Result::Ok(()), "127.0.0.1:0").await?;
+            sleep_forever().await?
+        }
+        "waits for a condition": {
+            let waits = async |_, _| io::Result::Ok(asyncio::Condition::new().acquire().await?.wait().await.1?);
+            let server = asyncio::start_server(waits, "127.0.0.1:0").await?;
+            let _client = asyncio::open_connection(server.local_addr()?).await?;
+            sleep_forever().await?
+        }
+        "waits for a server to be closed": {
+            asyncio::start_server(async |_, _| io::Result::Ok(()), "127.0.0.1:0").await?.serve_forever().await?
+        }
+        "waits to read from fd": {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let (mut reader, _writer) = asyncio::open_connection(listener.local_addr()?).await?;
+            drop(reader.readline().await?)
+        }
+        "waits for the peer to take what was written": {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let (_reader, writer) = asyncio::open_connection(listener.local_addr()?).await?;
+            writer.write(&vec![0; 32 << 20])?;
+            writer.drain().await?
+        }
+        "waits to write to fd": {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let (_reader, writer) = asyncio::open_connection(listener.local_addr()?).await?;
+            writer.write(&vec![0; 32 << 20])?;
+            sleep_forever().await?
+        }
+        "waits for a connection to be closed": {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let (_reader, writer) = asyncio::open_connection(listener.local_addr()?).await?;
+            writer.wait_closed().await?
+        }
+    };
+    run_real(async || {
+        if metrics().driver == "thread" {
+            return;
+        }
+        for (words, waits) in kinds.iter().chain(&of_asyncio) {
+            MAY_END.store(false, Ordering::Relaxed);
+            let is_named = |line: &str| line.contains(words) && line.contains(" at kinds.rs:");
+            let seen = local_nursery(async |n| -> Result<String, Cancelled> {
+                n.spawn(async {
+                    waits().await;
+                    Ok(())
+                });
+                let mut seen = String::new();
+                for _ in 0..1_000 {
+                    seen = tree().to_string();
+                    if seen.lines().any(is_named) {
+                        break;
+                    }
+                    sleep(ms(1)).await?;
+                }
+                MAY_END.store(true, Ordering::Relaxed);
+                n.cancel();
+                Ok(seen)
+            });
+            let seen = seen.await.unwrap();
+            assert!(seen.lines().any(is_named), "{words}: {seen}");
+            for (at, _) in seen.match_indices(".rs:") {
+                assert!(seen[..at].ends_with(" kinds") || seen[..at].ends_with("(kinds"), "{words}: {seen}");
+            }
+        }
+    });
 }
