@@ -187,7 +187,7 @@ impl BlockedWait {
 
     /// It receives, and somebody has a sender.
     pub(super) fn is_for_the_end(&self) -> bool {
-        self.held == Some(Holding::Senders) && self.reason != Reason::Oneshot && !self.holders.is_empty()
+        self.held == Some(Holding::Senders) && !self.reason.hands_on() && !self.holders.is_empty()
     }
 
     /// What a line of the report says.
