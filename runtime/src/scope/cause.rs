@@ -179,7 +179,7 @@ impl fmt::Display for Culprit {
 pub struct Cause {
     /// What kind of thing cancelled the scope.
     pub source: Source,
-    /// The place of the `cancel` call; for a deadline, of the scope that had it; for a nursery, of who failed.
+    /// The place of the `cancel` call; for a deadline, of the scope that had it, or of the soft cancel before it; for a nursery, of who failed.
     pub place: &'static Location<'static>,
     /// When: nanoseconds on the run's clock.
     pub at: u64,
@@ -197,10 +197,13 @@ impl fmt::Display for Cause {
         match self.source {
             Source::Deadline => {
                 write!(f, "cancelled: the deadline of {scope} passed")?;
-                match self.late {
-                    Some(late) if !late.is_zero() => write!(f, ", noticed {} late", length(late)),
-                    _ => Ok(()),
+                if let Some(late) = self.late.filter(|late| !late.is_zero()) {
+                    write!(f, ", noticed {} late", length(late))?;
                 }
+                if self.place != scope.place {
+                    write!(f, "; it was asked to stop by a call at {}", short(self.place))?;
+                }
+                Ok(())
             }
             Source::Explicit => write!(f, "cancelled: {scope}, by a call at {}", short(self.place)),
             Source::Soft => write!(f, "asked to stop: {scope}, by a call at {}", short(self.place)),

@@ -64,9 +64,12 @@ impl Locked<'_> {
         let info = scope.who();
         // SAFETY: [LOCKED].
         scope.links.with_mut(|links| unsafe {
-            if (*links).cause.as_ref().is_some_and(|cause| cause.source != Source::Soft) {
-                return None;
-            }
+            let place = match (*links).cause.as_ref() {
+                Some(cause) if cause.source != Source::Soft => return None,
+                // It was asked to stop, and its time is over: who asked is what one wants to know.
+                Some(asked) if source == Source::Deadline => asked.place,
+                _ => place,
+            };
             (*links).cause = Some(Arc::new(Cause { source, place, at, scope: info, late, culprit }));
             Some((*links).index)
         })

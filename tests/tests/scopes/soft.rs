@@ -34,16 +34,25 @@ fn a_soft_cancel_ends_who_opted_in_at_once_and_the_rest_after_the_grace() {
                     ended
                 });
                 sleep(ms(10)).await?;
-                scope.cancel_softly(ms(5));
+                scope.cancel_softly(ms(5)); // base
                 assert!(!scope.cancel_called() && scope.soft_cancel_called());
                 Ok(())
             }))
             .await;
+        let base = line!() - 5;
         let lines = ["10 polite stops", "13 polite has cleaned up", "14 worker is done", "15 deaf is cut"];
         assert_eq!(trace.lines(), lines);
         // R24: the deadline of `scope` ended it.
         assert!(ended.unwrap().is_none() && scope.cancelled_caught());
-        assert_eq!(scope.cause().unwrap().source, Source::Deadline);
+        let cause = scope.cause().unwrap();
+        assert_eq!((cause.source, cause.place.line()), (Source::Deadline, base));
+        // Nobody has set a deadline: it is said where it comes from.
+        let text = cause.to_string();
+        assert!(
+            text.contains("the deadline of scope")
+                && text.ends_with(&format!("; it was asked to stop by a call at soft.rs:{base}")),
+            "{text}"
+        );
     });
 }
 
