@@ -314,6 +314,17 @@ fn keys_zoom_and_pan() {
     assert!(same(sights[6], [0.0, 0.49]) && same(sights[7], [0.51, 1.0]) && same(sights[8], [0.0, 1.0]), "{sights:?}");
 }
 
+/// What the pointer stands over is told until something else is asked for, and does not cover that.
+#[test]
+fn the_tip_goes_when_a_key_is_pressed() {
+    let tip = "!document.getElementById('tip').hidden";
+    let point = format!(
+        "browser.frame(); for (let y = 30; y < 300 && !({tip}); y += 5) browser.point('pointermove', 1, 700, y); {tip}"
+    );
+    let key = format!("browser.key('ArrowDown'); {tip}");
+    assert_eq!(run(&trace().to_html(), &[&point, &key]), ["true", "false"]);
+}
+
 /// From row to row, and at the ends no further.
 #[test]
 fn arrows_go_up_and_down() {
