@@ -4,9 +4,10 @@
 use super::support::*;
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use trefoil_nursery::*;
 
@@ -37,6 +38,43 @@ fn a_child_is_polled_once_for_any_number_of_wakes() {
     }))
     .unwrap();
     assert_eq!(polled.load(SeqCst), 3, "cancelled: polled once to be told, then dropped");
+}
+
+/// The child's memory, in which its name is, stays as long as its wakers do, and no longer: whoever wakes it, and how.
+#[test]
+fn a_wake_uses_up_the_waker_that_it_is_given_and_no_other() {
+    for by_ref in [false, true] {
+        let (name, slot) = (Arc::<str>::from("child"), Mutex::new(None));
+        let mut kept = None;
+        run(nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn_named(name.clone(), async {
+                pend(&slot).await;
+                Ok(())
+            });
+            checkpoint().await?;
+            checkpoint().await?;
+            let waker = slot.lock().unwrap().take().unwrap();
+            let given = waker.clone();
+            let wake = move || if by_ref { given.wake_by_ref() } else { given.wake() };
+            std::thread::spawn(wake).join().unwrap();
+            // Not dropped where one was used up for another: it would be freed twice.
+            kept = Some(ManuallyDrop::new(waker));
+            checkpoint().await?;
+            checkpoint().await?;
+            let again = slot.lock().unwrap().take();
+            assert!(again.is_some(), "it was polled");
+            drop(again);
+            n.cancel();
+            Ok(())
+        }))
+        .unwrap();
+        // Of the poll in which it was told.
+        let told = slot.lock().unwrap().take();
+        drop(told);
+        assert_eq!(Arc::strong_count(&name), 2, "{by_ref}");
+        drop(kept.map(ManuallyDrop::into_inner));
+        assert_eq!(Arc::strong_count(&name), 1, "{by_ref}");
+    }
 }
 
 #[test]
