@@ -32,7 +32,7 @@ pub fn now() -> Instant {
 
 /// Sleeps for a length of time: never less, as the clock of the run counts it.
 ///
-/// A checkpoint, also for a length of zero (R38).
+/// A checkpoint, also for a length of zero (R38). One of 146 years or more has no end.
 ///
 /// # Errors
 /// [`Cancelled`] if the scope is cancelled before the time is over.

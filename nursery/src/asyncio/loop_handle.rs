@@ -78,7 +78,7 @@ fn find(number: u64) -> Option<Rc<Loop>> {
     found.ok().flatten()
 }
 
-/// The loop has ended, and a call from another thread was refused.
+/// The loop has ended, or the run in which the handle was made has: a call from another thread was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopClosed(());
 
@@ -93,6 +93,8 @@ impl std::error::Error for LoopClosed {}
 /// A loop, for other threads: what [`get_running_loop`] returns.
 ///
 /// While there is one, a run in which every task waits is not reported as a deadlock (N10): somebody may still call.
+///
+/// It is a handle of the run, too. In a later run of the same [`EventLoop`](super::EventLoop) calls by it are refused: make a new one there.
 #[derive(Clone)]
 pub struct LoopHandle {
     gate: Gate,

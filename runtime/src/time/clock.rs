@@ -111,7 +111,8 @@ impl Clock {
     /// Starts anew, for a run.
     pub fn reset(&self, virtual_time: bool) {
         self.look[2].store(0, Ordering::Relaxed);
-        self.virtual_now.store(if virtual_time { nanos(Instant::now()) } else { 0 }, Ordering::Release);
+        // Not 0, which is real: the process may just have begun, on a machine that has.
+        self.virtual_now.store(if virtual_time { nanos(Instant::now()).max(1) } else { 0 }, Ordering::Release);
     }
 
     pub fn is_virtual(&self) -> bool {
