@@ -15,10 +15,13 @@ use trefoil::{
 use trefoil_runtime::{Driver, Options, ThreadDriver, Unpark};
 use trefoil_tests::{Ended, Log, deadlocks, listen, ms};
 
-/// But one that another thread wakes again and again never gets to such a report.
+/// But one that another thread wakes again and again never gets to such a report; also where its loop always looks for a while, and finds something.
 #[test]
 fn n10_a_cycle_is_told_of_in_a_run_that_a_thread_keeps_going() {
-    for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+    let spins = [ms(0), ms(1_000)];
+    for (kind, spin) in
+        [DriverKind::Epoll, DriverKind::IoUring].into_iter().flat_map(|kind| spins.map(|spin| (kind, spin)))
+    {
         let log = Log::default();
         let (sender, receiver) = channel::<()>(1);
         let stop = Arc::new(AtomicUsize::new(0));
@@ -28,7 +31,7 @@ fn n10_a_cycle_is_told_of_in_a_run_that_a_thread_keeps_going() {
                 std::thread::sleep(ms(1));
             }
         });
-        Builder::new().driver(kind).run(async {
+        Builder::new().driver(kind).spin(spin).run(async {
             let (left, right) = (Mutex::new(()), Mutex::new(()));
             let ended = nursery(async |n| -> Ended {
                 n.spawn(crossed(&left, &right));
