@@ -38,10 +38,10 @@ use crate::wake::WakeList;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use trefoil_runtime::{Completed, Park, Reason};
+use trefoil_runtime::{Completed, OfDescriptor, Park};
 
 /// One of the two ways in which a descriptor is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +63,20 @@ const _: () = assert!(Direction::Read.flag() == READ && Direction::Write.flag() 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
     /// Bytes to read.
-    Bytes = Direction::Read as isize,
+    Bytes = OfDescriptor::Read as isize,
     /// Room to write.
-    Room = Direction::Write as isize,
+    Room = OfDescriptor::Write as isize,
     /// A connection on a listener.
-    Connection = 2 | Direction::Read as isize,
+    Connection = OfDescriptor::Accept as isize,
     /// To be connected.
-    Connected = 2 | Direction::Write as isize,
+    Connected = OfDescriptor::Connect as isize,
 }
+
+// What `Want::direction` looks at.
+const _: () =
+    assert!(matches!(Want::Bytes.direction(), Direction::Read) && matches!(Want::Room.direction(), Direction::Write));
+const _: () = assert!(matches!(Want::Connection.direction(), Direction::Read));
+const _: () = assert!(matches!(Want::Connected.direction(), Direction::Write));
 
 impl Want {
     /// In the lowest bit: every operation asks for it several times, and a jump for each costs more than the rest of the answer.
@@ -78,12 +84,12 @@ impl Want {
         if self as u32 & 1 == Direction::Read as u32 { Direction::Read } else { Direction::Write }
     }
 
-    pub fn reason(self, fd: RawFd) -> Reason {
+    fn of_descriptor(self) -> OfDescriptor {
         match self {
-            Want::Bytes => Reason::Read(fd),
-            Want::Room => Reason::Write(fd),
-            Want::Connection => Reason::Accept(fd),
-            Want::Connected => Reason::Connect(fd),
+            Want::Bytes => OfDescriptor::Read,
+            Want::Room => OfDescriptor::Write,
+            Want::Connection => OfDescriptor::Accept,
+            Want::Connected => OfDescriptor::Connect,
         }
     }
 
@@ -185,7 +191,12 @@ impl Shared {
 
     /// The same for who is about to wait, or does.
     fn park_to_wait(&self, direction: Direction) -> Pin<&Park> {
-        self.park(direction).unwrap_or_else(|| self.write.get_or_init(|| Box::pin(Park::new())).as_ref())
+        self.park(direction).unwrap_or_else(|| self.make_park_to_write())
+    }
+
+    #[cold]
+    fn make_park_to_write(&self) -> Pin<&Park> {
+        self.write.get_or_init(|| Box::pin(Park::on_descriptor(self.fd().as_raw_fd()))).as_ref()
     }
 
     fn is_waiting(&self, direction: Direction) -> bool {
@@ -305,11 +316,12 @@ impl Source {
 
     /// For a connection that does not block, with its peer where that is known.
     pub fn connected(fd: OwnedFd, peer: Option<SocketAddr>) -> Self {
+        let read = Park::on_descriptor(fd.as_raw_fd());
         Self {
             shared: Arc::new(Shared {
                 fd: Some(fd),
                 readiness: Readiness::new(State::default()),
-                read: Park::new(),
+                read,
                 write: OnceLock::new(),
                 peer,
             }),
@@ -443,9 +455,8 @@ impl Source {
         let shared = &self.shared;
         let flag = want.direction().flag();
         let park = shared.park_to_wait(want.direction());
-        let wait = trefoil_runtime::Wait::new(want.reason(shared.fd().as_raw_fd())).at(place);
         // SAFETY: the caller's promise.
-        if unsafe { park.begin(cx, wait) }.is_err() {
+        if unsafe { park.begin_on_descriptor(cx, want.of_descriptor(), place) }.is_err() {
             // It has kept the waker: a source that idles would hold on to a task.
             // SAFETY: the caller's promise; [FOUND].
             unsafe { park.end() };

@@ -143,3 +143,36 @@ fn a_node_may_come_back() {
         again
     });
 }
+
+/// Two push, one of them twice, while the owner takes and watches, and takes and watches no more. Seen: how many found it watched. Whatever they find, each node comes out once, those of one thread in order, and the owner is told once for each time that
+/// it stops being empty.
+#[test]
+fn who_finds_it_watched_says_so_and_pushes_again() {
+    let push = |inbox: &Inbox<Node>, node: &Node| match push(inbox, node) {
+        // SAFETY: as in `push`: it was not taken.
+        Pushed::Watched => (true, unsafe { inbox.push_watched(node) }),
+        pushed => (false, pushed),
+    };
+    model("inbox: push ‖ push ‖ watch and unwatch").three().bound(3).check(0..=3, move |order| {
+        let nodes = [Node::new(1), Node::new(2), Node::new(3)];
+        let inbox = Inbox::new();
+        let (a, b, (first, second)) = order.race3(
+            || [push(&inbox, &nodes[0]), push(&inbox, &nodes[1])],
+            || push(&inbox, &nodes[2]),
+            || (ids(inbox.take_watched()), ids(inbox.take())),
+        );
+        let last = ids(inbox.take());
+        assert!(inbox.is_empty() && inbox.take().is_null());
+        let all = [first.clone(), second.clone(), last.clone()].concat();
+        let mut sorted = all.clone();
+        sorted.sort();
+        assert_eq!(sorted, [1, 2, 3]);
+        assert!(all.iter().position(|&id| id == 1) < all.iter().position(|&id| id == 2), "{all:?}");
+        let pushes = [a[0], a[1], b];
+        assert!(pushes.iter().all(|(_, pushed)| matches!(pushed, Pushed::First | Pushed::Behind)));
+        let told = pushes.iter().filter(|(_, pushed)| *pushed == Pushed::First).count();
+        let looks = [&first, &second, &last].iter().filter(|got| !got.is_empty()).count();
+        assert_eq!(told, looks);
+        pushes.iter().filter(|(watched, _)| *watched).count()
+    });
+}

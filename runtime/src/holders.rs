@@ -16,6 +16,7 @@ use crate::scope::cause::Named;
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::panic::Location;
 use std::ptr;
 use std::sync::{PoisonError, atomic};
@@ -302,6 +303,8 @@ impl List {
 /// Who holds something that somebody waits for. Never freed: used for another thing when that is gone, in a new generation.
 #[derive(Debug)]
 struct Slot {
+    /// In [`Pool::all`], counted from 1.
+    number: u32,
     shared: Mutex<Shared>,
 }
 
@@ -314,7 +317,13 @@ struct Shared {
 }
 
 #[cfg(not(trefoil_loom))]
-static POOL: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+struct Pool {
+    free: Vec<&'static Slot>,
+    all: Vec<&'static Slot>,
+}
+
+#[cfg(not(trefoil_loom))]
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), all: Vec::new() });
 
 /// The bit of a tag that says that a task may be found to wait for ever for it; the others are the generation.
 const CLOSED: u32 = 1;
@@ -322,10 +331,10 @@ const CLOSED: u32 = 1;
 /// Names what a task waits for, for the report of a deadlock. It may be gone by now.
 #[derive(Clone, Copy, Debug)]
 pub struct Thing {
-    slot: &'static Slot,
-    /// The tag, and in the upper half where in the line, modulo 2^32, if nobody is served before those in front; 0 if there is no such line. In one
-    /// word, so that a thing is passed in two registers.
-    mark: u64,
+    /// The number of its slot, and in the lower half the tag: one word, which every wait for it writes down.
+    name: NonZeroU64,
+    /// Where in the line, modulo 2^32, if nobody is served before those in front; 0 if there is no such line.
+    ticket: u32,
 }
 
 /// What is to be said of a thing.
@@ -339,34 +348,14 @@ pub(crate) struct Held {
 }
 
 impl Thing {
-    #[cfg(not(trefoil_loom))]
-    fn new(list: List) -> Self {
-        let closed = matches!(list.held, Holding::Lock | Holding::Permits);
-        let pooled = POOL.lock().pop();
-        let slot = match pooled {
-            None => Box::leak(Box::new(Slot { shared: Mutex::new(Shared { generation: 0, joined: 0, list }) })),
-            Some(slot) => {
-                slot.shared.lock().list = list;
-                slot
-            }
-        };
-        Self { slot, mark: u64::from(slot.shared.lock().generation | if closed { CLOSED } else { 0 }) }
-    }
-
-    /// It is gone.
-    #[cfg(not(trefoil_loom))]
-    fn give_back(self) {
-        let mut shared = self.slot.shared.lock();
-        shared.generation = shared.generation.wrapping_add(2);
-        let list = std::mem::replace(&mut shared.list, List::new(Holding::Lock, 0, true));
-        drop(shared);
-        drop(list);
-        POOL.lock().push(self.slot);
-    }
-
     fn tag(self) -> u32 {
         // Cut on purpose.
-        self.mark as u32
+        self.name.get() as u32
+    }
+
+    #[cfg(not(trefoil_loom))]
+    fn slot(self) -> &'static Slot {
+        POOL.lock().all[(self.name.get() >> 32) as usize - 1]
     }
 
     /// Whether a task may be found to wait for ever for it, whatever others do.
@@ -377,18 +366,24 @@ impl Thing {
 
     /// Where in the line, counted from its begin; `None` where there is none.
     pub(crate) fn ticket(self) -> Option<u32> {
-        let ticket = (self.mark >> 32) as u32;
-        (ticket != 0).then_some(ticket)
+        (self.ticket != 0).then_some(self.ticket)
     }
 
     /// What tells it from others.
-    pub(crate) fn key(self) -> (usize, u32) {
-        (ptr::from_ref(self.slot).addr(), self.tag())
+    pub(crate) fn key(self) -> NonZeroU64 {
+        self.name
+    }
+
+    /// In a model there are none.
+    #[cfg(trefoil_loom)]
+    pub(crate) fn look(self) -> Option<Held> {
+        None
     }
 
     /// Who holds it now; `None` if it is gone.
+    #[cfg(not(trefoil_loom))]
     pub(crate) fn look(self) -> Option<Held> {
-        let shared = self.slot.shared.lock();
+        let shared = self.slot().shared.lock();
         (shared.generation == self.tag() & !CLOSED).then(|| Held {
             held: shared.list.held,
             holders: shared.list.iter().copied().collect(),
@@ -398,19 +393,57 @@ impl Thing {
     }
 }
 
+impl Slot {
+    #[cfg(not(trefoil_loom))]
+    fn lend(list: List) -> &'static Self {
+        let mut pool = POOL.lock();
+        if let Some(slot) = pool.free.pop() {
+            drop(pool);
+            slot.shared.lock().list = list;
+            return slot;
+        }
+        let number = u32::try_from(pool.all.len() + 1).expect("no more than 2^32 things at once");
+        let shared = Mutex::new(Shared { generation: 0, joined: 0, list });
+        let slot: &'static Slot = Box::leak(Box::new(Slot { number, shared }));
+        pool.all.push(slot);
+        slot
+    }
+
+    /// The thing is gone.
+    #[cfg(not(trefoil_loom))]
+    fn give_back(&'static self) {
+        let mut shared = self.shared.lock();
+        shared.generation = shared.generation.wrapping_add(2);
+        let list = std::mem::replace(&mut shared.list, List::new(Holding::Lock, 0, true));
+        drop(shared);
+        drop(list);
+        POOL.lock().free.push(self);
+    }
+
+    /// What names the thing that has it now.
+    fn name(&self) -> NonZeroU64 {
+        let shared = self.shared.lock();
+        let closed = matches!(shared.list.held, Holding::Lock | Holding::Permits);
+        let tag = shared.generation | if closed { CLOSED } else { 0 };
+        NonZeroU64::new((u64::from(self.number) << 32) | u64::from(tag)).expect("numbers begin with 1")
+    }
+}
+
 /// Who holds a primitive. See the module.
 #[derive(Debug)]
 pub struct Holders {
     here: List,
     /// Instead of `here`, once somebody had to wait.
-    thing: Option<Thing>,
+    slot: Option<&'static Slot>,
+    /// What names that.
+    name: Option<NonZeroU64>,
 }
 
 impl Drop for Holders {
     fn drop(&mut self) {
         #[cfg(not(trefoil_loom))]
-        if let Some(thing) = self.thing {
-            thing.give_back();
+        if let Some(slot) = self.slot {
+            slot.give_back();
         }
     }
 }
@@ -419,14 +452,14 @@ impl Holders {
     /// Nobody holds any of so many units.
     pub fn new(held: Holding, capacity: usize) -> Self {
         let open = matches!(held, Holding::Senders | Holding::Receivers);
-        Self { here: List::new(held, capacity, open), thing: None }
+        Self { here: List::new(held, capacity, open), slot: None, name: None }
     }
 
     #[inline]
     fn with<R>(&mut self, f: impl FnOnce(&mut List) -> R) -> R {
-        match &self.thing {
+        match self.slot {
             None => f(&mut self.here),
-            Some(thing) => f(&mut thing.slot.shared.lock().list),
+            Some(slot) => f(&mut slot.shared.lock().list),
         }
     }
 
@@ -456,37 +489,39 @@ impl Holders {
     }
 
     /// What who has to wait names. Nothing in a model: a slot would outlive its execution.
+    #[inline]
     pub fn thing(&mut self) -> Option<Thing> {
         #[cfg(not(trefoil_loom))]
-        if !BLIND && self.thing.is_none() {
+        if !BLIND && self.name.is_none() {
             self.share();
         }
-        self.thing
+        self.name.map(|name| Thing { name, ticket: 0 })
     }
 
     /// The same for who joins a line in which nobody is served before those in front. Call it in the order of the line.
     pub fn thing_in_line(&mut self) -> Option<Thing> {
         let thing = self.thing()?;
-        let mut shared = thing.slot.shared.lock();
+        let mut shared = self.slot?.shared.lock();
         shared.joined = match shared.joined.wrapping_add(1) {
             0 => 1,
             next => next,
         };
-        Some(Thing { mark: (u64::from(shared.joined) << 32) | u64::from(thing.tag()), ..thing })
+        Some(Thing { ticket: shared.joined, ..thing })
     }
 
     #[cfg(not(trefoil_loom))]
     #[cold]
     fn share(&mut self) {
         let none = List::new(self.here.held, 0, true);
-        self.thing = Some(Thing::new(std::mem::replace(&mut self.here, none)));
+        let slot = Slot::lend(std::mem::replace(&mut self.here, none));
+        (self.slot, self.name) = (Some(slot), Some(slot.name()));
     }
 
     /// Who holds it now, for a `Debug` output.
     pub fn list(&self) -> Vec<Holder> {
-        match &self.thing {
+        match self.slot {
             None => self.here.iter().copied().collect(),
-            Some(thing) => thing.slot.shared.lock().list.iter().copied().collect(),
+            Some(slot) => slot.shared.lock().list.iter().copied().collect(),
         }
     }
 }

@@ -75,7 +75,7 @@ pub use payload::{Payload, discard};
 pub use pool::{Pool, Runs, Ticket, Work};
 pub use quiet::wait_all_tasks_blocked;
 pub use ready::{BUSY, Origin, Outcome, RawJoin, Ready, ReadyBox, TURNS};
-pub use reason::Reason;
+pub use reason::{OfDescriptor, Reason};
 pub use record::{Ended, Event, Record, Recording, What, record};
 pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;

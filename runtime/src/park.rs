@@ -37,8 +37,8 @@ use crate::blind::BLIND;
 use crate::context;
 use crate::holders::Thing;
 use crate::ready;
-use crate::reason::Manner;
 pub use crate::reason::Reason;
+use crate::reason::{Manner, OfDescriptor};
 use crate::scope::cancelled::Cancelled;
 use crate::sync::UnsafeCell;
 use std::fmt;
@@ -156,6 +156,36 @@ impl Park {
     /// One that waits for nothing yet.
     pub fn new() -> Self {
         Self::new_at(Location::caller())
+    }
+
+    /// The same for waits that are all for this descriptor: it is not written down again for each of them.
+    pub fn on_descriptor(fd: i32) -> Self {
+        Self::with_tail(Location::caller(), Named::of_descriptor(fd))
+    }
+
+    /// As [`begin`](Self::begin), of a wait for the descriptor that this was [made with](Self::on_descriptor), which a cancel ends at once.
+    ///
+    /// # Errors
+    /// In a cancelled scope: nothing was begun.
+    ///
+    /// # Safety
+    /// \[OWNER\].
+    ///
+    /// # Panics
+    /// Outside of a run, and where a wait is going on already.
+    #[inline(always)]
+    pub unsafe fn begin_on_descriptor(
+        self: Pin<&Self>,
+        cx: &mut Context<'_>,
+        what: OfDescriptor,
+        place: &'static Location<'static>,
+    ) -> Result<(), Cancelled> {
+        assert!(!self.is_active(), "a Park waits for one thing at a time");
+        self.core.set_place(place);
+        let manner =
+            if BLIND { Manner::new(Reason::Forever, Abort::AtOnce, false) } else { Manner::of_descriptor(what) };
+        // SAFETY: the caller's word; [TAIL]: a `Named`, as the manner says.
+        unsafe { Core::begin(self.core(), cx, manner, u64::MAX) }
     }
 }
 

@@ -310,17 +310,54 @@ impl Ready {
         }
     }
 
+    /// Pushes into the inbox. Where that is watched, a note is left before, for who records: the owner looks for it when it takes the task in.
+    ///
+    /// # Safety
+    /// As for [`Inbox::push`].
+    #[inline(always)]
+    unsafe fn push_from_elsewhere(&self, task: *const Header) -> Pushed {
+        // SAFETY: the caller's word.
+        unsafe {
+            match self.inbox.push(task) {
+                Pushed::Watched => self.push_noted(task),
+                pushed => pushed,
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn push_noted(&self, task: *const Header) -> Pushed {
+        // SAFETY: [REF]: the inbox's reference, which is ours until then; the caller's word.
+        unsafe {
+            record::wakes(&*task);
+            self.inbox.push_watched(task)
+        }
+    }
+
     /// Takes in what other threads (and other queues) have pushed.
     unsafe fn drain_inbox(&self) {
         // SAFETY: [OWNER].
-        unsafe { self.adopt(self.inbox.take()) }
+        unsafe {
+            if self.is_watched() {
+                self.adopt_watched(self.inbox.take_watched());
+            } else {
+                self.adopt_unwatched(self.inbox.take());
+            }
+        }
+    }
+
+    /// Whether instruments look, or have looked in the last turn. \[OWNER\]
+    unsafe fn is_watched(&self) -> bool {
+        // SAFETY: [OWNER].
+        !BLIND && self.owner.with(|owner| unsafe { (*owner).special }) & WATCHED != 0
     }
 
     /// Takes in a list from the inbox.
     unsafe fn adopt(&self, task: *const Header) {
         // SAFETY: [OWNER]; the list from the inbox is ours.
         unsafe {
-            if !BLIND && self.owner.with(|owner| (*owner).special) & WATCHED != 0 {
+            if self.is_watched() {
                 self.adopt_watched(task);
             } else {
                 self.adopt_unwatched(task);
@@ -406,7 +443,7 @@ impl Ready {
     unsafe fn tell_if_watched(&self, task: *const Header, event: fn(&Watch, &Header)) {
         // SAFETY: [OWNER], [REF].
         unsafe {
-            if !BLIND && self.owner.with(|owner| (*owner).special) & WATCHED != 0 {
+            if self.is_watched() {
                 instrument::tell(&*task, event);
             }
         }
@@ -457,8 +494,7 @@ impl Ready {
                 task::count_spawned();
                 // Nobody knows of it yet. The second of these references is the inbox's.
                 (*task).state.store(OWNER | SCHEDULED | NEW | JOIN | (2 * REF), Ordering::Relaxed);
-                record::wakes(&*task);
-                let pushed = (*ready).inbox.push(task);
+                let pushed = (*ready).push_from_elsewhere(task);
                 if pushed != Pushed::Refused {
                     let join = RawJoin::new(task);
                     if pushed == Pushed::First {

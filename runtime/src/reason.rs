@@ -19,14 +19,14 @@ pub enum Reason {
     Send,
     /// For an item of a channel.
     Receive,
-    /// For a connection on a listener.
-    Accept(i32),
-    /// For a connection to be established.
-    Connect(i32),
     /// For bytes of a descriptor.
     Read(i32),
     /// For room to write to a descriptor.
     Write(i32),
+    /// For a connection on a listener.
+    Accept(i32),
+    /// For a connection to be established.
+    Connect(i32),
     /// For a lock.
     Lock,
     /// For permits.
@@ -100,6 +100,21 @@ impl fmt::Display for Does {
     }
 }
 
+/// What an operation waits for that is one of a descriptor; which one that is, its [`Park`](crate::Park) knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+// The numbers are those of `Manner`, so that none is made of another where a wait begins. The lowest bit is that of who writes.
+pub enum OfDescriptor {
+    /// [`Reason::Read`].
+    Read = 6,
+    /// [`Reason::Write`].
+    Write = 7,
+    /// [`Reason::Accept`].
+    Accept = 8,
+    /// [`Reason::Connect`].
+    Connect = 9,
+}
+
 /// Which [`Reason`] it is, which [`Abort`], and what follows the park, in one byte: a constant where a wait begins, and told apart when somebody looks.
 #[derive(Clone, Copy)]
 pub(crate) struct Manner(u8);
@@ -124,10 +139,10 @@ impl Manner {
             Reason::Event => 3,
             Reason::Send => 4,
             Reason::Receive => 5,
-            Reason::Accept(_) => 6,
-            Reason::Connect(_) => 7,
-            Reason::Read(_) => 8,
-            Reason::Write(_) => 9,
+            Reason::Read(_) => 6,
+            Reason::Write(_) => 7,
+            Reason::Accept(_) => 8,
+            Reason::Connect(_) => 9,
             Reason::Lock => 10,
             Reason::Permits => 11,
             Reason::Children => 12,
@@ -145,6 +160,12 @@ impl Manner {
             Abort::Ask => ASK,
         };
         Self(reason | abort | if known { KNOWN } else { 0 })
+    }
+
+    /// Of a wait that a cancel ends at once, in a park that knows its descriptor.
+    #[inline(always)]
+    pub fn of_descriptor(what: OfDescriptor) -> Self {
+        Self(what as u8)
     }
 
     #[inline(always)]
@@ -175,10 +196,10 @@ impl Manner {
             3 => Reason::Event,
             4 => Reason::Send,
             5 => Reason::Receive,
-            6 => Reason::Accept(fd),
-            7 => Reason::Connect(fd),
-            8 => Reason::Read(fd),
-            9 => Reason::Write(fd),
+            6 => Reason::Read(fd),
+            7 => Reason::Write(fd),
+            8 => Reason::Accept(fd),
+            9 => Reason::Connect(fd),
             10 => Reason::Lock,
             11 => Reason::Permits,
             12 => Reason::Children,
@@ -204,12 +225,16 @@ pub(crate) struct Detail {
 impl Detail {
     pub const NONE: Self = Self { text: std::ptr::null(), number: 0 };
 
+    pub const fn descriptor(fd: i32) -> Self {
+        Self { text: std::ptr::null(), number: fd.cast_unsigned() }
+    }
+
     /// Keeps what this one has to say. Nothing is written where there is nothing.
     #[inline(always)]
     pub fn note(&mut self, reason: Reason) {
         match reason {
             Reason::Accept(fd) | Reason::Connect(fd) | Reason::Read(fd) | Reason::Write(fd) => {
-                *self = Self { text: std::ptr::null(), number: fd.cast_unsigned() };
+                *self = Self::descriptor(fd);
             }
             Reason::Custom(text) => {
                 // Not of 4 GB.

@@ -1,7 +1,8 @@
 //! What happened in a run, event by event, in a ring of a given size: what a timeline is made of.
 //!
 //! It is off unless somebody [records](record). Then tasks come by the way of [instruments](crate::Instrument), with which it shares the one
-//! branch for each poll; waits and scopes look once whether somebody records when they begin and when they end. Everything here is ours: it
+//! branch for each poll; waits ask whether somebody records only where the lock of their tree does not favour their thread, which it does not as long
+//! as that is so, and wakes from elsewhere only where the inbox is watched; scopes look once when they begin and when they end. Everything here is ours: it
 //! calls no code of others, and so may be called under the locks of the primitives. All of it is on the thread of the run, but for the notes
 //! of those who wake from others (`woken_by`).
 
@@ -289,6 +290,13 @@ fn ring() -> Option<Rc<Ring>> {
     worker.watch().and_then(Watch::ring)
 }
 
+/// Whether the run on this thread is being recorded.
+#[inline]
+pub(crate) fn is_recorded() -> bool {
+    perhaps() && ring().is_some()
+}
+
+/// It is linked, and we have the lock.
 #[inline(always)]
 pub(crate) fn wait_begins(park: *const Core, until: u64) {
     if perhaps() {
@@ -365,8 +373,7 @@ fn note_end_of_scope(scope: &Scope) {
     }
 }
 
-/// A task is woken, or spawned, elsewhere than in the `run` of its queue, which hears of it later.
-#[inline]
+/// A task is woken, or spawned, elsewhere than in the `run` of its queue, which hears of it later. Asked where the inbox is [watched](crate::sync::inbox).
 pub(crate) fn wakes(task: &Header) {
     if perhaps() {
         leave_note(task);
@@ -464,6 +471,9 @@ pub fn record(capacity: usize) -> Recording {
     match set {
         None => context::outside("`record`"),
         Some(set) => assert!(set, "this run is being recorded already"),
+    }
+    if let Some(tree) = context::tree() {
+        tree.is_recorded_now();
     }
     if let Some(task) = this_task() {
         let state = &mut *ring.state.borrow_mut();

@@ -97,6 +97,7 @@ impl Queue {
             Pushed::First => self.tree.parker.unpark(),
             Pushed::Behind => {}
             Pushed::Refused => return false,
+            Pushed::Watched => unreachable!("nobody watches calls"),
         }
         true
     }

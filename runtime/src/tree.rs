@@ -27,6 +27,7 @@ use crate::parker::Parker;
 #[cfg(not(trefoil_loom))]
 use crate::ready;
 use crate::ready::Header;
+use crate::record;
 use crate::scope::Scope;
 #[cfg(not(trefoil_loom))]
 use crate::sync::Mutex;
@@ -356,9 +357,16 @@ impl Tree {
         }
     }
 
-    /// Takes the lock. What is woken under it is woken when it is released. It favours the thread of the run.
+    /// Takes the lock. What is woken under it is woken when it is released. It favours the thread of the run, unless that is being recorded.
     pub fn lock(&'static self) -> Locked<'static> {
-        Locked { tree: self, state: self.state.lock(|| self.is_here()), wakers: Wakers::default() }
+        let state = self.state.lock(|| self.is_here() && !record::is_recorded());
+        Locked { tree: self, state, wakers: Wakers::default() }
+    }
+
+    /// A recording of the run on this thread begins: the lock favours it no more. So what is told to recordings by who has the lock is told where that was
+    /// not taken in the favoured way ([`Locked::may_be_recorded`]), and nobody else asks whether there is one.
+    pub(crate) fn is_recorded_now(&self) {
+        self.state.give_up();
     }
 
     /// Whether it is that of the run on this thread.
@@ -428,6 +436,12 @@ impl std::fmt::Debug for Locked<'_> {
 }
 
 impl Locked<'_> {
+    /// Whether there may be a recording: see [`Tree::is_recorded_now`]. Asked just before the lock is released, it costs nothing: that asks the same.
+    #[inline(always)]
+    pub(crate) fn may_be_recorded(&self) -> bool {
+        !self.state.is_favoured()
+    }
+
     /// Releases the lock. Whom to wake is left to the caller.
     pub(crate) fn unlock(self) -> Wakers {
         let Self { wakers, .. } = self;

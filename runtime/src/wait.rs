@@ -409,7 +409,8 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             Turn::Ready(result) => return Poll::Ready(Ok(Handed::Ready(result))),
             Turn::Wait(list, bring) => (list, bring, None, 0, false),
             Turn::WaitFor(list, bring, thing, units) => (list, bring, thing, units, true),
-            Turn::WaitForSide(list, bring, thing) => (list, bring, thing, 1, false),
+            // As many as there are can end it: no number says more.
+            Turn::WaitForSide(list, bring, thing) => (list, bring, thing, 0, false),
         };
         // `look` is code of others, and can put the guard of another queue in the place of this one.
         assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");

@@ -1,12 +1,14 @@
 //! Timelines (`trefoil-inspect`): what is recorded of a run, and the forms it is written in.
 
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trefoil::net::{TcpListener, TcpStream};
 use trefoil::{CancelScope, Cancelled, channel, checkpoint, move_on_after, nursery, sleep, sleep_forever, tree};
 use trefoil_inspect::{Timeline, tree_to_json};
-use trefoil_runtime::{Event, Record, What, WokenBy, record};
+use trefoil_runtime::{Ended, Event, Reason, Record, Recording, What, WokenBy, record};
 use trefoil_tests::{drop_at, ms, run_real, run_virtual};
 
 /// Two that pass items on, one that is cancelled, one that is cut by a deadline.
@@ -355,6 +357,186 @@ fn two_recordings_do_not_mix() {
         assert!(!by.iter().any(|by| thread_named(by, &format!("{task} thread"))), "{task}: {by:?}");
         check(&trefoil_inspect::Trace::new(record).to_json());
     }
+}
+
+/// So often a loop takes the lock of its tree on end, at least, that it is favoured there: only who is not favoured asks for a recording.
+const A_WHILE: usize = 100;
+
+/// Tasks that wait for an event each, which is set when they do; one after the other.
+async fn waits_for_events(many: usize) {
+    for _ in 0..many {
+        let event = trefoil::Event::new();
+        nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn_named("waits", event.wait());
+            checkpoint().await?;
+            event.set();
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+/// The numbers of the waits for events that began, and of all waits that ended as they should.
+fn event_waits(record: &Record) -> (Vec<u64>, HashSet<u64>) {
+    let (mut begun, mut done) = (Vec::new(), HashSet::new());
+    for event in &record.events {
+        match &event.what {
+            What::WaitBegins { wait, reason: Reason::Event, .. } => begun.push(*wait),
+            What::WaitEnds { wait, how: Ended::Done } => assert!(done.insert(*wait), "once"),
+            _ => {}
+        }
+    }
+    (begun, done)
+}
+
+/// From inside of a poll, in a run that has gone on for a while without.
+#[test]
+fn a_recording_that_begins_late_shows_each_wait_from_then_on() {
+    run_real(async || {
+        for _ in 0..3 {
+            waits_for_events(A_WHILE).await;
+            let recording = record(100_000);
+            waits_for_events(A_WHILE).await;
+            let record = recording.take();
+            let (begun, done) = event_waits(&record);
+            assert_eq!(begun.len(), A_WHILE);
+            assert!(begun.iter().all(|wait| done.contains(wait)));
+            check(&trefoil_inspect::Trace::new(record).to_json());
+        }
+    });
+}
+
+/// A wait that began before it, or in the one before it, is not in a recording, nor its end; the next one is.
+#[test]
+fn a_recording_may_end_and_another_begin_in_the_middle_of_a_wait() {
+    run_real(async || {
+        waits_for_events(A_WHILE).await;
+        let (event, next) = (trefoil::Event::new(), trefoil::Event::new());
+        nursery(async |n| -> Result<(), Cancelled> {
+            let first = record(1_000);
+            n.spawn_named("waits", async {
+                event.wait().await?;
+                next.wait().await
+            });
+            n.spawn_named("aborted", async { move_on_after(ms(5), sleep_forever()).await.map(drop) });
+            checkpoint().await?;
+            checkpoint().await?;
+            let (begun, done) = event_waits(&first.take());
+            assert_eq!((begun.len(), done.len()), (1, 0));
+            drop(first);
+            event.set();
+            // The end of the first one, and the begin of the next, are in none.
+            checkpoint().await?;
+            checkpoint().await?;
+            let second = record(100_000);
+            next.set();
+            sleep(ms(10)).await?;
+            waits_for_events(A_WHILE).await;
+            let record = second.take();
+            let (begun, _) = event_waits(&record);
+            assert_eq!(begun.len(), A_WHILE);
+            let mut known = HashSet::new();
+            for event in &record.events {
+                match &event.what {
+                    What::WaitBegins { wait, .. } => assert!(known.insert(*wait)),
+                    What::WaitEnds { wait, .. } => assert!(known.remove(wait), "its begin is not there: {event:?}"),
+                    _ => {}
+                }
+            }
+            assert!(known.is_empty());
+            assert!(who_woke(&record, "waits").iter().any(|by| by.task().is_some()));
+            check(&trefoil_inspect::Trace::new(record).to_json());
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+}
+
+/// It is begun by a call that another thread asks for, in no task; and who wakes tasks from other threads is known from the next turn on.
+#[test]
+fn a_recording_that_another_thread_asks_for() {
+    thread_local! {
+        static RECORDING: RefCell<Option<Recording>> = const { RefCell::new(None) };
+    }
+    run_real(async || {
+        let (before, after) = (Arc::new(trefoil::Event::new()), Arc::new(trefoil::Event::new()));
+        waits_for_events(A_WHILE).await;
+        nursery(async |n| -> Result<(), Cancelled> {
+            let (before_too, after_too) = (before.clone(), after.clone());
+            n.spawn_named("far", async move {
+                before_too.wait().await?;
+                after_too.wait().await
+            });
+            checkpoint().await?;
+            let handle = trefoil::run_handle();
+            let begins = move || RECORDING.set(Some(record(10_000)));
+            in_thread("caller", move || assert!(handle.run_soon(begins).is_ok())).join().unwrap();
+            while RECORDING.with_borrow(Option::is_none) {
+                sleep(ms(1)).await?;
+            }
+            checkpoint().await?;
+            for event in [before, after] {
+                in_thread("helper", move || event.set()).join().unwrap();
+                sleep(ms(1)).await?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let record = RECORDING.take().unwrap().take();
+        let by = who_woke(&record, "far");
+        assert_eq!(by.len(), 2, "{by:?}");
+        assert!(by.iter().all(|by| thread_named(by, "helper")), "{by:?}");
+        // Its second wait: the first had begun before.
+        let (begun, done) = event_waits(&record);
+        assert_eq!(begun.len(), 1);
+        assert!(done.contains(&begun[0]));
+    });
+}
+
+/// Who wakes from elsewhere finds an inbox that is watched, and is not, and is again: nothing is lost. And none of the threads is told of twice.
+#[test]
+fn no_wake_is_lost_while_recordings_come_and_go() {
+    const ROUNDS: u32 = 2_000;
+    let ((to_there, at_there), (to_here, at_here)) = (channel::<u32>(1), channel::<u32>(1));
+    let pong = std::thread::spawn(move || {
+        trefoil::run(async move {
+            while let Some(n) = at_there.recv().await.unwrap() {
+                to_here.send(n).await.unwrap();
+            }
+        });
+    });
+    trefoil::run(async move {
+        let over = AtomicBool::new(false);
+        let (mut recordings, mut seen) = (0, 0);
+        nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn_named("ping", async {
+                for n in 0..ROUNDS {
+                    to_there.send(n).await.unwrap();
+                    assert_eq!(at_here.recv().await?, Some(n));
+                }
+                drop(to_there);
+                over.store(true, Relaxed);
+                Ok(())
+            });
+            while !over.load(Relaxed) {
+                let recording = record(1_000);
+                sleep(ms(1)).await?;
+                let by = who_woke(&recording.take(), "ping");
+                seen += by.iter().filter(|by| matches!(by, WokenBy::Thread(_))).count();
+                recordings += 1;
+                drop(recording);
+                sleep(ms(1)).await?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert!(recordings > 0 && seen > 0, "{seen} wakes in {recordings} recordings");
+    });
+    pong.join().unwrap();
 }
 
 /// Between two recordings nothing is recorded; and one at a time.

@@ -3,7 +3,7 @@
 //! A task that is woken in the `run` of its own queue is asked about at once. One that is woken elsewhere comes into its queue later, when
 //! nobody knows any more who it was. So who wakes it leaves a note: with the ring, on the thread of the run; from other threads, in a table
 //! of the process. Only tasks of queues that somebody records get one, it is taken when the task arrives, and the end of a recording takes
-//! away what is left. A run that nobody records pays for it with one look at a word that is 0, where a task is woken from elsewhere.
+//! away what is left. The inbox of a queue that is recorded is [watched](crate::sync::inbox), so who wakes a task of another one does not look for that.
 
 use std::collections::BTreeMap;
 use std::fmt;

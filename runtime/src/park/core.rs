@@ -267,13 +267,15 @@ impl Core {
         park.manner.set(manner);
         if !BLIND {
             // SAFETY: [LOCKED].
-            park.links.with_mut(|links| unsafe { (*links).since = locked.now() });
+            park.links.with_mut(|links| unsafe { (*links).since = tree.turn_time() });
         }
         let other = if ready::is_of(cx.waker(), frame.task) { 0 } else { OTHER };
         park.state.store(WAITING | other, Ordering::Release);
         // SAFETY: [LOCKED]; the owner's pointer is for the whole of the park.
         unsafe { locked.link_park(this, frame.scope, frame.task, until) };
-        record::wait_begins(this, until);
+        if locked.may_be_recorded() {
+            record::wait_begins(this, until);
+        }
         Ok(())
     }
 
@@ -307,11 +309,10 @@ impl Core {
     }
 
     pub(super) unsafe fn end(&self) -> bool {
-        self.unlink();
+        self.unlink_or_tell(|| record::wait_ends(self, || ended(self.state.load(Ordering::Relaxed))));
         let state = self.state.load(Ordering::Acquire);
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
         self.state.store(IDLE, Ordering::Relaxed);
-        record::wait_ends(self, || ended(state));
         // SAFETY: [WAKER]: the outcome is published, or there will be none.
         let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
         drop(waker);
@@ -443,13 +444,23 @@ impl Core {
 
     #[inline(always)]
     fn unlink(&self) {
+        self.unlink_or_tell(|| {});
+    }
+
+    /// The same; `tell` is called where there may be a recording.
+    #[inline(always)]
+    fn unlink_or_tell(&self, tell: impl FnOnce()) {
         // Acquire: who has taken it out of the list is done with it.
-        if !self.scope.load(Ordering::Acquire).is_null() {
-            let mut locked = self.tree.get().tree().lock();
-            // Looked at again, under the lock: an abort may have done it.
-            if !self.scope.load(Ordering::Relaxed).is_null() {
-                locked.unlink_park(self);
-            }
+        if self.scope.load(Ordering::Acquire).is_null() {
+            return tell();
+        }
+        let mut locked = self.tree.get().tree().lock();
+        // Looked at again, under the lock: an abort may have done it.
+        if !self.scope.load(Ordering::Relaxed).is_null() {
+            locked.unlink_park(self);
+        }
+        if locked.may_be_recorded() {
+            tell();
         }
     }
 }

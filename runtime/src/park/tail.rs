@@ -36,6 +36,11 @@ pub struct Known {
 }
 
 impl Named {
+    /// Of waits that are all for this descriptor.
+    pub(super) const fn of_descriptor(fd: i32) -> Self {
+        Self(Detail::descriptor(fd))
+    }
+
     pub(super) fn detail(&self) -> Detail {
         self.0
     }

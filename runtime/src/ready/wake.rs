@@ -3,7 +3,6 @@
 use super::memory::free;
 use super::task::{DONE, Header, REF, SCHEDULED};
 use crate::context;
-use crate::record;
 use crate::sync::Ordering;
 use crate::sync::inbox::Pushed;
 use std::mem::ManuallyDrop;
@@ -100,7 +99,6 @@ unsafe fn wake_elsewhere(task: *const Header, give: bool) {
         }
         return;
     }
-    record::wakes(header);
     // SAFETY: [LISTED]: we set SCHEDULED; [REF]: the inbox's reference is in `next`, or it is the caller's; [QUEUE]: the task has references, so
     // its queue is there.
     unsafe {
@@ -108,16 +106,16 @@ unsafe fn wake_elsewhere(task: *const Header, give: bool) {
             if (*header.queue).inbox.push_behind(task) {
                 return;
             }
-            // They were taken out meanwhile.
+            // They were taken out meanwhile, or the inbox is watched.
             header.state.fetch_add(REF, Ordering::Relaxed);
         }
-        let pushed = (*header.queue).inbox.push(task);
+        let pushed = (*header.queue).push_from_elsewhere(task);
         // Also where the waker of a foreign executor panics, which is told of it.
         let _given = give.then(|| Given(task));
         match pushed {
             Pushed::First => (*header.queue).parent.wake(),
             Pushed::Behind => {}
-            Pushed::Refused => release(task),
+            Pushed::Refused | Pushed::Watched => release(task),
         }
     }
 }

@@ -287,6 +287,14 @@ pub struct BiasedGuard<'a, T> {
     _here: PhantomData<*mut ()>,
 }
 
+impl<T> BiasedGuard<'_, T> {
+    /// Whether it was taken by the thread that the lock favours.
+    #[inline(always)]
+    pub fn is_favoured(&self) -> bool {
+        self.way == Way::Favour
+    }
+}
+
 impl<T: fmt::Debug> fmt::Debug for BiasedGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)

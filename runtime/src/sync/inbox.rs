@@ -11,6 +11,10 @@
 //!   any ── close ──▶ CLOSED   (for ever: a push is refused, its node stays with the pusher)
 //! ```
 //!
+//! An inbox can be **watched**: then who pushes is told so instead, says first who it is, and pushes by [`Inbox::push_watched`]. The mark of that is in the
+//! lowest bit of the head, which is set in `CLOSED` too: so those who push to one that is not watched do not ask for it by itself. It is set and taken away
+//! by the owner, with a take.
+//!
 //! Invariants, which the `SAFETY` comments name:
 //! - **\[LINKED\]** a node is in at most one list at a time. Who holds the right to push it gives that right to the inbox, and
 //!   gets it back from `take`, or from a refused `push`.
@@ -50,10 +54,30 @@ pub enum Pushed {
     Behind,
     /// The inbox is closed; the node was not taken.
     Refused,
+    /// The inbox is watched; the node was not taken. Say who you are, and push again by [`Inbox::push_watched`], which never returns this.
+    Watched,
 }
+
+/// The mark of an inbox that is watched. Nodes are aligned.
+const WATCHED: usize = 1;
 
 fn closed<N>() -> *mut N {
     ptr::without_provenance_mut(usize::MAX)
+}
+
+/// The one that was watched and empty.
+fn watched<N>() -> *mut N {
+    ptr::without_provenance_mut(WATCHED)
+}
+
+fn is_watched_or_closed<N>(head: *mut N) -> bool {
+    const { assert!(align_of::<N>() > WATCHED) };
+    head.addr() & WATCHED != 0
+}
+
+/// The first node of the list, of an inbox that is not closed.
+fn first<N>(head: *mut N) -> *mut N {
+    head.map_addr(|address| address & !WATCHED)
 }
 
 impl<N: Linked> Inbox<N> {
@@ -65,8 +89,9 @@ impl<N: Linked> Inbox<N> {
 
     /// Whether a `take` would find something now.
     pub fn is_empty(&self) -> bool {
+        // By one comparison: `CLOSED` is the highest of all.
         let head = self.head.load(Ordering::Acquire);
-        head.is_null() || head == closed()
+        head.addr().wrapping_add(1) <= WATCHED + 1
     }
 
     /// Adds a node at the end, from any thread.
@@ -76,8 +101,8 @@ impl<N: Linked> Inbox<N> {
     pub unsafe fn push(&self, node: *const N) -> Pushed {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
-            if head == closed() {
-                return Pushed::Refused;
+            if is_watched_or_closed(head) {
+                return if head == closed() { Pushed::Refused } else { Pushed::Watched };
             }
             // SAFETY: [ALIVE], and [LINKED] lets us write its link.
             unsafe { &*node }.link().store(head, Ordering::Relaxed);
@@ -90,13 +115,36 @@ impl<N: Linked> Inbox<N> {
         }
     }
 
-    /// The same if others are there already; whether that was so. When it was, the inbox is not touched after the push: it may be gone then.
+    /// The same by who has said who it is. It may not be watched any more.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push).
+    #[cold]
+    pub unsafe fn push_watched(&self, node: *const N) -> Pushed {
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            if head == closed() {
+                return Pushed::Refused;
+            }
+            // SAFETY: as in `push`.
+            unsafe { &*node }.link().store(first(head), Ordering::Relaxed);
+            let marked = node.cast_mut().map_addr(|address| address | (head.addr() & WATCHED));
+            match self.head.compare_exchange_weak(head, marked, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if first(head).is_null() => return Pushed::First,
+                Ok(_) => return Pushed::Behind,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// The same if others are there already, and it is not watched; whether that was so. When it was, the inbox is not touched after the push: it may be
+    /// gone then.
     ///
     /// # Safety
     /// As for [`push`](Self::push).
     pub unsafe fn push_behind(&self, node: *const N) -> bool {
         let mut head = self.head.load(Ordering::Relaxed);
-        while !head.is_null() && head != closed() {
+        while !head.is_null() && !is_watched_or_closed(head) {
             // SAFETY: as in `push`.
             unsafe { &*node }.link().store(head, Ordering::Relaxed);
             match self.head.compare_exchange_weak(head, node.cast_mut(), Ordering::AcqRel, Ordering::Relaxed) {
@@ -107,20 +155,29 @@ impl<N: Linked> Inbox<N> {
         false
     }
 
-    /// Takes everything out, oldest first, as a list linked through [`Linked::link`].
+    /// Takes everything out, oldest first, as a list linked through [`Linked::link`]. It is not watched any more.
     pub fn take(&self) -> *const N {
         let head = self.head.load(Ordering::Relaxed);
         if head.is_null() || head == closed() {
             return ptr::null();
         }
         // Only the owner empties or closes it, so it is neither empty nor closed now.
-        Self::reversed(self.head.swap(ptr::null_mut(), Ordering::AcqRel))
+        Self::reversed(first(self.head.swap(ptr::null_mut(), Ordering::AcqRel)))
+    }
+
+    /// The same; it is watched from here on.
+    pub fn take_watched(&self) -> *const N {
+        // Only the owner closes it.
+        if self.head.load(Ordering::Relaxed) == closed() {
+            return ptr::null();
+        }
+        Self::reversed(first(self.head.swap(watched(), Ordering::AcqRel)))
     }
 
     /// Refuses all further pushes and returns what was there, oldest first.
     pub fn close(&self) -> *const N {
         let head = self.head.swap(closed(), Ordering::AcqRel);
-        if head == closed() { ptr::null() } else { Self::reversed(head) }
+        if head == closed() { ptr::null() } else { Self::reversed(first(head)) }
     }
 
     fn reversed(mut node: *mut N) -> *const N {

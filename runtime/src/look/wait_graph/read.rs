@@ -11,6 +11,7 @@ use crate::sync::Ordering;
 use crate::time::clock::NEVER;
 use crate::tree::Locked;
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::panic::Location;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ impl Graph {
     pub fn of(locked: &Locked<'_>, root: &Scope, now: u64) -> Self {
         let mut graph =
             Self { nodes: Vec::new(), things: Vec::new(), by_header: HashMap::new(), elsewhere: 0, steps: 0 };
-        let mut things: HashMap<(usize, u32), Option<(usize, u32)>> = HashMap::new();
+        let mut things: HashMap<NonZeroU64, Option<(usize, u32)>> = HashMap::new();
         let mut lasting: HashMap<*const Scope, bool> = HashMap::new();
         let mut wakers: HashMap<usize, usize> = HashMap::new();
         let (mut scope, mut queues) = (std::ptr::from_ref(root), HashMap::new());
