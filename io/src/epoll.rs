@@ -292,7 +292,7 @@ impl Home {
                 {
                     // Not the last reference: the caller has one.
                     table.remove(key);
-                    return Err(error.into());
+                    return Err(unwatched(error));
                 }
                 let home = crate::reactor::Home::Epoll(self.clone());
                 state.registration = Some(Registration { home, key, interest: want.interest(), armed: 0 });
@@ -377,6 +377,18 @@ impl Home {
                 source.orphan(|registration| self.is_home(registration, key), &mut wake);
             }
         }
+    }
+}
+
+/// Why a descriptor is not watched. What the system says of too many of them is "no space left on device".
+fn unwatched(error: Errno) -> io::Error {
+    match error {
+        Errno::NOSPC => {
+            let why =
+                "epoll watches as many descriptors as this user may have: raise fs.epoll.max_user_watches (sysctl)";
+            io::Error::new(io::ErrorKind::QuotaExceeded, why)
+        }
+        error => error.into(),
     }
 }
 

@@ -122,6 +122,28 @@ fn accept_that_is_not_permitted_is_an_error_and_no_loop() {
     });
 }
 
+/// A user may watch so many descriptors with epoll: the error says what to raise, and not that a disk is full.
+#[test]
+fn more_descriptors_than_may_be_watched_are_an_error_that_says_what_to_do() {
+    let _one = alone();
+    let error = std::thread::spawn(|| {
+        Builder::new().driver(DriverKind::Epoll).run(async {
+            let (mut stream, mut other) = pair_with_std().await;
+            from_here_on(libc::SYS_epoll_ctl, libc::ENOSPC);
+            let error = TcpStream::read(&mut stream, &mut [0; 1]).await.unwrap_err();
+            // What need not wait goes on.
+            other.write_all(b"x").unwrap();
+            settle().await;
+            assert_eq!(stream.try_read(&mut [0; 1]).unwrap(), 1);
+            error
+        })
+    });
+    let error = error.join().unwrap();
+    assert_eq!(error.kind(), ErrorKind::QuotaExceeded, "{error}");
+    assert!(error.to_string().starts_with("read from 127.0.0.1:"), "{error}");
+    assert!(error.to_string().contains("fs.epoll.max_user_watches"), "{error}");
+}
+
 /// A file with some bytes, which are not cached where the file system has a cache, and its name.
 fn cold_file() -> (std::path::PathBuf, Vec<u8>) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
