@@ -220,6 +220,7 @@ impl Core {
         if let Some(buffers) = &mut self.buffers {
             buffers.publish();
         }
+        self.forget_cancelled();
         Ok(())
     }
 

@@ -52,6 +52,15 @@ impl Core {
         self.sources.get_mut(key).is_some_and(|entry| matches!(entry.under(part), Under::Stopping(_)))
     }
 
+    /// A cancel that comes too late fails just before what it was for says that it is over: then there is nothing to try again, and to look out for.
+    pub(super) fn forget_cancelled(&mut self) {
+        if !self.again.is_empty() {
+            let mut again = std::mem::take(&mut self.again);
+            again.retain(|target| self.is_stopping(*target));
+            self.again = again;
+        }
+    }
+
     pub(super) fn cancel_again(&mut self) -> io::Result<()> {
         if self.again.is_empty() || Instant::now() < self.again_at {
             return Ok(());

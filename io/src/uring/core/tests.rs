@@ -63,6 +63,23 @@ fn cancels_that_find_nothing_any_more_are_not_repeated() {
 }
 
 #[test]
+fn a_cancel_that_came_too_late_is_forgotten_with_what_it_was_for() {
+    let Some(mut core) = core() else { return };
+    let (fd, _peer) = socket();
+    let (_source, key) = attached(&mut core, fd);
+    *under(&mut core, key, Part::Read) = Under::Stopping(Kind::Receive);
+    core.under_way += 1;
+    core.cancelled(&Cqe::new(Part::Read.key(key) | CANCEL, Errno::NOENT.raw_os_error().wrapping_neg(), 0));
+    core.enter(0, None).unwrap();
+    core.dispatch().unwrap();
+    assert!(core.has_news(), "it goes on, as far as is known");
+    core.complete(Cqe::new(Part::Read.key(key), 0, 0)).unwrap();
+    core.dispatch().unwrap();
+    assert!(!core.has_news(), "a loop that is busy looks at the ring for nothing");
+    over(core);
+}
+
+#[test]
 fn one_by_one_everything_is_cancelled_the_bell_too() {
     for unsent in [false, true] {
         let Some(mut core) = core() else { return };
