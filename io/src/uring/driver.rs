@@ -189,10 +189,82 @@ impl Drop for Uring {
 #[cfg(all(test, not(trefoil_loom)))]
 mod tests {
     use super::super::core::Kind;
+    use super::super::ring::whims::Whimsical;
     use super::*;
+    use crate::net::{Shutdown, TcpListener, TcpStream};
     use crate::source::Source;
+    use crate::{Builder, DriverKind, fs};
+    use futures_util::future::join;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use std::time::Instant;
+    use trefoil_nursery::{move_on_after, nursery, sleep};
+
+    /// Calls that take a part or nothing, end early or fail as they may, and entries that find no room; and where nothing has to end but on its own, in
+    /// every other round, operations that end for no reason. Nobody hears of it, and nothing is left.
+    #[test]
+    fn a_kernel_with_whims_loses_nothing() {
+        if Uring::new(Some(4)).is_err() {
+            return;
+        }
+        for seed in 0..16 {
+            let (entries, cancels) = (if seed % 4 < 2 { 4 } else { 256 }, seed % 2 == 1);
+            let _whims = Whimsical::new(seed, cancels);
+            let builder = Builder::new().driver(DriverKind::IoUring).ring_entries(entries);
+            let done = builder.run(async { move_on_after(Duration::from_secs(60), serve_and_sync(!cancels)).await });
+            assert_eq!(done.unwrap(), Some(()), "something was lost with seed {seed}");
+        }
+    }
+
+    async fn serve_and_sync(syncs: bool) -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let addr = listener.local_addr()?;
+        nursery(async |n| -> io::Result<()> {
+            for client in 0..10 {
+                n.spawn(async move {
+                    let mut stream = TcpStream::connect(addr).await?;
+                    for message in 0..4 {
+                        let len = [1, 700, 5_000, 100_000][(client + message) % 4];
+                        let (sent, mut back) = (vec![(client * 16 + message) as u8; len], vec![0; len]);
+                        let (mut reader, mut writer) = TcpStream::split(&mut stream);
+                        let (written, read) = join(writer.write_all(&sent), reader.read_exact(&mut back)).await;
+                        written.and(read)?;
+                        assert!(back == sent);
+                    }
+                    stream.shutdown(Shutdown::Write)?;
+                    assert_eq!(stream.read(&mut [0; 1]).await?, 0);
+                    Ok(())
+                });
+                let (mut stream, _) = listener.accept().await?;
+                n.spawn(async move {
+                    let mut buf = vec![0; 30_000];
+                    loop {
+                        // Cut, and begun again.
+                        match move_on_after(Duration::from_micros(100), stream.read(&mut buf)).await? {
+                            Some(0) => return Ok(()),
+                            Some(n) => stream.write_all(&buf[..n]).await?,
+                            None => {}
+                        }
+                    }
+                });
+            }
+            if syncs {
+                n.spawn(async {
+                    let file = fs::File::open("/proc/self/exe").await?;
+                    for _ in 0..20 {
+                        file.sync_data().await?;
+                    }
+                    Ok(())
+                });
+            }
+            Ok(())
+        })
+        .await?;
+        // What the kernel has not let go of at once.
+        while trefoil_runtime::metrics().in_flight > 0 {
+            sleep(Duration::from_millis(1)).await?;
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_bell_that_rings_while_a_source_is_taken_out_ends_the_sleep() {

@@ -12,6 +12,7 @@
 //! | `probe` | which operations the kernel has |
 //! | `mapping` | memory that is shared with the kernel |
 //! | `failure` | what an attempt that failed says, with advice |
+//! | `whims` | in tests, a kernel that does now and then what it may do at any time |
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -134,6 +135,10 @@ impl Ring {
     /// [`Full`]: enter, and push again.
     #[inline]
     pub fn push(&mut self, entry: Sqe) -> Result<(), Full> {
+        #[cfg(test)]
+        if whims::is_full() {
+            return Err(Full);
+        }
         self.sq.push(entry)
     }
 
@@ -205,6 +210,8 @@ impl Ring {
 
     /// The system call itself.
     fn call(&self, to_submit: u32, min_complete: u32, timeout: Option<Duration>) -> Result<u32, Errno> {
+        #[cfg(test)]
+        let (to_submit, min_complete) = whims::of_call(self, to_submit, min_complete)?;
         let (fd, mut flags) = match self.registered {
             Some(place) => {
                 // SAFETY: not a descriptor but a place in this thread's table, as the flag says; rustix only passes the
@@ -245,3 +252,5 @@ impl Ring {
 
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+pub(super) mod whims;

@@ -38,7 +38,7 @@ impl Ring {
     /// # Errors
     ///
     /// `Unsupported` before 6.0: push [`Sqe::cancel_any`](crate::uring::Sqe::cancel_any) (5.19), or a cancel for each.
-    pub fn cancel_all(&mut self) -> io::Result<()> {
+    pub fn cancel_all(&self) -> io::Result<()> {
         let arg = SyncCancel {
             addr: 0,
             fd: -1,
