@@ -2,6 +2,7 @@
 
 use super::future::{Future, InvalidState, Read};
 use super::task::Task;
+use super::waiting::Waiting;
 use std::fmt;
 use std::future::{Future as StdFuture, IntoFuture};
 use std::panic::Location;
@@ -23,6 +24,15 @@ pub trait Awaitable: IntoFuture<Output = Result<Self::Value, Self::Error>> {
     /// The future of it: itself, or a new task.
     #[doc(hidden)]
     fn ensure(self, place: &'static Location<'static>) -> Ensured<Self::Value, Self::Error>;
+
+    /// To await it on behalf of code at another place.
+    #[doc(hidden)]
+    fn wait_from(self, _: &'static Location<'static>) -> Self::IntoFuture
+    where
+        Self: Sized,
+    {
+        self.into_future()
+    }
 }
 
 /// A [`Future`], and how its result is read: see [`Awaitable`].
@@ -91,6 +101,10 @@ impl<T: 'static, E: CancelAware + 'static> Awaitable for Future<T, E> {
     fn ensure(self, _: &'static Location<'static>) -> Ensured<T, E> {
         Ensured { future: self, read: Future::take, new: false, shared: false }
     }
+
+    fn wait_from(self, place: &'static Location<'static>) -> Waiting<T, E> {
+        Waiting::new(self, Future::take, place)
+    }
 }
 
 impl<T: Clone + 'static, E: CancelAware + Clone + 'static> Awaitable for &Future<T, E> {
@@ -99,6 +113,10 @@ impl<T: Clone + 'static, E: CancelAware + Clone + 'static> Awaitable for &Future
 
     fn ensure(self, _: &'static Location<'static>) -> Ensured<T, E> {
         Ensured { future: self.clone(), read: Future::result, new: false, shared: true }
+    }
+
+    fn wait_from(self, place: &'static Location<'static>) -> Waiting<T, E> {
+        Waiting::new(self.clone(), Future::result, place)
     }
 }
 
@@ -109,6 +127,10 @@ impl<T: 'static, E: CancelAware + 'static> Awaitable for Task<T, E> {
     fn ensure(self, place: &'static Location<'static>) -> Ensured<T, E> {
         Future::from(self).ensure(place)
     }
+
+    fn wait_from(self, place: &'static Location<'static>) -> Waiting<T, E> {
+        Future::from(self).wait_from(place)
+    }
 }
 
 impl<T: Clone + 'static, E: CancelAware + Clone + 'static> Awaitable for &Task<T, E> {
@@ -117,6 +139,10 @@ impl<T: Clone + 'static, E: CancelAware + Clone + 'static> Awaitable for &Task<T
 
     fn ensure(self, place: &'static Location<'static>) -> Ensured<T, E> {
         (&**self).ensure(place)
+    }
+
+    fn wait_from(self, place: &'static Location<'static>) -> Waiting<T, E> {
+        (&**self).wait_from(place)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::lock::{Lock, LockGuard, NotLocked};
 use super::waiters::{Waiter, Waiters};
-use crate::scope::shield;
+use crate::scope::shield_at;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -134,7 +134,7 @@ impl Condition {
         // scope of the core, which stays, is held off.
         if let Err(cancelled) = self.lock.take(at).await {
             result = Err(cancelled);
-            while let Err(cancelled) = shield(self.lock.take(at)).await {
+            while let Err(cancelled) = shield_at(self.lock.take(at), at).await {
                 result = Err(cancelled);
             }
         }

@@ -6,7 +6,7 @@ use super::future::Future;
 use super::here;
 use super::task::{AnyTask, Task, TaskBuilder};
 use super::unhandled::{Unhandled, report};
-use crate::scope::shield;
+use crate::scope::shield_at;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -190,7 +190,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
             *group.completed.borrow_mut() = Some(completed.clone());
             // K12: more cancels do not end it earlier; nor does that of a scope of the core, which stays.
             let wait = completed.wait_at(place);
-            let ended = if told { shield(wait).await } else { wait.await };
+            let ended = if told { shield_at(wait, place).await } else { wait.await };
             told = ended.is_err();
             if told && !group.aborting.get() {
                 cancelled = true;

@@ -297,11 +297,11 @@ where
     async move {
         if !time.is_some_and(|time| time.is_zero()) {
             let when = time.map(|time| runtime::after(runtime::now_nanos(), time));
-            return within(when, place, async |_| awaitable.await).await;
+            return within(when, place, async |_| awaitable.wait_from(place).await).await;
         }
         let ensured = awaitable.ensure(place);
         if !ensured.future.done() {
-            if let Err(cancelled) = cancel_and_wait(&ensured.future).await {
+            if let Err(cancelled) = cancel_and_wait(&ensured.future, place).await {
                 return Err(<A::Error as From<Cancelled>>::from(cancelled).into());
             }
             if ensured.future.cancelled() {
@@ -322,11 +322,14 @@ impl Drop for Callback {
 }
 
 /// Cancels a future, and waits until it has ended. The wait can be cancelled for itself.
-async fn cancel_and_wait<T: 'static, E: CancelAware + 'static>(future: &Future<T, E>) -> Result<(), Cancelled> {
+async fn cancel_and_wait<T: 'static, E: CancelAware + 'static>(
+    future: &Future<T, E>,
+    place: &'static Location<'static>,
+) -> Result<(), Cancelled> {
     let waiter = Future::<(), Cancelled>::pending(Reason::Custom("the end of what was cancelled"));
     let release = waiter.clone();
     let callback = future.on_done(here::running(), Box::new(move |_| _ = release.finish(Ok(()))));
     let _callback = Callback(future.any(), callback);
     future.cancel();
-    waiter.await
+    waiter.wait_at(place).await
 }

@@ -1,7 +1,7 @@
 //! [`Condition`].
 
 use super::mutex::{self, LOCKERS, MutexGuard, NOTIFIED, Queue, State};
-use crate::scope::shield;
+use crate::scope::shield_at;
 use std::fmt;
 use std::future::poll_fn;
 use std::panic::Location;
@@ -144,7 +144,7 @@ impl Condition {
                     // N1: it was notified, and waited for the lock: another one is notified in its place.
                     notify(&mut mutex.queue().lock(), identity);
                 }
-                let guard = shield(mutex.lock()).await.expect("nothing reaches through a shield");
+                let guard = shield_at(mutex.lock_at(place), place).await.expect("nothing reaches through a shield");
                 (guard, Err(cancelled))
             }
         }

@@ -90,7 +90,12 @@ impl<T: ?Sized> Mutex<T> {
     /// The lock is not held. One that was handed over first is: then this has succeeded (R18).
     #[track_caller]
     pub fn lock(&self) -> Lock<'_, T> {
-        Lock { mutex: self, waiter: self.queue.waiter(), place: Location::caller() }
+        self.lock_at(Location::caller())
+    }
+
+    /// The same on behalf of code at another place.
+    pub(super) fn lock_at(&self, place: &'static Location<'static>) -> Lock<'_, T> {
+        Lock { mutex: self, waiter: self.queue.waiter(), place }
     }
 
     /// Locks it if nobody has it, and nobody waits for it.

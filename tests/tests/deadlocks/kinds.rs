@@ -164,6 +164,7 @@ fn n10_each_kind_of_wait_of_asyncio_has_its_name() {
         "waits for the next of several tasks or futures of asyncio": {
             drop(asyncio::as_completed([stuck()], None).next().await)
         }
+        "to end": { asyncio::wait_for(stuck(), None).await? }
         "waits for what a shield of asyncio protects": { asyncio::shield(stuck()).await? }
         "waits for the tasks of a group": {
             let group = asyncio::task_group(async |group: asyncio::TaskGroup<io::Error>| {
