@@ -205,3 +205,38 @@ fn n10_a_cycle_that_stands_for_a_second_is_told_of_in_a_run_that_sleeps() {
         assert!(waited.iter().all(|line| line.contains(" since 1.")), "{lines:?}");
     }
 }
+
+/// Also one whose last edge closes so soon after a search that it is not yet time for another, if nothing but the search could wake the loop then.
+#[test]
+fn n10_a_cycle_that_closes_just_after_a_search_is_told_of_in_a_run_that_sleeps() {
+    for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+        let log = Log::default();
+        let ended = Builder::new().driver(kind).deadlock(Detection::Off).try_run(async {
+            let (left, right) = (Mutex::new(()), Mutex::new(()));
+            let ended = local_nursery(async |n| -> Ended {
+                for (one, other, length) in [(&left, &right, 1), (&right, &left, 4)] {
+                    n.spawn(async move {
+                        let _one = one.lock().await?;
+                        sleep(ms(length)).await?;
+                        other.lock().await.map(drop)
+                    });
+                }
+                sleep(ms(1)).await?;
+                // Among so many a search takes a while, and then there is none for many times that.
+                for _ in 0..3_000 {
+                    n.spawn(async { left.lock().await.map(drop) });
+                }
+                sleep(ms(5_000)).await?;
+                n.cancel();
+                Ok(())
+            });
+            ended.await.unwrap();
+        });
+        if let Err(error @ RunError::DriverUnavailable { .. }) = &ended {
+            println!("skipped: {error}");
+            continue;
+        }
+        let lines = log.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+}

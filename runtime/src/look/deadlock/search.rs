@@ -51,7 +51,8 @@ pub(crate) struct Suspicion {
     cost: Cell<usize>,
     credit: Cell<usize>,
     steps: Cell<usize>,
-    /// When to look again, on the clock of the run, since a cycle that stands has then stood for so long that something is to be said or done.
+    /// When to look again, on the clock of the run: a cycle that stands has then stood for so long that something is to be said or done, or it was too soon
+    /// to look when somebody began to wait.
     due: Cell<Option<u64>>,
     /// The tasks that could not go on when it looked last.
     reported: RefCell<HashSet<usize>>,
@@ -142,7 +143,13 @@ impl Suspicion {
         {
             let is_due = self.due.get().is_some_and(|due| due <= tree.clock.now());
             let rest = if self.fresh.get() || is_due { self.took.get() * SHARE } else { AGAIN };
-            if begin.duration_since(looked) < rest {
+            let left = rest.saturating_sub(begin.duration_since(looked));
+            if !left.is_zero() {
+                if self.fresh.get() {
+                    // Nothing else may wake the loop by then.
+                    let again = clock::after(tree.clock.now(), left);
+                    self.due.set(Some(self.due.get().map_or(again, |due| due.min(again))));
+                }
                 return None;
             }
         }
