@@ -193,3 +193,64 @@ impl<N: Linked> Inbox<N> {
         done
     }
 }
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+
+    struct Node {
+        link: AtomicPtr<Node>,
+        id: usize,
+    }
+
+    // SAFETY: `link` is what the inbox uses.
+    unsafe impl Linked for Node {
+        fn link(&self) -> &AtomicPtr<Node> {
+            &self.link
+        }
+    }
+
+    fn ids(mut node: *const Node) -> Vec<usize> {
+        let mut ids = Vec::new();
+        while !node.is_null() {
+            // SAFETY: the nodes outlive their inbox, and the list is ours.
+            let here = unsafe { &*node };
+            ids.push(here.id);
+            node = here.link.load(Ordering::Relaxed);
+        }
+        ids
+    }
+
+    /// The mark is never taken for a node, and stays until the owner takes it away.
+    #[test]
+    fn an_inbox_is_watched_until_it_is_not() {
+        let nodes = [1, 2, 3].map(|id| Node { link: AtomicPtr::new(ptr::null_mut()), id });
+        let (inbox, [one, two, three]) = (Inbox::new(), nodes.each_ref().map(ptr::from_ref));
+        // SAFETY: they outlive the inbox, and each is in it once.
+        unsafe {
+            assert_eq!(inbox.push(one), Pushed::First);
+            assert_eq!(ids(inbox.take_watched()), [1]);
+            assert!(inbox.is_empty() && inbox.take_watched().is_null() && inbox.is_empty());
+            assert_eq!((inbox.push(one), inbox.push_behind(one)), (Pushed::Watched, false));
+            assert_eq!(inbox.push_watched(one), Pushed::First);
+            assert!(!inbox.is_empty());
+            assert_eq!((inbox.push(two), inbox.push_behind(two)), (Pushed::Watched, false));
+            assert_eq!(inbox.push_watched(two), Pushed::Behind);
+            assert_eq!(ids(inbox.take_watched()), [1, 2]);
+            assert_eq!(inbox.push_watched(one), Pushed::First);
+            assert_eq!(ids(inbox.take()), [1]);
+            // Also by who was told that it is, and comes late.
+            assert_eq!(inbox.push_watched(one), Pushed::First);
+            assert_eq!(inbox.push(two), Pushed::Behind);
+            assert!(inbox.push_behind(three));
+            assert_eq!(ids(inbox.take_watched()), [1, 2, 3]);
+            assert!(inbox.take().is_null());
+            assert_eq!(inbox.push(one), Pushed::First);
+            inbox.take_watched();
+            inbox.push_watched(two);
+            assert_eq!(ids(inbox.close()), [2]);
+            assert_eq!((inbox.push(one), inbox.push_watched(one)), (Pushed::Refused, Pushed::Refused));
+            assert!(inbox.is_empty() && inbox.take_watched().is_null() && inbox.take().is_null());
+        }
+    }
+}
