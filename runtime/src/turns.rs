@@ -325,6 +325,8 @@ impl<F: Future> Drop for Run<'_, F> {
     fn drop(&mut self) {
         // Also on the way out of a panic of the driver: nothing may be left that points to this frame.
         let entered = Entered::new(self.frame());
+        // A panic of a waker ends a sleep, too: what follows is watched.
+        let _ = self.worker.awake(self.tree);
         let main = catch_unwind(AssertUnwindSafe(|| self.main.set(None)));
         self.ready.set_body_done();
         self.ready.tell_of_body(Watch::exited);

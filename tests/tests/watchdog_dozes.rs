@@ -2,14 +2,17 @@
 //! would keep it awake.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::task::{Context, Wake};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 use trefoil::net::TcpListener;
-use trefoil::{Builder, CancelScope, Cancelled, DriverKind, Event, nursery, sleep, sleep_forever};
-use trefoil_tests::{listen_everywhere, ms};
+use trefoil::{Builder, CancelScope, Cancelled, DriverKind, Event, RunHandle, nursery, sleep, sleep_forever};
+use trefoil_tests::{listen_everywhere, ms, panic_of};
 
 /// How often the watchdog's thread has gone to sleep, as far as the kernel knows of it.
 fn sleeps() -> io::Result<String> {
@@ -56,12 +59,64 @@ enum Way {
     Deadline,
 }
 
+/// How many lines have this in them.
+fn count(what: &str) -> usize {
+    static HEARD: Mutex<Vec<String>> = Mutex::new(vec![]);
+    static LISTENS: Once = Once::new();
+    LISTENS.call_once(|| listen_everywhere(|line| HEARD.lock().unwrap().push(line.into())));
+    HEARD.lock().unwrap().iter().filter(|line| line.contains(what)).count()
+}
+
+/// One at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// It has the loop make a call, and panics.
+struct Panics(RunHandle, Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        if let Some(call) = self.1.lock().unwrap().take() {
+            self.0.run_soon(call).unwrap();
+        }
+        panic!("a waker of somebody");
+    }
+}
+
+/// The loop does not come back from its sleep in the ordinary way: a waker panics. What was accepted before is run all the same (R89).
+#[test]
+fn a_loop_that_a_panic_has_woken_is_watched_again() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let heard = || count("a call has held up its loop");
+    heard();
+    for kind in [DriverKind::Epoll, DriverKind::IoUring] {
+        let builder = Builder::new().driver(kind).blocked_after(Some(LIMIT));
+        if builder.clone().try_run(async {}).is_err() {
+            continue;
+        }
+        let before = heard();
+        let blocks = move || wait_until(|| heard() > before);
+        let message = panic_of(|| {
+            builder.run(async {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let address = listener.local_addr().unwrap();
+                thread::spawn(move || {
+                    wait_until_it_dozes();
+                    drop(TcpStream::connect(address).unwrap());
+                });
+                let waker = Arc::new(Panics(trefoil::run_handle(), Mutex::new(Some(Box::new(blocks))))).into();
+                let mut accept = pin!(listener.accept());
+                poll_fn(|_| accept.as_mut().poll(&mut Context::from_waker(&waker))).await.unwrap();
+            });
+        });
+        assert_eq!(message, "a waker of somebody");
+        assert_eq!(heard(), before + 1, "{kind}: nobody has seen it");
+    }
+}
+
 #[test]
 fn whatever_wakes_a_loop_it_is_watched_again() {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = heard.clone();
-    listen_everywhere(move |line| hears.lock().unwrap().push(line.to_string()));
-    let count = |name: &str| heard.lock().unwrap().iter().filter(|line| line.contains(name)).count();
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    count("");
     for kind in [DriverKind::Epoll, DriverKind::IoUring] {
         for (way, again) in [Way::Time, Way::Kernel, Way::Thread, Way::Call, Way::Deadline]
             .into_iter()
