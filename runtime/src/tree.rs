@@ -389,18 +389,13 @@ impl Tree {
         self.parker.unpark();
     }
 
-    /// The same, of the loop itself, for each turn that finds something to run.
-    pub(crate) fn ask_again(&self) {
-        self.asked.store(true, Ordering::Relaxed);
-    }
-
     /// Whether it is asked to: one load for each turn that finds something to run.
     #[inline(always)]
     pub(crate) fn is_asked(&self) -> bool {
         !BLIND && self.asked.load(Ordering::Relaxed)
     }
 
-    /// The same, by the loop, which is about to look.
+    /// By the loop, which is about to look. It writes nothing else there: so it sees what everybody did who asked before.
     pub(crate) fn take_asked(&self) {
         self.asked.swap(false, Ordering::AcqRel);
     }

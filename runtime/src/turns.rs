@@ -229,10 +229,9 @@ impl<F: Future> Run<'_, F> {
     /// The loop is asked for something: whether it is an error, or to be logged.
     #[cold]
     fn tell(&self) {
-        self.tree.take_asked();
-        if self.worker.suspicion.any() {
-            // In each turn that finds something to run. Before it sleeps it looks at that in any case.
-            self.tree.ask_again();
+        // Otherwise in each turn that finds something to run. Before it sleeps it looks at that in any case.
+        if !self.worker.suspicion.any() {
+            self.tree.take_asked();
         }
         if let Some(error) = self.worker.blocked.as_ref().and_then(|blocked| blocked.error()) {
             panic!("{error}");
