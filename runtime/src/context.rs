@@ -82,7 +82,7 @@ struct Slots {
     budget: Cell<u32>,
     alone: Cell<bool>,
     locals: Cell<Locals>,
-    newborn: Cell<u64>,
+    newborn: Cell<[u64; 2]>,
     blocks: Word<Blocks>,
 }
 
@@ -98,7 +98,7 @@ impl Slots {
             budget: Cell::new(BUDGET),
             alone: Cell::new(false),
             locals: Cell::new(NO_LOCALS),
-            newborn: Cell::new(0),
+            newborn: Cell::new([0; 2]),
             blocks: Word::null(),
         }
     }
@@ -198,12 +198,12 @@ pub(crate) fn blocks_word() -> *const AtomicPtr<Blocks> {
 
 /// What a task begins its life with that is spawned in this turn: see [`ready::newborn`]. 0 where there is no run.
 #[inline(always)]
-pub(crate) fn newborn() -> u64 {
+pub(crate) fn newborn() -> [u64; 2] {
     look(|s| s.newborn.get())
 }
 
 /// By the loop, when it knows the time; and at its end, with 0.
-pub(crate) fn set_newborn(newborn: u64) {
+pub(crate) fn set_newborn(newborn: [u64; 2]) {
     look(|s| s.newborn.set(newborn));
 }
 

@@ -473,8 +473,9 @@ impl Ready {
         })
         .as_ptr();
         let task: *const Header = cell.cast();
-        // SAFETY: as above.
+        // SAFETY: as above; nobody knows of it yet.
         unsafe {
+            Header::is_born(cell.cast());
             if here {
                 let special = (*ready).owner.with(|owner| (*owner).special);
                 if special != 0 {

@@ -341,7 +341,7 @@ impl<F: Future> Drop for Run<'_, F> {
             self.tree.lock().set_run(ptr::null());
             self.root.unlink();
         }));
-        context::set_newborn(0);
+        context::set_newborn([0; 2]);
         self.tree.current.ends();
         // Before another thread may have it: who finds a tree in the context takes this thread for the one of its run.
         drop(entered);

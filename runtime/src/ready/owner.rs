@@ -66,6 +66,7 @@ impl ReadyBox {
         // SAFETY: just allocated.
         unsafe {
             (*ready).body.queue = ready;
+            Header::is_born(&raw mut (*ready).body);
             // The body is scheduled from the start.
             (*ready).push_local(&raw const (*ready).body);
             Self(NonNull::new_unchecked(ready))

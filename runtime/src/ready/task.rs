@@ -9,6 +9,8 @@ use crate::sync::inbox::Linked;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::tree::Tree;
 use std::cell::Cell;
+#[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
+use std::mem::offset_of;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
@@ -133,25 +135,20 @@ fn age_units(now: u64) -> u32 {
 }
 
 /// How many polls of a task have ended, and from bit [`BORN`] on when it was spawned: in [`AGE_UNIT`]s of the run's clock, modulo 2^32. The thread
-/// has the word ready for those that are [born](context::newborn) now, so that a task is born by a copy of it: as of when the loop looked at the clock,
-/// which is some milliseconds ago at most. That four thousand million polls make a task a millisecond older is no matter.
+/// has the word ready for those that are [born](Header::is_born) now: as of when the loop looked at the clock, which is some milliseconds ago at most.
+/// That four thousand million polls make a task a millisecond older is no matter.
 ///
 /// One thread at a time writes it, and any reads. Not one of loom's atomics, as above.
 struct Life(std::sync::atomic::AtomicU64);
 
 const BORN: u32 = 32;
 
-/// The life of a task that is born now.
-pub(crate) fn newborn(now: u64) -> u64 {
-    u64::from(age_units(now)) << BORN
+/// The first words of a task that is born now, from `waits` on: nothing, and its [`Life`].
+pub(crate) fn newborn(now: u64) -> [u64; 2] {
+    [0, u64::from(age_units(now)) << BORN]
 }
 
 impl Life {
-    #[inline(always)]
-    fn begins() -> Self {
-        Self(std::sync::atomic::AtomicU64::new(if BLIND { 0 } else { context::newborn() }))
-    }
-
     fn born(&self) -> u32 {
         (self.0.load(Ordering::Relaxed) >> BORN) as u32
     }
@@ -162,7 +159,7 @@ impl Life {
     }
 
     fn set_born(&self, now: u64) {
-        self.0.store(newborn(now) | u64::from(self.polls()), Ordering::Relaxed);
+        self.0.store(newborn(now)[1] | u64::from(self.polls()), Ordering::Relaxed);
     }
 
     /// By its one writer: no read-modify-write, and one instruction.
@@ -226,6 +223,13 @@ unsafe impl Linked for Header {
 #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
 const _: () = assert!(size_of::<Header>() == 80);
 
+/// As [`Header::is_born`] takes them.
+#[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
+const _: () = {
+    assert!(offset_of!(Header, waits).is_multiple_of(align_of::<[u64; 2]>()));
+    assert!(offset_of!(Header, life) == offset_of!(Header, waits) + size_of::<u64>());
+};
+
 impl std::fmt::Debug for Header {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Task({})", self.place)
@@ -262,8 +266,30 @@ impl Header {
             told: AtomicBool::new(false),
             flags: Flags::new(),
             marks: Cell::new(0),
-            life: Life::begins(),
+            life: Life(std::sync::atomic::AtomicU64::new(0)),
             place,
+        }
+    }
+
+    /// It is spawned now. A copy of two words, of which one would be cleared anyway: of three instructions that a child paid for its birth, when it was
+    /// told of before there was memory for it, one is left.
+    ///
+    /// # Safety
+    /// Nobody else knows of it yet.
+    #[inline(always)]
+    pub(super) unsafe fn is_born(this: *mut Self) {
+        if BLIND {
+            return;
+        }
+        #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
+        // SAFETY: the caller's word; from `waits` to the end of `life` it is two words of plain integers, which are all 0 in a task that is new.
+        unsafe {
+            (&raw mut (*this).waits).cast::<[u64; 2]>().write(context::newborn());
+        }
+        #[cfg(not(all(target_pointer_width = "64", not(trefoil_loom))))]
+        // SAFETY: the caller's word.
+        unsafe {
+            (*this).life.0.store(context::newborn()[1], Ordering::Relaxed);
         }
     }
 
