@@ -465,7 +465,6 @@ impl Ready {
         F: Future,
         S: Outcome<F::Output>,
     {
-        let here = ptr::eq(context::ready(), ready);
         let cell = blocks::put(TaskCell {
             header: Header::new(OWNER | JOIN | REF, &TaskCell::<F, S>::VTABLE, ready, place),
             outcome,
@@ -475,8 +474,8 @@ impl Ready {
         let task: *const Header = cell.cast();
         // SAFETY: as above; nobody knows of it yet.
         unsafe {
-            Header::is_born(cell.cast());
-            if here {
+            Header::is_born(cell.cast(), context::newborn());
+            if ptr::eq(context::ready(), ready) {
                 let special = (*ready).owner.with(|owner| (*owner).special);
                 if special != 0 {
                     task::count_spawned();

@@ -66,7 +66,7 @@ impl ReadyBox {
         // SAFETY: just allocated.
         unsafe {
             (*ready).body.queue = ready;
-            Header::is_born(&raw mut (*ready).body);
+            Header::is_born(&raw mut (*ready).body, context::newborn());
             // The body is scheduled from the start.
             (*ready).push_local(&raw const (*ready).body);
             Self(NonNull::new_unchecked(ready))

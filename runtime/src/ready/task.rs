@@ -277,19 +277,19 @@ impl Header {
     /// # Safety
     /// Nobody else knows of it yet.
     #[inline(always)]
-    pub(super) unsafe fn is_born(this: *mut Self) {
+    pub(super) unsafe fn is_born(this: *mut Self, newborn: [u64; 2]) {
         if BLIND {
             return;
         }
         #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
         // SAFETY: the caller's word; from `waits` to the end of `life` it is two words of plain integers, which are all 0 in a task that is new.
         unsafe {
-            (&raw mut (*this).waits).cast::<[u64; 2]>().write(context::newborn());
+            (&raw mut (*this).waits).cast::<[u64; 2]>().write(newborn);
         }
         #[cfg(not(all(target_pointer_width = "64", not(trefoil_loom))))]
         // SAFETY: the caller's word.
         unsafe {
-            (*this).life.0.store(context::newborn()[1], Ordering::Relaxed);
+            (*this).life.0.store(newborn[1], Ordering::Relaxed);
         }
     }
 
