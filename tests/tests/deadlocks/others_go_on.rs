@@ -6,11 +6,11 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trefoil::sync::{Mutex, RwLock, Semaphore, oneshot};
 use trefoil::{
     Builder, CancelScope, Cancelled, Detection, DriverKind, Join, RunError, channel, checkpoint, local_nursery, now,
-    nursery, sleep, sleep_forever,
+    nursery, sleep, sleep_forever, yield_now,
 };
 use trefoil_runtime::{Driver, Options, ThreadDriver, Unpark};
 use trefoil_tests::{Ended, Log, deadlocks, listen, ms};
@@ -48,6 +48,46 @@ fn n10_a_cycle_is_told_of_in_a_run_that_a_thread_keeps_going() {
         stop.store(1, SeqCst);
         drop(receiver);
         feeder.join().unwrap();
+    }
+}
+
+/// Nor does a loop that never sleeps, whatever it is that goes on and on there.
+#[test]
+fn n10_a_cycle_is_told_of_in_a_run_that_is_always_busy() {
+    for inner in [false, true] {
+        let log = Log::default();
+        let told = || log.lines().iter().any(|line| line.starts_with("deadlock (N10): some tasks wait for each other"));
+        Builder::new().run(async {
+            let (left, right) = (Mutex::new(()), Mutex::new(()));
+            let spins = async || -> Ended {
+                let begin = Instant::now();
+                while !told() && begin.elapsed() < Duration::from_secs(60) {
+                    for _ in 0..100 {
+                        yield_now().await;
+                    }
+                }
+                Ok(())
+            };
+            local_nursery(async |n| -> Ended {
+                n.spawn(crossed(&left, &right));
+                n.spawn(crossed(&right, &left));
+                if inner {
+                    local_nursery(async |inner| -> Ended {
+                        inner.spawn(spins());
+                        Ok(())
+                    })
+                    .await
+                    .unwrap();
+                } else {
+                    spins().await?;
+                }
+                n.cancel();
+                Ok(())
+            })
+            .await
+            .unwrap();
+        });
+        assert!(told(), "{inner}");
     }
 }
 
