@@ -8,7 +8,7 @@
 //!   before that thing goes away.
 
 use crate::blocks::Blocks;
-use crate::ready::{Header, Ready};
+use crate::ready::{Header, Newborn, Ready};
 use crate::scope::Scope;
 use crate::scope::cancelled::Cancelled;
 use crate::scope::scoped::Unopened;
@@ -82,7 +82,7 @@ struct Slots {
     budget: Cell<u32>,
     alone: Cell<bool>,
     locals: Cell<Locals>,
-    newborn: Cell<[u64; 2]>,
+    newborn: Cell<Newborn>,
     blocks: Word<Blocks>,
 }
 
@@ -98,7 +98,7 @@ impl Slots {
             budget: Cell::new(BUDGET),
             alone: Cell::new(false),
             locals: Cell::new(NO_LOCALS),
-            newborn: Cell::new([0; 2]),
+            newborn: Cell::new(Newborn::NONE),
             blocks: Word::null(),
         }
     }
@@ -196,14 +196,14 @@ pub(crate) fn blocks_word() -> *const AtomicPtr<Blocks> {
     look(|s| &raw const s.blocks.0)
 }
 
-/// What a task begins its life with that is spawned in this turn: see [`ready::newborn`]. 0 where there is no run.
+/// What a task begins its life with that is spawned in this turn: nothing where there is no run.
 #[inline(always)]
-pub(crate) fn newborn() -> [u64; 2] {
+pub(crate) fn newborn() -> Newborn {
     look(|s| s.newborn.get())
 }
 
-/// By the loop, when it knows the time; and at its end, with 0.
-pub(crate) fn set_newborn(newborn: [u64; 2]) {
+/// By the loop, when it knows the time; and at its end, with nothing.
+pub(crate) fn set_newborn(newborn: Newborn) {
     look(|s| s.newborn.set(newborn));
 }
 

@@ -91,7 +91,7 @@ use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr;
 use std::time::Duration;
-pub(crate) use task::newborn;
+pub(crate) use task::Newborn;
 use task::{DONE, JOIN, NEW, OWNER, REF, SCHEDULED};
 use wake::WAKER;
 

@@ -9,7 +9,7 @@ use crate::driver::Driver;
 use crate::look::deadlock::Deadlock;
 use crate::look::instrument::{Instruments, Watch};
 use crate::payload::{Payload, report_panic};
-use crate::ready::{self, Above, ReadyBox};
+use crate::ready::{Above, Newborn, ReadyBox};
 use crate::record::{self, Loop};
 use crate::run_handle::Calls;
 use crate::scope::Scope;
@@ -75,7 +75,7 @@ pub fn try_run<F: Future>(
     tree.clock.reset(options.virtual_time);
     tree.parker.attach(driver.unparker());
     tree.set_turn_time(tree.clock.now());
-    context::set_newborn(ready::newborn(tree.turn_time()));
+    context::set_newborn(Newborn::at(tree.turn_time()));
     let worker = Worker::new(tree, driver, instruments, &options);
     let root = pin!(Scope::new(Kind::Run, place));
     // SAFETY: pinned here, unlinked below, in `Run::drop`, before it goes away.
@@ -341,7 +341,7 @@ impl<F: Future> Drop for Run<'_, F> {
             self.tree.lock().set_run(ptr::null());
             self.root.unlink();
         }));
-        context::set_newborn([0; 2]);
+        context::set_newborn(Newborn::NONE);
         self.tree.current.ends();
         // Before another thread may have it: who finds a tree in the context takes this thread for the one of its run.
         drop(entered);

@@ -14,7 +14,7 @@ use crate::look::livelock::Livelock;
 use crate::look::watchdog::{self, Watching};
 use crate::parker::Wakeup;
 use crate::quiet::Quiet;
-use crate::ready;
+use crate::ready::Newborn;
 use crate::record::{self, Loop};
 use crate::run_handle::Calls;
 use crate::schedule::Schedule;
@@ -169,7 +169,7 @@ impl Worker {
         self.looked.set(moment);
         tree.set_turn_time(now);
         if !BLIND {
-            context::set_newborn(ready::newborn(now));
+            context::set_newborn(Newborn::at(now));
         }
         if tree.next_look() <= now {
             let mut locked = tree.lock();

@@ -143,9 +143,21 @@ struct Life(std::sync::atomic::AtomicU64);
 
 const BORN: u32 = 32;
 
-/// The first words of a task that is born now, from `waits` on: nothing, and its [`Life`].
-pub(crate) fn newborn(now: u64) -> [u64; 2] {
-    [0, u64::from(age_units(now)) << BORN]
+/// The words of a task that is born now, from `waits` on.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Newborn {
+    nothing: u64,
+    life: u64,
+}
+
+impl Newborn {
+    /// Where there is no run.
+    pub const NONE: Self = Self { nothing: 0, life: 0 };
+
+    pub fn at(now: u64) -> Self {
+        Self { life: u64::from(age_units(now)) << BORN, ..Self::NONE }
+    }
 }
 
 impl Life {
@@ -159,7 +171,7 @@ impl Life {
     }
 
     fn set_born(&self, now: u64) {
-        self.0.store(newborn(now)[1] | u64::from(self.polls()), Ordering::Relaxed);
+        self.0.store(Newborn::at(now).life | u64::from(self.polls()), Ordering::Relaxed);
     }
 
     /// By its one writer: no read-modify-write, and one instruction.
@@ -226,7 +238,7 @@ const _: () = assert!(size_of::<Header>() == 80);
 /// As [`Header::is_born`] takes them.
 #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
 const _: () = {
-    assert!(offset_of!(Header, waits).is_multiple_of(align_of::<[u64; 2]>()));
+    assert!(offset_of!(Header, waits).is_multiple_of(align_of::<Newborn>()));
     assert!(offset_of!(Header, life) == offset_of!(Header, waits) + size_of::<u64>());
 };
 
@@ -271,25 +283,25 @@ impl Header {
         }
     }
 
-    /// It is spawned now. A copy of two words, of which one would be cleared anyway: of three instructions that a child paid for its birth, when it was
-    /// told of before there was memory for it, one is left.
+    /// It is spawned now: one instruction. The two words are copied by one load and one store, of which the store would be there to clear them; when the
+    /// life was written on its own it was three, with the register that it took.
     ///
     /// # Safety
     /// Nobody else knows of it yet.
     #[inline(always)]
-    pub(super) unsafe fn is_born(this: *mut Self, newborn: [u64; 2]) {
+    pub(super) unsafe fn is_born(this: *mut Self, newborn: Newborn) {
         if BLIND {
             return;
         }
         #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
         // SAFETY: the caller's word; from `waits` to the end of `life` it is two words of plain integers, which are all 0 in a task that is new.
         unsafe {
-            (&raw mut (*this).waits).cast::<[u64; 2]>().write(newborn);
+            (&raw mut (*this).waits).cast::<Newborn>().write(newborn);
         }
         #[cfg(not(all(target_pointer_width = "64", not(trefoil_loom))))]
         // SAFETY: the caller's word.
         unsafe {
-            (*this).life.0.store(newborn[1], Ordering::Relaxed);
+            (*this).life.0.store(newborn.life, Ordering::Relaxed);
         }
     }
 
