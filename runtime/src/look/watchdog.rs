@@ -103,7 +103,7 @@ pub(crate) struct Watched {
     limit: Duration,
     /// What was seen last. Of the watchdog, and of the loop at its end.
     seen: Mutex<Option<Seen>>,
-    /// There is something to be told to the loop, which makes it an error.
+    /// There is something to be told to the loop, which makes it an error. Written under the lock of `seen`, which is left as it is until then.
     told: AtomicBool,
     is_error: bool,
 }
@@ -178,6 +178,8 @@ impl Watched {
                 }
                 Some(Report::Blocked(who, held))
             }
+            // The loop has not come to that yet: it is to find whom it fails for.
+            _ if self.told.load(Ordering::Relaxed) => None,
             _ => {
                 let new = (task != 0).then_some(Seen { task, turn, since: now, who: None });
                 let before = std::mem::replace(&mut *seen, new)?;
@@ -210,8 +212,9 @@ impl Watched {
 
     #[cold]
     fn take_error(&self) -> Option<String> {
+        let mut seen = self.seen.lock();
         self.told.store(false, Ordering::Relaxed);
-        let seen = self.seen.lock().take()?;
+        let seen = seen.take()?;
         let who = seen.who?;
         let what = if who.starts_with(CALL) { "call" } else { "task" };
         let (held, limit) = (length(seen.since.elapsed()), length(self.limit));
