@@ -18,15 +18,21 @@ struct Batches {
     workload: &'static str,
     size: &'static str,
     each: u64,
+    runs: Runs,
 }
 
 const fn batches(workload: &'static str, size: &'static str, each: u64) -> Batches {
-    Batches { workload, size, each }
+    Batches { workload, size, each, runs: Runs { short: 3, long: 8 } }
 }
 
-/// Two runs of different length are counted, so that what is between them is the work alone.
-const SHORT: u64 = 3;
-const LONG: u64 = 8;
+/// Two runs of different length are counted, in batches, so that what is between them is the work alone.
+struct Runs {
+    short: u64,
+    long: u64,
+}
+
+/// Of what is so short that it shows how the times of the batches are sorted.
+const MANY: Runs = Runs { short: 30, long: 80 };
 
 struct Counted {
     name: &'static str,
@@ -41,7 +47,7 @@ const fn counted(name: &'static str, batches: Batches) -> Counted {
 }
 
 const COUNTED: &[Counted] = &[
-    counted("spawn-and-join", batches("spawn", "1000", 1_000)),
+    counted("spawn-and-join", Batches { runs: MANY, ..batches("spawn", "1000", 1_000) }),
     counted("turn", batches("turn", "100", 100_000)),
     counted("channel-round-trip", batches("channel", "1", 10_000)),
     counted("deadline-ready", batches("deadline-ready", "1", 10_000)),
@@ -119,8 +125,9 @@ impl Counted {
 
 /// Instructions of one operation.
 fn one(program: &Path, batches: &Batches, driver: &str, times: usize) -> Result<f64, Box<dyn Error>> {
-    let more = least(program, batches, driver, LONG, times)? - least(program, batches, driver, SHORT, times)?;
-    Ok(more as f64 / ((LONG - SHORT) * batches.each) as f64)
+    let Runs { short, long } = batches.runs;
+    let more = least(program, batches, driver, long, times)? - least(program, batches, driver, short, times)?;
+    Ok(more as f64 / ((long - short) * batches.each) as f64)
 }
 
 /// The least of several counts: a busy machine adds, and never takes away. Where a poll takes long, the watchdog looks who that is.
