@@ -135,6 +135,16 @@ impl<'env> Nest<'env> {
         self.queue.as_ref().unwrap().live()
     }
 
+    /// One turn, in which all children that are left end, and the end of the nursery.
+    ///
+    /// # Panics
+    /// If one is left.
+    pub fn finish(&mut self) {
+        self.run();
+        assert_eq!(self.live(), 0);
+        self.tear_down();
+    }
+
     /// The end of the nursery, orderly or not: no future is left afterwards.
     pub fn tear_down(&mut self) {
         let mut queue = self.queue.take().unwrap();

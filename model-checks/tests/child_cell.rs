@@ -245,14 +245,7 @@ fn the_last_waker_and_the_end() {
         }));
         nest.run();
         let waker = kept.take();
-        order.race2(
-            || drop(waker),
-            || {
-                nest.run();
-                assert_eq!(nest.live(), 0);
-                nest.tear_down();
-            },
-        );
+        order.race2(|| drop(waker), || nest.finish());
         nest.assert_gone();
     });
 }

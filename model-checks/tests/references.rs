@@ -43,14 +43,7 @@ fn made_by_the_owner_and_given_up_elsewhere() {
         }));
         nest.run();
         let waker = wakers.borrow_mut().remove(0);
-        order.race2(
-            || drop(waker),
-            || {
-                nest.run();
-                assert_eq!(nest.live(), 0);
-                nest.tear_down();
-            },
-        );
+        order.race2(|| drop(waker), || nest.finish());
         nest.assert_gone();
     });
 }
@@ -85,11 +78,7 @@ fn made_elsewhere(order: Order, late: bool) -> bool {
             *laid.lock() = Some(second);
             drop(waker);
         },
-        || {
-            nest.run();
-            assert_eq!(nest.live(), 0);
-            nest.tear_down();
-        },
+        || nest.finish(),
     );
     drop(laid.lock().take());
     nest.assert_gone();
@@ -131,14 +120,7 @@ fn cloned_in_the_turn_after_the_end() {
         }));
         nest.run();
         let waker = wakers.borrow_mut().remove(0);
-        order.race2(
-            || drop(waker),
-            || {
-                nest.run();
-                assert_eq!(nest.live(), 0);
-                nest.tear_down();
-            },
-        );
+        order.race2(|| drop(waker), || nest.finish());
         nest.assert_gone();
     });
 }
@@ -155,15 +137,7 @@ fn more_than_the_owner_has_room_for() {
         let mut wakers = wakers.take();
         let (one, other) = (wakers.pop(), wakers.pop());
         drop(wakers);
-        order.race3(
-            || drop(one),
-            || drop(other),
-            || {
-                nest.run();
-                assert_eq!(nest.live(), 0);
-                nest.tear_down();
-            },
-        );
+        order.race3(|| drop(one), || drop(other), || nest.finish());
         nest.assert_gone();
     });
 }
@@ -186,14 +160,7 @@ fn more_given_up_by_the_owner_than_it_has_room_for() {
         nest.run();
         let waker = wakers.borrow_mut().pop().unwrap();
         wakers.borrow_mut().extend((0..40).map(|_| waker.clone()));
-        order.race2(
-            || drop(waker),
-            || {
-                nest.run();
-                assert_eq!(nest.live(), 0);
-                nest.tear_down();
-            },
-        );
+        order.race2(|| drop(waker), || nest.finish());
         nest.assert_gone();
     });
 }
@@ -214,11 +181,7 @@ fn wakes_and_the_end() {
                 other.wake_by_ref();
                 drop(other);
             },
-            || {
-                nest.run();
-                assert_eq!(nest.live(), 0);
-                nest.tear_down();
-            },
+            || nest.finish(),
         );
         nest.assert_gone();
     });
@@ -285,14 +248,7 @@ fn the_handle_and_the_last_waker() {
         }));
         nest.run();
         let waker = wakers.borrow_mut().pop().unwrap();
-        order.race2(
-            || drop(waker),
-            || {
-                nest.run();
-                assert_eq!(nest.live(), 0);
-                nest.tear_down();
-            },
-        );
+        order.race2(|| drop(waker), || nest.finish());
         nest.assert_gone();
     });
 }
@@ -359,14 +315,7 @@ fn the_waker_that_a_queue_keeps() {
             }));
             nest.run();
             let ours: Waker = waker.take().unwrap();
-            order.race2(
-                || ours.wake(),
-                || {
-                    nest.run();
-                    assert_eq!(nest.live(), 0);
-                    nest.tear_down();
-                },
-            );
+            order.race2(|| ours.wake(), || nest.finish());
             drop(waker.take());
             assert_eq!(outer_polls.get(), 2);
             inner.borrow().assert_gone();
