@@ -98,7 +98,7 @@ fn work(run: &Run, calls: &Calls, driver: &Driver, ran: &Ran, n: usize) -> usize
     while ran.count() < n {
         if !calls.has_work() && parker(run.tree).prepare() {
             driver.park();
-            parker(run.tree).awake();
+            let _ = parker(run.tree).awake();
             slept += 1;
         }
         calls.run(no_panics);

@@ -27,7 +27,7 @@ pub(super) const REF: usize = 64;
 /// The owner's reference: so many that the word never comes to 0 before the counts are one, whatever is given up in it of what the owner
 /// has counted itself.
 pub(super) const OWNER: usize = 64 * REF;
-const _: () = assert!(OWNER / REF > OWN_MOST as usize);
+const _: () = assert!(OWNER / REF > (i8::MAX / OWN_REF) as usize);
 
 /// The marks of a task: see there.
 const STRIKE: u16 = HOLDER - 1;
@@ -70,7 +70,6 @@ const QUEUED: u8 = 1;
 const GONE: u8 = 2;
 /// One reference: a number from -32 to 31 is above the flags.
 const OWN_REF: i8 = 4;
-const OWN_MOST: i8 = i8::MAX / OWN_REF;
 
 impl Flags {
     #[inline(always)]

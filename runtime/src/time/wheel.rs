@@ -166,8 +166,8 @@ impl<P: Owner> Wheel<P> {
                 self.near_dead -= 1;
                 self.release(key);
             }
-            if let (key, at) = self.first
-                && key != NOWHERE
+            let (key, at) = self.first;
+            if key != NOWHERE
                 && let Some(owner) = self.slots[key as usize].owner
             {
                 return Some((key, Entry { at, owner }));
