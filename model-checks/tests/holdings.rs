@@ -1,4 +1,4 @@
-//! What tasks hold is noted in cells that others read (`runtime/src/holdings.rs`): a note is read whole, or not at all.
+//! What tasks hold is noted in cells that others read (`runtime/src/look/holdings.rs`): a note is read whole, or not at all.
 
 #![cfg(trefoil_loom)]
 

@@ -4,8 +4,8 @@
 //! A cancel that is told once ([`Scope::cancel_once`](crate::Scope::cancel_once)) passes it over: whoever asks for that tells it itself.
 
 use crate::context;
-use crate::holders::Thing;
 use crate::look::deadlock;
+use crate::look::holders::Thing;
 use crate::park::{Abort, Known, Park, Wait};
 use crate::ready::RawJoin;
 use crate::scope::cancelled::Cancelled;

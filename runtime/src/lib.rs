@@ -12,7 +12,7 @@
 //! 7. `scope/scoped`: a future that runs in a scope; `scope/edge`: one whose waits can be ended once; `guest`: waits of other vocabularies
 //! 8. `task_local`: values that tasks inherit
 //! 9. `run_handle`: closures from other threads
-//! 10. `look`: what people look with: the task tree, deadlocks, the watchdog, instruments; and what is noted for it: `holders`, `holdings`, `record`
+//! 10. `look`: what people look with: the task tree, deadlocks, the watchdog, instruments; and what is noted for it
 //!
 //! Below them: `parker` and `idle` (sleeping, and before it), `time` (the clock, and the wheel of deadlines), `scope/cancelled` and `scope/group` (what an
 //! error type must know), `context` (what is being polled right now), `schedule`, `quiet` and `probe` (what tests ask for), `pool` (threads for what
@@ -24,10 +24,6 @@ mod blocks;
 mod context;
 mod driver;
 mod guest;
-#[cfg_attr(trefoil_loom, allow(dead_code))]
-mod holders;
-#[doc(hidden)]
-pub mod holdings;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod idle;
 mod look;
@@ -41,7 +37,6 @@ pub mod probe;
 mod quiet;
 mod ready;
 mod reason;
-mod record;
 mod run_handle;
 mod schedule;
 mod scope;
@@ -61,10 +56,13 @@ pub use context::{
 };
 pub use driver::{Driver, ThreadDriver, Unpark, nothing_in_flight};
 pub use guest::{ChildKey, Ender, GuestWait};
-pub use holders::{Holder, HolderKey, Holders, Holding, Role, TaskRef, Thing};
 pub use look::deadlock::{BlockedTask, BlockedWait, Deadlock, Detection, WakeSources};
+pub use look::holders::{Holder, HolderKey, Holders, Holding, Role, TaskRef, Thing};
+#[doc(hidden)]
+pub use look::holdings;
 pub use look::instrument::{Instrument, InstrumentHandle, Instruments, TaskInfo, add_instrument};
 pub use look::livelock::Limits;
+pub use look::record::{Ended, Event, Record, Recording, What, record};
 #[doc(hidden)]
 pub use look::report;
 pub use look::snapshot::{HoldView, Metrics, ScopeView, TaskState, TaskView, WaitView};
@@ -76,7 +74,6 @@ pub use pool::{Pool, Runs, Ticket, Work};
 pub use quiet::wait_all_tasks_blocked;
 pub use ready::{BUSY, Origin, Outcome, RawJoin, Ready, ReadyBox, TURNS};
 pub use reason::{OfDescriptor, Reason};
-pub use record::{Ended, Event, Record, Recording, What, record};
 pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;
 pub use scope::Scope;

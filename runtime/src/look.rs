@@ -6,12 +6,17 @@
 //! - [`instrument`]: who is told of the life of tasks; [`woken_by`]: who woke one, for a record
 //! - [`report`]: warnings that must not be lost
 //!
-//! What they look at is noted elsewhere, by who waits and who holds: `reason`, `holders`, `holdings`, `record`.
+//! What they look at is noted as it happens: who has what others wait for in [`holders`], what each task has in [`holdings`], events in
+//! [`record`]; and, outside of here, what a wait is for in `reason`.
 
 pub(crate) mod deadlock;
+#[cfg_attr(trefoil_loom, allow(dead_code))]
+pub(crate) mod holders;
+pub mod holdings;
 pub(crate) mod instrument;
 pub(crate) mod livelock;
 pub(crate) mod onlook;
+pub(crate) mod record;
 pub mod report;
 pub(crate) mod snapshot;
 #[cfg_attr(trefoil_loom, allow(dead_code, unused_imports))]

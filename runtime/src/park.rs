@@ -35,7 +35,7 @@ pub(crate) use self::core::Core;
 pub use self::tail::{Bare, Known, Named, Tail};
 use crate::blind::BLIND;
 use crate::context;
-use crate::holders::Thing;
+use crate::look::holders::Thing;
 use crate::ready;
 pub use crate::reason::Reason;
 use crate::reason::{Manner, OfDescriptor};

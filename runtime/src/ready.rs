@@ -78,7 +78,7 @@ use crate::blind::BLIND;
 use crate::blocks;
 use crate::context;
 use crate::look::instrument::{self, Watch};
-use crate::record;
+use crate::look::record;
 use crate::schedule::Schedule;
 use crate::sync::inbox::{Inbox, Pushed};
 use crate::sync::waker_slot::WakerSlot;

@@ -23,11 +23,11 @@ mod look;
 use crate::blind::BLIND;
 use crate::blocks::Blocks;
 use crate::context;
+use crate::look::record;
 use crate::parker::Parker;
 #[cfg(not(trefoil_loom))]
 use crate::ready;
 use crate::ready::Header;
-use crate::record;
 use crate::scope::Scope;
 #[cfg(not(trefoil_loom))]
 use crate::sync::Mutex;

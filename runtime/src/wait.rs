@@ -13,8 +13,8 @@
 
 use crate::blind::BLIND;
 use crate::context;
-use crate::holders::Thing;
 use crate::look::deadlock;
+use crate::look::holders::Thing;
 use crate::park::{self, Completed, Known, Park, Tail, Wait};
 use crate::scope::cancelled::Cancelled;
 use crate::sync::UnsafeCell;

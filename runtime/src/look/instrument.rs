@@ -12,9 +12,9 @@
 //! pointer in order; and they may do whatever such code may, which includes installing and removing instruments, waking and spawning.
 
 use crate::context;
+use crate::look::record::Ring;
 use crate::payload::report_panic;
 use crate::ready::{Header, Ready};
-use crate::record::Ring;
 use crate::worker;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

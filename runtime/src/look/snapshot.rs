@@ -19,7 +19,7 @@ pub(crate) use find::find;
 pub(crate) use take::{view, view_under};
 pub(crate) use words::{length, short};
 
-use crate::holders::Holding;
+use crate::look::holders::Holding;
 use crate::reason::{Does, Reason};
 use crate::scope::cause::{Cause, Kind};
 use std::fmt;

@@ -16,8 +16,8 @@ mod read;
 mod stuck;
 mod told;
 
-use crate::holders::{Holder, Holding, TaskRef};
 use crate::look::deadlock::Within;
+use crate::look::holders::{Holder, Holding, TaskRef};
 use crate::reason::Reason;
 use std::collections::HashMap;
 use std::panic::Location;

@@ -1,4 +1,4 @@
-//! Who woke a task, for who [records](crate::record()).
+//! Who woke a task, for who [records](crate::look::record()).
 //!
 //! A task that is woken in the `run` of its own queue is asked about at once. One that is woken elsewhere comes into its queue later, when
 //! nobody knows any more who it was. So who wakes it leaves a note: with the ring, on the thread of the run; from other threads, in a table

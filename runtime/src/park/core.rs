@@ -3,9 +3,9 @@
 use super::{Abort, Completed, Known, Named, On, Park};
 use crate::blind::BLIND;
 use crate::context;
+use crate::look::record::{self, Ended};
 use crate::ready::{self, Header};
 use crate::reason::{Detail, Manner, Reason};
-use crate::record::{self, Ended};
 use crate::scope::Scope;
 use crate::scope::cancelled::Cancelled;
 use crate::sync::{AtomicPtr, AtomicU8, Ordering, UnsafeCell};

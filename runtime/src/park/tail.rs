@@ -2,7 +2,7 @@
 
 use super::On;
 use crate::blind::BLIND;
-use crate::holders::Thing;
+use crate::look::holders::Thing;
 use crate::reason::{Detail, Reason};
 
 /// What a park has beside what the tree needs of it: \[TAIL\].

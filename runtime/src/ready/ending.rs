@@ -4,7 +4,7 @@ use super::Ready;
 use super::memory::free;
 use super::task::{DONE, HOLDER, Header, JOIN, MERGED, OWNER, REF, WAITER};
 use super::wake::{release, retain};
-use crate::holders;
+use crate::look::holders;
 use crate::look::instrument::Watch;
 use crate::scope::Scope;
 use crate::sync::Ordering;

@@ -3,8 +3,8 @@
 
 use crate::blocks::Put;
 use crate::context::{self, Entered, Frame, InScope};
+use crate::look::record;
 use crate::ready;
-use crate::record;
 use crate::scope::cancelled::CancelAware;
 use crate::scope::cause::{Kind, Named};
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};

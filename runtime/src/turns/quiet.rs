@@ -3,9 +3,9 @@
 use super::Run;
 use crate::blind::BLIND;
 use crate::look::deadlock::{self, Deadlock, Found, GRACE, SELDOM, SOON};
+use crate::look::record::{self, Loop};
 use crate::look::threads;
 use crate::quiet::Next;
-use crate::record::{self, Loop};
 use crate::time::clock::NEVER;
 use crate::worker::{CLOCK_EVERY, check};
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! A task that waits, in a report, and the words for what it waits for.
 
-use crate::holders::{Called, Holder, Holding, TaskRef};
+use crate::look::holders::{Called, Holder, Holding, TaskRef};
 use crate::look::snapshot::{self, length, short};
 use crate::reason::{Does, Reason};
 use std::fmt;

@@ -1,8 +1,8 @@
 //! The walk through the tree that makes a snapshot.
 
 use super::{HoldView, ScopeView, TaskState, TaskView, WaitView};
-use crate::holders::Holding;
-use crate::holdings::{self, Note};
+use crate::look::holders::Holding;
+use crate::look::holdings::{self, Note};
 use crate::ready::{Header, LookingOn, look_on};
 use crate::scope::cause::{Cause, Kind};
 use crate::scope::{CANCEL_CALLED, SHIELD, SOFT, Scope};

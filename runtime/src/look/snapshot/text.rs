@@ -3,7 +3,7 @@
 use super::fold::fold;
 use super::words::{grouped, length, same_line, short};
 use super::{HoldView, ScopeView, TaskState, TaskView, WaitView};
-use crate::holders::Holding;
+use crate::look::holders::Holding;
 use crate::reason::Does;
 use crate::scope::cause::{Kind, Named};
 use std::fmt::{self, Write as _};

@@ -1,8 +1,8 @@
 //! Tasks that wait for each other in a circle, and what is to be said of one.
 
 use super::{Graph, Target, Wait};
-use crate::holders::Role;
 use crate::look::deadlock::Advice;
+use crate::look::holders::Role;
 use std::collections::HashSet;
 use std::panic::Location;
 use std::time::Duration;

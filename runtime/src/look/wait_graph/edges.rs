@@ -1,7 +1,7 @@
 //! Whom who waits for.
 
 use super::{Graph, Held, Target, Wait};
-use crate::holders::Holder;
+use crate::look::holders::Holder;
 
 impl Graph {
     /// The node that got it, if that is there.

@@ -1,8 +1,8 @@
 //! How the graph is read from the tree.
 
 use super::{Graph, Held, Node, Nursery, Target, Wait};
-use crate::holders::{self, Holding, Role, TaskRef, Thing};
 use crate::look::deadlock::Within;
+use crate::look::holders::{self, Holding, Role, TaskRef, Thing};
 use crate::park::On;
 use crate::ready::Header;
 use crate::scope::cause::Kind;

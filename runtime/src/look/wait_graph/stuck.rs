@@ -1,7 +1,7 @@
 //! Who waits for ever, as far as nothing that is known refutes it.
 
 use super::{Graph, Held, Node, Target};
-use crate::holders::Role;
+use crate::look::holders::Role;
 
 impl Graph {
     /// Whether somebody waits for what others hold, and may be found to do so for ever.

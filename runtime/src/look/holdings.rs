@@ -12,7 +12,7 @@
 //!
 //! A reader that sees a field of a later note sees the odd version before it, or a later one: so it looks again.
 
-use crate::holders::Holding;
+use crate::look::holders::Holding;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::panic::Location;
 use std::ptr;
@@ -174,7 +174,11 @@ pub(crate) fn all() -> Vec<Note> {
     const TRIES: usize = 1_000;
     let all = POOL.lock().all.clone();
     let read = |cell: &Cell| (0..TRIES).find_map(|_| cell.read().ok()).flatten();
-    all.into_iter().flatten().filter_map(read).filter(|note| crate::holders::lives(note.task, note.epoch)).collect()
+    all.into_iter()
+        .flatten()
+        .filter_map(read)
+        .filter(|note| crate::look::holders::lives(note.task, note.epoch))
+        .collect()
 }
 
 #[cfg(trefoil_loom)]

@@ -10,7 +10,7 @@
 #[cfg(not(trefoil_loom))]
 use crate::blind::BLIND;
 use crate::context;
-use crate::holdings::{Note, Noted};
+use crate::look::holdings::{Note, Noted};
 use crate::ready::Header;
 use crate::scope::cause::Named;
 use crate::sync::Mutex;
