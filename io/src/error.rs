@@ -83,9 +83,3 @@ pub(crate) fn no_reactor() -> io::Error {
         "this run has no I/O: start it with `trefoil::run` or a `Builder`, not over the driver of the bare runtime; in a test, with `#[trefoil::test(real)]`, or use `testing::memory_stream_pair`",
     )
 }
-
-/// R109.
-#[cold]
-pub(crate) fn busy() -> io::Error {
-    io::Error::new(io::ErrorKind::ResourceBusy, "another task waits for the same thing on this socket already (R109)")
-}

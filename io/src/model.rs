@@ -7,6 +7,7 @@ use crate::inbound::Next;
 use crate::operation::Operation;
 use crate::reactor::Home;
 use crate::readiness::READ;
+use crate::source::others::Another;
 use crate::source::{self, Want};
 use crate::wake::WakeList;
 use std::io;
@@ -26,6 +27,10 @@ pub struct Source {
     source: source::Source,
     epoll: epoll::Epoll,
 }
+
+/// An operation that reads beside one that came before it.
+#[derive(Debug)]
+pub struct Beside<'a>(Another<'a>);
 
 /// An operation that reads.
 #[derive(Debug)]
@@ -49,6 +54,11 @@ impl Source {
     pub unsafe fn reading(&self) -> Reading<'_> {
         // SAFETY: the caller's promise.
         Reading(unsafe { Operation::new(&self.source, Want::Bytes, Location::caller()) })
+    }
+
+    /// An operation that reads beside that, and others.
+    pub fn beside(&self) -> Beside<'_> {
+        Beside(Another::new(&self.source, Want::Bytes, Location::caller()))
     }
 
     /// The driver's side.
@@ -88,6 +98,13 @@ impl Reading<'_> {
             }
             if kernel() { Ok(b'k') } else { Err(io::ErrorKind::WouldBlock.into()) }
         })
+    }
+}
+
+impl Beside<'_> {
+    /// Asks `kernel`: whether there was something.
+    pub fn poll(&mut self, cx: &mut Context<'_>, mut kernel: impl FnMut() -> bool) -> Poll<io::Result<u8>> {
+        self.0.poll(cx, |_| if kernel() { Ok(b'k') } else { Err(io::ErrorKind::WouldBlock.into()) })
     }
 }
 

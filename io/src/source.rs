@@ -25,15 +25,19 @@
 //! # Invariants
 //!
 //! - **\[OWNER\]** The park of a direction is begun, polled and ended by one thread at a time: the one that has exclusive use of the
-//!   direction, by `&mut` of a stream or half, or by a [`Claim`].
+//!   direction, by `&mut` of a stream or half, or by a [`Claim`]. Who finds it claimed brings a park of its own ([`others`]).
 //! - **\[FOUND\]** Others find a park through the bit in `waiting`, under the lock, and complete it there. The owner ends it when the bit is
 //!   unset, which it sees to under the lock.
 //! - **\[PINNED\]** The park to read is inside of an `Arc`, and never moved out of it; the one to write is in a pinned box of its own.
 //! - **Lock order**: the driver's table, then a source, then the tree. No user code (a waker) runs or is dropped under any of them.
 
+pub(crate) mod others;
+
+use self::others::Others;
 use crate::inbound::{Inbound, Next};
 use crate::reactor::{Home, Reactor};
 use crate::readiness::{self, INBOUND, READ, Readiness, Seen, WRITE};
+use crate::uring::home::Order;
 use crate::wake::WakeList;
 use std::fmt;
 use std::io;
@@ -58,6 +62,14 @@ impl Direction {
 }
 
 const _: () = assert!(Direction::Read.flag() == READ && Direction::Write.flag() == WRITE);
+
+/// The bit in `waiting` of those who wait to read beside the one that has the claim.
+const OTHERS: u32 = 4;
+
+/// The bits in `waiting` of those whom an event with these flags is about.
+const fn waits_for(flags: u32) -> u32 {
+    (flags & (READ | WRITE)) | if flags & READ != 0 { OTHERS } else { 0 }
+}
 
 /// What an operation waits for: more than the direction for a driver whose kernel does the operation itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,10 +130,12 @@ pub(crate) struct Registration {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub registration: Option<Registration>,
-    /// The directions whose park can be found: \[FOUND\].
+    /// The directions whose park can be found: \[FOUND\]. And [`OTHERS`].
     pub waiting: u32,
-    /// The directions held by a [`Claim`].
-    claimed: u32,
+    /// There is a [`Claim`].
+    claimed: bool,
+    /// Who operates beside it: `None` while nobody does.
+    others: Option<Box<Others>>,
     pub inbound: Inbound,
 }
 
@@ -134,6 +148,11 @@ impl State {
         if direction == Direction::Read {
             self.inbound.set_streaming(false);
         }
+    }
+
+    /// What has to be done now that somebody who waited to read has lost interest.
+    fn abandon(&self) -> Option<Order> {
+        if self.waiting & waits_for(READ) == 0 { Home::abandon(self) } else { None }
     }
 }
 
@@ -246,11 +265,13 @@ impl Shared {
 
     /// \[FOUND\]: unset and completed under the lock.
     fn complete(&self, state: &mut State, flags: u32, wake: &mut WakeList) -> usize {
-        let found = state.waiting & flags & (READ | WRITE);
+        let found = state.waiting & waits_for(flags);
         if found == 0 {
             return 0;
         }
         state.waiting &= !found;
+        // One for each direction.
+        let mut ended = (found & !OTHERS).count_ones() as usize;
         for direction in [Direction::Read, Direction::Write] {
             if found & direction.flag() != 0
                 && let Some(park) = self.park(direction)
@@ -259,7 +280,12 @@ impl Shared {
                 wake.push(waker);
             }
         }
-        found.count_ones() as usize
+        if found & OTHERS != 0
+            && let Some(others) = &mut state.others
+        {
+            ended += others.complete(wake);
+        }
+        ended
     }
 
     /// Sees to it that nobody finds the wait of a direction. Before its park is ended.
@@ -272,7 +298,7 @@ impl Shared {
             }
         }
         // Also if it was found meanwhile: whoever gives up a wait does not look.
-        let order = if direction == Direction::Read { Home::abandon(&state) } else { None };
+        let order = if direction == Direction::Read { state.abandon() } else { None };
         drop(state);
         if let Some(order) = order {
             // What keeps a ring from being entered will keep the loop from parking, and is reported there.
@@ -452,9 +478,32 @@ impl Source {
         want: Want,
         place: &'static std::panic::Location<'static>,
     ) -> io::Result<Begun> {
+        let direction = want.direction();
+        let park = self.shared.park_to_wait(direction);
+        // SAFETY: the caller's promise; `end` hides it.
+        let begun = unsafe { self.begin_with(park, cx, want, place, |state| state.waiting |= direction.flag()) };
+        if begun.is_err() {
+            // SAFETY: the caller's promise.
+            unsafe { self.end(direction) };
+        }
+        begun
+    }
+
+    /// The same with any park, which `list` lets others find. On an error it is still to be hidden, and ended.
+    ///
+    /// # Safety
+    /// \[OWNER\] of the park, which is not active, and can be found by nobody, and not before `list` was called.
+    #[inline(always)]
+    unsafe fn begin_with(
+        &self,
+        park: Pin<&Park>,
+        cx: &mut std::task::Context<'_>,
+        want: Want,
+        place: &'static std::panic::Location<'static>,
+        list: impl FnOnce(&mut State),
+    ) -> io::Result<Begun> {
         let shared = &self.shared;
         let flag = want.direction().flag();
-        let park = shared.park_to_wait(want.direction());
         // SAFETY: the caller's promise.
         if unsafe { park.begin_on_descriptor(cx, want.of_descriptor(), place) }.is_err() {
             // It has kept the waker: a source that idles would hold on to a task.
@@ -483,14 +532,10 @@ impl Source {
             {
                 registration.home.seat().count(1, here);
                 let order = Home::order(&mut state, want);
-                state.waiting |= flag;
+                list(&mut state);
                 drop(state);
-                if let Some(order) = order
-                    && let Err(error) = order.send()
-                {
-                    // SAFETY: the caller's promise.
-                    unsafe { self.end(want.direction()) };
-                    return Err(error);
+                if let Some(order) = order {
+                    order.send()?;
                 }
                 return Ok(Begun::Waiting);
             }
@@ -524,14 +569,14 @@ impl Source {
         self.shared.hide(direction);
     }
 
-    /// Exclusive use of a direction for who has no `&mut`: `None` while somebody else has it (R109).
-    pub fn claim(&self, direction: Direction) -> Option<Claim<'_>> {
+    /// Exclusive use of the direction to read for who has no `&mut`: `None` while somebody operates on it, who comes first.
+    pub fn claim(&self) -> Option<Claim<'_>> {
         let mut state = self.shared.lock();
-        if state.claimed & direction.flag() != 0 {
+        if state.claimed || state.others.is_some() {
             return None;
         }
-        state.claimed |= direction.flag();
-        Some(Claim { source: self, direction })
+        state.claimed = true;
+        Some(Claim { source: self })
     }
 
     /// Out of every wait.
@@ -542,6 +587,7 @@ impl Source {
                 unsafe { self.end(direction) };
             }
         }
+        self.end_others();
     }
 
     /// Out of every wait, and out of the driver.
@@ -560,16 +606,15 @@ impl Drop for Source {
     }
 }
 
-/// Exclusive use of one direction, until dropped.
+/// Exclusive use of the direction to read, until dropped.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     source: &'a Source,
-    direction: Direction,
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.source.shared.lock().claimed &= !self.direction.flag();
+        self.source.shared.lock().claimed = false;
     }
 }
 

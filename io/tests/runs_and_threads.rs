@@ -5,13 +5,15 @@ mod common;
 use common::*;
 use futures_util::future::join;
 use futures_util::{AsyncReadExt, FutureExt, poll};
-use std::io::{ErrorKind, Read, Write};
+use std::cell::RefCell;
+use std::io::{Read, Write};
 use std::pin::pin;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use trefoil_io::Builder;
 use trefoil_io::net::{TcpListener, TcpStream};
-use trefoil_nursery::{move_on_after, sleep};
+use trefoil_nursery::{local_nursery, move_on_after, sleep};
 
 #[test]
 fn a_listener_outlives_its_run_and_serves_in_the_next() {
@@ -159,25 +161,147 @@ fn polled_where_no_run_is_active_it_says_so() {
 }
 
 #[test]
-fn a_second_task_that_accepts_is_told_that_it_is_one_too_many() {
-    // R109.
+fn r109_several_tasks_accept_and_who_has_waited_longest_is_served_first() {
     for_each_driver(|builder| {
         builder.run(async {
             let (listener, addr) = listen();
-            let mut first = Box::pin(listener.accept());
-            assert!(poll!(first.as_mut()).is_pending());
-            let error = listener.accept().await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ResourceBusy);
-            assert!(error.to_string().starts_with(&format!("accept on {addr}: ")), "{error}");
-            let client = TcpStream::connect(addr).await.unwrap();
-            let (_, peer) = first.await.unwrap();
-            assert_eq!(peer, client.local_addr().unwrap());
-            // The place is free again, also after one that was dropped.
-            assert!(listener.accept().now_or_never().is_none());
-            let client = TcpStream::connect(addr).await.unwrap();
-            let (_, peer) = listener.accept().await.unwrap();
-            assert_eq!(peer, client.local_addr().unwrap());
+            let served = RefCell::new(Vec::new());
+            let accept = async |task: char| -> std::io::Result<()> {
+                loop {
+                    let (_, peer) = listener.accept().await?;
+                    served.borrow_mut().push((task, peer));
+                }
+            };
+            let result = local_nursery(async |n| -> std::io::Result<()> {
+                n.spawn(accept('a'));
+                // One that gives up takes nothing with it.
+                n.spawn(async { move_on_after(Duration::from_millis(1), accept('x')).await.map(drop) });
+                n.spawn(accept('b'));
+                n.spawn(accept('c'));
+                let mut clients = Vec::new();
+                for _ in 0..12 {
+                    settle().await;
+                    clients.push(TcpStream::connect(addr).await?);
+                }
+                settle().await;
+                let order = ['a', 'b', 'c'].into_iter().cycle();
+                let expected: Vec<_> = order.zip(clients.iter().map(|client| client.local_addr().unwrap())).collect();
+                assert_eq!(*served.borrow(), expected);
+                n.cancel();
+                Ok(())
+            });
+            result.await.unwrap();
         });
+    });
+}
+
+/// A wake-up that one does not use is for all.
+#[test]
+fn r109_connections_that_come_at_once_are_for_as_many_as_wait() {
+    for_each_driver(|builder| {
+        builder.run(async {
+            let (listener, addr) = listen();
+            let connect = async {
+                settle().await;
+                let (a, b, c) = (std::net::TcpStream::connect, std::net::TcpStream::connect, TcpStream::connect);
+                (a(addr).unwrap(), b(addr).unwrap(), c(addr).await.unwrap())
+            };
+            let three = async {
+                let (a, (b, c)) = join(listener.accept(), join(listener.accept(), listener.accept())).await;
+                (a.unwrap(), b.unwrap(), c.unwrap())
+            };
+            join(three, connect).await;
+            // Cancelled ones have taken none.
+            let waits = || move_on_after(Duration::from_millis(5), listener.accept());
+            let (a, (b, c)) = join(waits(), join(waits(), waits())).await;
+            assert!(a.unwrap().is_none() && b.unwrap().is_none() && c.unwrap().is_none());
+            let client = TcpStream::connect(addr).await.unwrap();
+            assert_eq!(listener.accept().await.unwrap().1, client.local_addr().unwrap());
+        });
+    });
+}
+
+#[test]
+fn an_accept_that_was_forgotten_is_in_nobodys_way() {
+    // R109.
+    for_each_driver(|builder| {
+        builder.run(async {
+            let waits = || {
+                let metrics = trefoil_runtime::metrics();
+                (metrics.waits, metrics.in_flight)
+            };
+            for forgotten in 0..3 {
+                let (listener, addr) = listen();
+                let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(listener.accept())).collect();
+                for accept in &mut waiting {
+                    assert!(poll!(accept.as_mut()).is_pending());
+                }
+                assert_eq!(waits(), (3, 3));
+                std::mem::forget(waiting.remove(forgotten));
+                // Who waited already, and who comes later.
+                for accept in waiting {
+                    let client = TcpStream::connect(addr).await.unwrap();
+                    assert_eq!(accept.await.unwrap().1, client.local_addr().unwrap());
+                }
+                for _ in 0..3 {
+                    let mut accept = Box::pin(listener.accept());
+                    assert!(poll!(accept.as_mut()).is_pending());
+                    std::mem::forget(accept);
+                    let mut accept = Box::pin(listener.accept());
+                    assert!(poll!(accept.as_mut()).is_pending());
+                    let client = TcpStream::connect(addr).await.unwrap();
+                    assert_eq!(accept.await.unwrap().1, client.local_addr().unwrap());
+                }
+                // One that was never woken is counted until the listener goes.
+                let mut accept = Box::pin(listener.accept());
+                assert!(poll!(accept.as_mut()).is_pending());
+                std::mem::forget(accept);
+                drop(listener);
+                assert_eq!(waits(), (0, 0));
+            }
+        });
+    });
+}
+
+#[test]
+fn threads_accept_from_one_listener_and_none_is_lost() {
+    for_each_driver(|builder| {
+        const ALL: usize = 300;
+        let again = builder.clone();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        builder.run(async {
+            let (listener, addr) = listen();
+            let listener = Arc::new(listener);
+            let accept = |listener: Arc<TcpListener>, accepted: Arc<AtomicUsize>| async move {
+                let numbers = Numbers::new(7);
+                while accepted.load(SeqCst) < ALL {
+                    // Cancels, too.
+                    let patience = Duration::from_micros(50 + numbers.below(500));
+                    if move_on_after(patience, listener.accept()).await.unwrap().is_some() {
+                        accepted.fetch_add(1, SeqCst);
+                    }
+                }
+            };
+            let threads: Vec<_> = (0..2)
+                .map(|_| {
+                    let (listener, accepted) = (listener.clone(), accepted.clone());
+                    on_thread(again.clone(), move || async move {
+                        join(accept(listener.clone(), accepted.clone()), accept(listener, accepted)).await
+                    })
+                })
+                .collect();
+            let client = std::thread::spawn(move || {
+                (0..ALL).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect::<Vec<_>>()
+            });
+            join(accept(listener.clone(), accepted.clone()), accept(listener, accepted.clone())).await;
+            // The home of all of them goes on until they are done.
+            while !threads.iter().all(|thread| thread.is_finished()) {
+                sleep(Duration::from_millis(1)).await.unwrap();
+            }
+            threads.into_iter().for_each(|thread| _ = thread.join().unwrap());
+            assert_eq!(client.join().unwrap().len(), ALL);
+        });
+        assert_eq!(accepted.load(SeqCst), ALL);
     });
 }
 

@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use trefoil_io::model::{Elsewhere, Reading, Source};
+use trefoil_io::model::{Beside, Elsewhere, Reading, Source};
 use trefoil_model_checks::{Run, Woken, model};
 use trefoil_runtime::model::{link, unlink};
 use trefoil_runtime::sync::{AtomicBool, Ordering};
@@ -31,6 +31,23 @@ impl Kernel {
     }
 }
 
+/// An operation that reads.
+trait Reads {
+    fn poll(&mut self, cx: &mut Context<'_>, kernel: &Kernel) -> Poll<std::io::Result<u8>>;
+}
+
+impl Reads for Reading<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, kernel: &Kernel) -> Poll<std::io::Result<u8>> {
+        self.poll(cx, || kernel.take())
+    }
+}
+
+impl Reads for Beside<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, kernel: &Kernel) -> Poll<std::io::Result<u8>> {
+        self.poll(cx, || kernel.take())
+    }
+}
+
 /// A task that reads in a scope.
 struct Reader {
     run: Run,
@@ -47,17 +64,17 @@ impl Reader {
         Self { run, scope, woken: Woken::new() }
     }
 
-    fn poll(&self, reading: &mut Reading<'_>, cx: &mut Context<'_>, kernel: &Kernel) -> Poll<Result<u8, i32>> {
-        let polled = self.run.within(&self.scope, || reading.poll(cx, || kernel.take()));
+    fn poll(&self, reading: &mut impl Reads, cx: &mut Context<'_>, kernel: &Kernel) -> Poll<Result<u8, i32>> {
+        let polled = self.run.within(&self.scope, || reading.poll(cx, kernel));
         polled.map_err(|error| error.raw_os_error().expect("a cancellation"))
     }
 
     /// Polls once, and then as often as it is woken.
-    fn read(&self, reading: &RefCell<Reading<'_>>, kernel: &Kernel, first: Poll<Result<u8, i32>>) -> Result<u8, i32> {
+    fn read(&self, reading: &RefCell<impl Reads>, kernel: &Kernel, first: Poll<Result<u8, i32>>) -> Result<u8, i32> {
         let mut polled = first;
         self.woken.settle(|cx| {
             if polled.is_pending() {
-                polled = self.poll(&mut reading.borrow_mut(), cx, kernel);
+                polled = self.poll(&mut *reading.borrow_mut(), cx, kernel);
             }
         });
         match polled {
@@ -87,7 +104,7 @@ fn an_edge_while_a_read_begins() {
                 kernel.arrive();
                 driver.notify();
             },
-            || reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel)),
+            || reader.woken.poll(|cx| reader.poll(&mut *reading.borrow_mut(), cx, &kernel)),
         );
         let at_once = first.is_ready();
         assert_eq!(reader.read(&reading, &kernel, first), Ok(b'k'));
@@ -108,7 +125,7 @@ fn a_delivery_while_a_read_begins() {
         let reading = RefCell::new(unsafe { source.reading() });
         let ((), first) = order.race2(
             || driver.deliver(b'd'),
-            || reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel)),
+            || reader.woken.poll(|cx| reader.poll(&mut *reading.borrow_mut(), cx, &kernel)),
         );
         let at_once = first.is_ready();
         assert_eq!(reader.read(&reading, &kernel, first), Ok(b'd'));
@@ -127,7 +144,7 @@ fn a_delivery_while_a_read_is_cancelled() {
         let driver = source.driver();
         // SAFETY: one, on one thread.
         let reading = RefCell::new(unsafe { source.reading() });
-        let first = reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel));
+        let first = reader.woken.poll(|cx| reader.poll(&mut *reading.borrow_mut(), cx, &kernel));
         assert!(first.is_pending());
         order.race2(
             || driver.deliver(b'd'),
@@ -154,7 +171,7 @@ fn a_read_a_byte_and_a_cancel() {
         let ((), (), first) = order.race3(
             || driver.deliver(b'd'),
             || reader.scope.cancel(trefoil_runtime::Source::Explicit, Location::caller()),
-            || reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel)),
+            || reader.woken.poll(|cx| reader.poll(&mut *reading.borrow_mut(), cx, &kernel)),
         );
         let at_once = first.is_ready();
         let result = reader.read(&reading, &kernel, first);
@@ -205,7 +222,7 @@ fn an_edge_where_the_source_was_while_it_moves() {
             },
             || {
                 source.move_from(&there, &here);
-                reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel))
+                reader.woken.poll(|cx| reader.poll(&mut *reading.borrow_mut(), cx, &kernel))
             },
         );
         let at_once = first.is_ready();
@@ -234,7 +251,7 @@ fn the_end_of_the_run_where_the_source_was_while_it_moves() {
             || there.close(),
             || {
                 source.move_from(&there, &here);
-                reader.woken.poll(|cx| reader.poll(&mut reading.borrow_mut(), cx, &kernel))
+                reader.woken.poll(|cx| reader.poll(&mut *reading.borrow_mut(), cx, &kernel))
             },
         );
         assert!(here.is(&source.home()), "it belongs to the run that goes on");
@@ -247,5 +264,116 @@ fn the_end_of_the_run_where_the_source_was_while_it_moves() {
         assert_eq!((source.in_flight(), here.in_flight()), (0, 0));
         reader.end();
         waits
+    });
+}
+
+/// R109: who came first was forgotten, and a byte is reported while another begins to read. Seen: whether the first poll was the last.
+#[test]
+fn r109_an_edge_while_another_reads_beside_one_that_was_forgotten() {
+    model("source: notify ‖ read beside").check([false, true], |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let (driver, nobody) = (source.driver(), Woken::new());
+        // SAFETY: one, on one thread.
+        let mut forgotten = unsafe { source.reading() };
+        assert!(nobody.poll(|cx| reader.poll(&mut forgotten, cx, &kernel)).is_pending());
+        std::mem::forget(forgotten);
+        let reading = RefCell::new(source.beside());
+        let ((), first) = order.race2(
+            || {
+                kernel.arrive();
+                driver.notify();
+            },
+            || reader.woken.poll(|cx| reader.poll(&mut *reading.borrow_mut(), cx, &kernel)),
+        );
+        let at_once = first.is_ready();
+        assert_eq!(reader.read(&reading, &kernel, first), Ok(b'k'));
+        drop(reading);
+        assert_eq!(source.in_flight(), 0);
+        drop(source);
+        assert_eq!(nobody.wakers(), 0, "a waker was kept");
+        reader.end();
+        at_once
+    });
+}
+
+/// R109: two wait, and who came first goes, while a byte is reported: it is for the other. Seen: whether who went was woken.
+#[test]
+fn r109_an_edge_while_the_first_of_two_goes() {
+    model("source: notify ‖ drop, with another").check([false, true], |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let (driver, goes) = (source.driver(), Woken::new());
+        // SAFETY: one, on one thread.
+        let mut first = unsafe { source.reading() };
+        assert!(goes.poll(|cx| reader.poll(&mut first, cx, &kernel)).is_pending());
+        let other = RefCell::new(source.beside());
+        assert!(reader.woken.poll(|cx| reader.poll(&mut *other.borrow_mut(), cx, &kernel)).is_pending());
+        assert_eq!(source.in_flight(), 2);
+        order.race2(
+            || {
+                kernel.arrive();
+                driver.notify();
+            },
+            || drop(first),
+        );
+        assert_eq!(reader.read(&other, &kernel, Poll::Pending), Ok(b'k'));
+        drop(other);
+        assert_eq!(source.in_flight(), 0);
+        let woken = goes.take();
+        reader.end();
+        woken
+    });
+}
+
+/// R109: the same, and the second goes.
+#[test]
+fn r109_an_edge_while_the_second_of_two_goes() {
+    model("source: notify ‖ drop the other").check([false, true], |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let (driver, goes) = (source.driver(), Woken::new());
+        // SAFETY: one, on one thread.
+        let first = RefCell::new(unsafe { source.reading() });
+        assert!(reader.woken.poll(|cx| reader.poll(&mut *first.borrow_mut(), cx, &kernel)).is_pending());
+        let mut other = source.beside();
+        assert!(goes.poll(|cx| reader.poll(&mut other, cx, &kernel)).is_pending());
+        order.race2(
+            || {
+                kernel.arrive();
+                driver.notify();
+            },
+            || drop(other),
+        );
+        assert_eq!(reader.read(&first, &kernel, Poll::Pending), Ok(b'k'));
+        drop(first);
+        assert_eq!(source.in_flight(), 0);
+        let woken = goes.take();
+        reader.end();
+        woken
+    });
+}
+
+/// R109: the second of two is cancelled while a byte is reported. Seen: what it returned; if that was a cancellation, the byte is there.
+#[test]
+fn r109_an_edge_while_the_second_of_two_is_cancelled() {
+    model("source: notify ‖ cancel the other").check([Ok(b'k'), Err(ECANCELED)], |order| {
+        let (reader, source, kernel) = (Reader::new(), Source::new(), Kernel::new());
+        let (driver, nobody) = (source.driver(), Woken::new());
+        // SAFETY: one, on one thread.
+        let mut first = unsafe { source.reading() };
+        assert!(nobody.poll(|cx| reader.poll(&mut first, cx, &kernel)).is_pending());
+        let other = RefCell::new(source.beside());
+        assert!(reader.woken.poll(|cx| reader.poll(&mut *other.borrow_mut(), cx, &kernel)).is_pending());
+        order.race2(
+            || {
+                kernel.arrive();
+                driver.notify();
+            },
+            || reader.scope.cancel(trefoil_runtime::Source::Explicit, Location::caller()),
+        );
+        let result = reader.read(&other, &kernel, Poll::Pending);
+        assert_eq!(kernel.take(), result.is_err());
+        drop((first, other));
+        assert_eq!(source.in_flight(), 0);
+        reader.end();
+        result
     });
 }

@@ -1,9 +1,10 @@
 //! A socket that listens.
 
 use super::{IntoStdError, TcpOptions, TcpStream, ToSocketAddr, into_std, socket};
-use crate::error::{busy, during};
+use crate::error::during;
 use crate::operation::Operation;
-use crate::source::{Direction, Source, Want};
+use crate::source::others::Another;
+use crate::source::{Source, Want};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -86,6 +87,9 @@ impl TcpListener {
 
     /// Waits for a connection, and takes it.
     ///
+    /// Several tasks may wait here. A connection wakes all of them, for the one that has waited longest: a few are fine; threads had better have
+    /// a socket each, with [`reuse_port`](TcpOptions::reuse_port).
+    ///
     /// # Examples
     /// ```
     /// # use trefoil_io::net::{TcpListener, TcpStream};
@@ -103,8 +107,6 @@ impl TcpListener {
     ///
     /// - out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: see [`OperationError::raw_os_error`]). The connection stays
     ///   in the backlog, and this call fails at once until something is freed: sleep a while, 100 ms say, and go on accepting;
-    /// - `ResourceBusy`: another task waits in `accept` of this listener (R109). Give each its own, with
-    ///   [`reuse_port`](TcpOptions::reuse_port), or hand connections on;
     /// - `PermissionDenied`: a sandbox forbids to accept. (A firewall that forbids a connection is not heard of, unless it forbids many in a row.)
     /// - errors of the listener itself.
     ///
@@ -120,15 +122,19 @@ impl TcpListener {
     /// The same on behalf of code at another place.
     #[doc(hidden)]
     pub async fn accept_for(&self, place: &'static Location<'static>) -> io::Result<(TcpStream, SocketAddr)> {
-        let failed = |error| during("accept on", At(self), error);
-        let claim = self.source.claim(Direction::Read).ok_or_else(|| failed(busy()))?;
-        // SAFETY: [OWNER] is who has the claim, which outlives the operation.
-        let mut operation = unsafe { Operation::new(&self.source, Want::Connection, place) };
         let mut refused = 0;
-        let accepted = poll_fn(|cx| operation.poll(cx, |ready| socket::accept(ready, &mut refused))).await;
-        drop(operation);
-        drop(claim);
-        let (fd, peer) = accepted.map_err(failed)?;
+        let accepted = match self.source.claim() {
+            Some(_claim) => {
+                // SAFETY: [OWNER] is who has the claim, which outlives the operation.
+                let mut operation = unsafe { Operation::new(&self.source, Want::Connection, place) };
+                poll_fn(|cx| operation.poll(cx, |ready| socket::accept(ready, &mut refused))).await
+            }
+            None => {
+                let mut operation = Another::new(&self.source, Want::Connection, place);
+                poll_fn(|cx| operation.poll(cx, |ready| socket::accept(ready, &mut refused))).await
+            }
+        };
+        let (fd, peer) = accepted.map_err(|error| during("accept on", At(self), error))?;
         Ok((TcpStream::from_source(Source::connected(fd, Some(peer))), peer))
     }
 
