@@ -115,41 +115,39 @@ impl<W: Work> Pool<W> {
         let ticket = Ticket::new(work);
         let mut state = locked(&self.shared.state);
         state.queue.push_back(ticket.twin());
-        let wanted = state.queue.len() > state.idle && state.threads < most();
-        if wanted {
-            state.threads += 1;
+        let mut failed = None;
+        if state.queue.len() > state.idle && state.threads < most() {
+            // Under the lock: no other finds it counted, and leaves work to it, before it is there. It waits for the lock, as they do.
+            match self.begin_thread() {
+                Ok(()) => state.threads += 1,
+                Err(error) => failed = Some(error),
+            }
+        }
+        let Some(error) = failed else {
+            drop(state);
+            self.shared.work.notify_one();
+            return Ok(ticket);
+        };
+        if state.threads == 0 {
+            // No thread is there to take its twin out of the queue, where it is the last.
+            state.queue.pop_back();
+            drop(state);
+            let work = ticket.take_back().expect("its twin was in the queue until now");
+            return Err((error, work));
         }
         drop(state);
         self.shared.work.notify_one();
-        if wanted
-            && let Err(error) = self.begin_thread()
-            && let Some(work) = ticket.take_back()
-        {
-            // No thread is there to take its twin out of the queue.
-            locked(&self.shared.state).queue.retain(|queued| !sync::Arc::ptr_eq(&queued.0, &ticket.0));
-            return Err((error, work));
-        }
+        crate::report_warn!("no further thread can be had for what blocks: {error}");
         Ok(ticket)
     }
 
-    /// # Errors
-    /// If it cannot be had, and there is no other.
     fn begin_thread(&self) -> io::Result<()> {
         let (shared, runs) = (self.shared.clone(), self.runs);
-        let Err(error) = thread::Builder::new().name(self.name.into()).spawn(move || {
+        let thread = thread::Builder::new().name(self.name.into());
+        thread.spawn(move || {
             let _service = (runs == Runs::Operations).then(ServiceThread::here);
             shared.work();
-        }) else {
-            return Ok(());
-        };
-        let mut state = locked(&self.shared.state);
-        state.threads -= 1;
-        let none = state.threads == 0;
-        drop(state);
-        if none {
-            return Err(error);
-        }
-        crate::report_warn!("no further thread can be had for what blocks: {error}");
+        })?;
         Ok(())
     }
 }
@@ -209,13 +207,19 @@ mod tests {
             return;
         }
         let pool = Pool::<Box<dyn FnOnce() + Send>>::new("test-pool", Runs::Operations);
-        for _ in 0..3 {
-            assert!(
-                pool.submit(Box::new(|| ())).is_err_and(|(error, _work)| error.kind() == io::ErrorKind::WouldBlock)
-            );
-            let state = locked(&pool.shared.state);
-            assert_eq!((state.queue.len(), state.threads), (0, 0));
-        }
+        let is_refused =
+            || pool.submit(Box::new(|| ())).is_err_and(|(error, _work)| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(is_refused());
+        // Two at once: neither takes the other for a thread that will do its work. They have a small stack, and so can be had.
+        thread::scope(|threads| {
+            for _ in 0..2 {
+                let submits =
+                    || assert!((0..2_000).all(|_| is_refused()), "work was left to a thread that there is not");
+                thread::Builder::new().stack_size(1 << 18).spawn_scoped(threads, submits).unwrap();
+            }
+        });
+        let state = locked(&pool.shared.state);
+        assert_eq!((state.queue.len(), state.threads), (0, 0));
     }
 
     #[test]
