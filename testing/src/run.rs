@@ -47,7 +47,7 @@ pub fn run<F: Future>(seed: u64, future: F) -> F::Output {
 /// Runs a test once under each of several seeds; see [`run`]. `0..100` has the ordinary order in it, and 99 others.
 ///
 /// # Panics
-/// As [`run`], and if the test returns an error.
+/// As [`run`], and with the error of a test that returns one, at the place of the call.
 ///
 /// # Examples
 /// ```
@@ -65,7 +65,12 @@ pub fn seeds<T: Verdict>(seeds: impl IntoIterator<Item = u64>, mut test: impl As
         None => seeds.into_iter().collect(),
     };
     for seed in seeds {
-        Builder::new().seed(seed).run(async { pass(test().await) });
+        let _again = Again::new(seed);
+        let failure = Builder::new().seed(seed).run_once(async { test().await.failure() });
+        // Outside of the run, for the place of the caller: it is the test that failed, and not a line in here.
+        if let Some(failure) = failure {
+            panic!("{failure}");
+        }
     }
 }
 
@@ -88,14 +93,6 @@ impl Verdict for () {
 impl<E: fmt::Debug> Verdict for Result<(), E> {
     fn failure(self) -> Option<String> {
         self.err().map(|error| format!("the test returned an error: {error:?}"))
-    }
-}
-
-/// Panics if the test failed.
-#[track_caller]
-pub(crate) fn pass(verdict: impl Verdict) {
-    if let Some(failure) = verdict.failure() {
-        panic!("{failure}");
     }
 }
 
@@ -203,11 +200,17 @@ impl Builder {
     /// As [`run`](crate::run).
     #[track_caller]
     pub fn run<F: Future>(mut self, future: F) -> F::Output {
-        let seed = from_environment().unwrap_or(self.seed);
-        if seed != 0 {
-            self.options.order = Order::Shuffled(seed);
+        self.seed = from_environment().unwrap_or(self.seed);
+        let _again = Again::new(self.seed);
+        self.run_once(future)
+    }
+
+    /// The same where the environment was looked at, and the seed of a failure is printed already.
+    #[track_caller]
+    fn run_once<F: Future>(mut self, future: F) -> F::Output {
+        if self.seed != 0 {
+            self.options.order = Order::Shuffled(self.seed);
         }
-        let _again = Again { seed, before: std::thread::panicking() };
         trefoil_runtime::run(Rc::new(ThreadDriver::new()), self.options, Location::caller(), future)
     }
 }
@@ -216,6 +219,12 @@ impl Builder {
 struct Again {
     seed: u64,
     before: bool,
+}
+
+impl Again {
+    fn new(seed: u64) -> Self {
+        Self { seed, before: std::thread::panicking() }
+    }
 }
 
 impl Drop for Again {

@@ -1,6 +1,6 @@
 //! Sweeps: a scenario, run again and again, one part of which is stopped at its first await, at its second, and so on.
 
-use crate::run::{Builder, Verdict, pass};
+use crate::run::{Builder, Verdict};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
@@ -251,6 +251,7 @@ pub fn drop_sweep<T: Verdict>(scenario: impl AsyncFnMut(&Cut) -> T) -> Vec<Point
     sweep(How::Drop, Location::caller(), scenario)
 }
 
+#[track_caller]
 fn sweep<T: Verdict>(
     how: How,
     place: &'static Location<'static>,
@@ -288,16 +289,21 @@ fn attempt<T: Verdict>(
     scenario: &mut impl AsyncFnMut(&Cut) -> T,
     cut: &Cut,
 ) -> Result<(), Box<dyn std::any::Any + Send>> {
-    catch_unwind(AssertUnwindSafe(|| {
+    let failure = catch_unwind(AssertUnwindSafe(|| {
         Builder::new().each_turn().run(async {
-            pass(scenario(cut).await);
-            let left = metrics();
-            let left = (left.tasks, left.scopes, left.waits, left.timers);
-            assert_eq!(left, (0, 0, 0, 0), "left over (tasks, scopes, waits, timers)");
-        });
-    }))
+            let failure = scenario(cut).await.failure();
+            if failure.is_none() {
+                let left = metrics();
+                let left = (left.tasks, left.scopes, left.waits, left.timers);
+                assert_eq!(left, (0, 0, 0, 0), "left over (tasks, scopes, waits, timers)");
+            }
+            failure
+        })
+    }))?;
+    failure.map_or(Ok(()), |failure| Err(Box::new(failure)))
 }
 
+#[track_caller]
 fn fail(how: How, place: &'static Location<'static>, cut: &Cut, payload: Box<dyn std::any::Any + Send>) -> ! {
     let text = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
         (Some(text), _) => text.as_str(),

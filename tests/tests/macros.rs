@@ -28,6 +28,34 @@ async fn an_error_fails_the_test() -> io::Result<()> {
     Err(io::Error::other("no clover"))
 }
 
+/// As above. Run by the next test, in a process of its own.
+#[trefoil::test]
+#[ignore = "fails on purpose"]
+async fn returns_an_error() -> io::Result<()> {
+    Err(io::Error::other("no clover"))
+}
+
+#[trefoil::test(real)]
+#[ignore = "fails on purpose"]
+async fn returns_an_error_in_real_time() -> io::Result<()> {
+    Err(io::Error::other("no clover"))
+}
+
+const LAST_OF_THEM: u32 = line!() - 2;
+
+/// At the place of the test, and not in this library.
+#[test]
+fn an_error_is_reported_at_the_test() {
+    for (test, line) in [("returns_an_error", LAST_OF_THEM - 8), ("returns_an_error_in_real_time", LAST_OF_THEM - 2)] {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{test}");
+        let place = format!("panicked at {}:{line}:", file!());
+        assert!(text.contains(&place) && text.contains(r#"the test returned an error: Custom"#), "{place} {text}");
+    }
+}
+
 #[trefoil::test]
 #[should_panic(expected = "deadlock (N10)")]
 async fn a_deadlock_fails_the_test() {

@@ -180,10 +180,24 @@ fn n4_seeds_find_what_the_ordinary_order_hides() {
 }
 
 #[test]
-fn a_test_that_returns_an_error_fails() {
+fn a_test_that_returns_an_error_fails_at_its_place() {
     let failed = panic_of(|| seeds(0..3, async || Err("out of clover")));
     assert!(failed.contains(r#"returned an error: "out of clover""#), "{failed}");
+    let (passed, text) = run_ignored("seeds::returns_an_error_under_one_seed", None);
+    let place = format!("panicked at {}:{ERROR_OF_ONE_SEED}:", file!());
+    assert!(!passed && text.contains(&place), "{place} {text}");
+    assert!(text.contains("TREFOIL_SEED=12 cargo test seeds::returns_an_error_under_one_seed"), "{text}");
+    assert_eq!(text.matches("TREFOIL_SEED=").count(), 1, "{text}");
 }
+
+/// Returns an error under seed 12 alone. Run by the test before, in a process of its own.
+#[test]
+#[ignore = "fails on purpose"]
+fn returns_an_error_under_one_seed() {
+    seeds(0..20, async || if trefoil_testing_seed() == Some(12) { Err("out of clover") } else { Ok(()) });
+}
+
+const ERROR_OF_ONE_SEED: u32 = line!() - 3;
 
 /// Fails under seed 12 alone. Run by the next test, in a process of its own.
 #[test]
@@ -193,6 +207,17 @@ fn fails_under_one_seed() {
         let seed_12 = trefoil_testing_seed() == Some(12);
         assert!(!seed_12, "unlucky");
     });
+}
+
+/// Runs a test in a process of its own, perhaps under a seed: whether it passed, and what it printed.
+fn run_ignored(test: &str, seed: Option<&str>) -> (bool, String) {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]).env_remove("TREFOIL_SEED");
+    if let Some(seed) = seed {
+        command.env("TREFOIL_SEED", seed);
+    }
+    let output = command.output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
 }
 
 thread_local!(static SEED: Cell<u64> = const { Cell::new(0) });
@@ -207,15 +232,7 @@ fn trefoil_testing_seed() -> Option<u64> {
 
 #[test]
 fn the_seed_of_a_failure_is_printed_and_can_be_given_again() {
-    let run = |seed: Option<&str>| {
-        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "seeds::fails_under_one_seed", "--ignored", "--nocapture"]).env_remove("TREFOIL_SEED");
-        if let Some(seed) = seed {
-            command.env("TREFOIL_SEED", seed);
-        }
-        let output = command.output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
-    };
+    let run = |seed: Option<&str>| run_ignored("seeds::fails_under_one_seed", seed);
     let (passed, text) = run(None);
     assert!(!passed && text.contains("unlucky"), "{text}");
     assert!(text.contains("TREFOIL_SEED=12 cargo test seeds::fails_under_one_seed"), "{text}");
