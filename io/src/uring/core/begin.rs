@@ -40,8 +40,7 @@ impl Core {
         };
         *entry.under(kind.part()) = Under::Way(kind);
         self.under_way += 1;
-        self.out.submit(sqe)?;
-        if kind == Kind::Receive { self.arm(key, Kind::End) } else { Ok(()) }
+        self.out.submit(sqe)
     }
 
     /// Begins an errand, if the ring can do it; otherwise it comes back. What keeps the ring from being entered is reported by the loop.

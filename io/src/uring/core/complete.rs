@@ -37,6 +37,7 @@ impl Core {
             _ => &[],
         };
         let mut enough = false;
+        let mut end_unseen = false;
         if let Some(entry) = self.sources.get_mut(key) {
             let (Under::Way(kind) | Under::Stopping(kind)) = *entry.under(part) else {
                 unreachable!("a completion of what was not begun: {cqe:?}")
@@ -67,6 +68,9 @@ impl Core {
                 Kind::Receive => {
                     let flags = if bytes.is_empty() { READ } else { READ | INBOUND };
                     let full = Some(bytes.len()) == self.buffers.as_ref().map(|buffers| buffers.size() as usize);
+                    // What ends the receive, or is stopped, lets who waits ask the kernel.
+                    let goes_on = *entry.under(Part::Read) == Under::Way(Kind::Receive);
+                    end_unseen = goes_on && !bytes.is_empty() && *entry.under(Part::End) == Under::Idle;
                     let report = |state: &mut State| enough = received(state, &cqe, bytes, full);
                     entry.source.report(flags, report, &mut self.wake)
                 }
@@ -85,6 +89,8 @@ impl Core {
         }
         if enough {
             self.stop(key, Part::Read)?;
+        } else if end_unseen {
+            self.arm(key, Kind::End)?;
         }
         if !cqe.more() {
             self.retire(key);

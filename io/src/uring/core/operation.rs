@@ -49,12 +49,12 @@ pub(crate) enum Kind {
     Receive,
     /// Accepting, until told otherwise.
     Accept,
-    /// A look at whether the end has come, once, beside a receive.
+    /// A look at whether the end has come, once, beside a receive that has brought something.
     ///
     /// The receive alone misses an end that comes together with the last bytes: it takes both for one event, finds nothing left behind
     /// the bytes, and goes on waiting (a reset of TCP, any end of a UNIX socket; liburing#1549, Linux 6.18 at least). A poll
-    /// of its own cannot take one for the other. When it completes, the receive is stopped, and who waits asks the kernel; and from then on it is
-    /// polled for, since what this has seen may also be an error that passes.
+    /// of its own cannot take one for the other, and sees what is there already; an end that comes alone ends the receive. When it completes, the
+    /// receive is stopped, and who waits asks the kernel; and from then on it is polled for, since what this has seen may also be an error that passes.
     End,
 }
 

@@ -157,3 +157,32 @@ fn without_memory_it_is_not_tried_again_at_once() {
     }
     over(core);
 }
+
+#[test]
+fn the_end_is_looked_for_beside_a_receive_that_has_brought_something() {
+    for said in [&b""[..], b"the last bytes"] {
+        let Some(mut core) = core() else { return };
+        if core.buffers.is_none() {
+            return println!("skipped: no multishot receive");
+        }
+        let (fd, peer) = socket();
+        let (source, key) = attached(&mut core, fd);
+        core.arm(key, Kind::Receive).unwrap();
+        core.enter(0, None).unwrap();
+        core.dispatch().unwrap();
+        assert_eq!(*under(&mut core, key, Part::End), Under::Idle, "an end that comes alone ends the receive");
+        // Both at once: of a UNIX socket the receive takes the bytes, and misses the end.
+        rustix::io::write(&peer, said).unwrap();
+        drop(peer);
+        for _ in 0..5 {
+            if *under(&mut core, key, Part::Read) == Under::Idle {
+                break;
+            }
+            core.enter(1, Some(Duration::from_secs(1))).unwrap();
+            core.dispatch().unwrap();
+        }
+        assert_eq!(*under(&mut core, key, Part::Read), Under::Idle, "the end was missed");
+        assert_eq!(source.shared().lock().inbound.len(), said.len());
+        over(core);
+    }
+}
