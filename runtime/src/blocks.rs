@@ -148,6 +148,12 @@ fn around<'a>() -> Option<&'a Blocks> {
 /// Puts a value on the heap.
 #[inline(always)]
 pub(crate) fn put<T>(value: T) -> NonNull<T> {
+    put_made(|| value)
+}
+
+/// The same for one that is made there, and is not copied: what makes it does not panic, or the memory is lost.
+#[inline(always)]
+fn put_made<T>(make: impl FnOnce() -> T) -> NonNull<T> {
     let Kind(layout, list) = const { kind::<T>() };
     let kept = list.and_then(|list| here()?.take(list, layout));
     // SAFETY: the layout has a size: that of a list, or of more than 8 bytes, or of a `T` that is checked here.
@@ -157,7 +163,7 @@ pub(crate) fn put<T>(value: T) -> NonNull<T> {
     });
     let block = block.cast::<T>();
     // SAFETY: it is of a layout for a `T` at least, and ours.
-    unsafe { block.write(value) };
+    unsafe { block.write(make()) };
     block
 }
 
@@ -226,6 +232,12 @@ impl<T> Put<T> {
     #[inline(always)]
     pub(crate) fn new(value: T) -> Self {
         Self(put(value))
+    }
+
+    /// One that is made in its place. What makes it does not panic.
+    #[inline(always)]
+    pub(crate) fn made(make: impl FnOnce() -> T) -> Self {
+        Self(put_made(make))
     }
 }
 

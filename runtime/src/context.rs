@@ -207,6 +207,12 @@ pub(crate) fn set_newborn(newborn: Newborn) {
     look(|s| s.newborn.set(newborn));
 }
 
+/// The scope that is current, with every scope around the code being polled linked, and the task; no scope where one is not linked yet.
+#[inline(always)]
+pub(crate) fn scope_and_task() -> (*const Scope, *const Header) {
+    look(|s| (if s.unopened.get().is_null() { s.scope.get() } else { ptr::null() }, s.task.get()))
+}
+
 /// The queue that is being run.
 #[inline]
 pub(crate) fn ready() -> *const Ready {

@@ -149,11 +149,11 @@ impl Scope {
     /// A scope that nothing runs in yet.
     #[inline(always)]
     pub fn new(kind: Kind, place: &'static Location<'static>) -> Self {
-        Self::with(kind, place, 0, u64::MAX)
+        Self::with(kind, place, 0, u64::MAX, None)
     }
 
     #[inline(always)]
-    fn with(kind: Kind, place: &'static Location<'static>, flags: u32, deadline: u64) -> Self {
+    fn with(kind: Kind, place: &'static Location<'static>, flags: u32, deadline: u64, waker: Option<Waker>) -> Self {
         Self {
             flags: AtomicU32::new(if kind == Kind::Shield { flags | SHIELD } else { flags }),
             kind,
@@ -172,7 +172,7 @@ impl Scope {
                 last_park: ptr::null(),
                 index: NOWHERE,
                 made: 0,
-                waker: None,
+                waker,
                 cause: None,
             }),
             name: UnsafeCell::new(None),
@@ -180,10 +180,25 @@ impl Scope {
         }
     }
 
-    /// One about to be linked by the only one who has it: what else would be set one by one is set at once. There may be `handles` later.
+    /// One about to be [linked](Locked::link_new) in this frame by the only one who has it, with a waker of who polls it: what else would be set one by
+    /// one is set at once. There may be `handles` later.
     #[inline(always)]
-    pub(crate) fn entered(kind: Kind, place: &'static Location<'static>, deadline: u64, handles: bool) -> Self {
-        Self::with(kind, place, if handles { ENTERED } else { ENTERED | ALONE }, deadline)
+    pub(crate) fn entered(
+        kind: Kind,
+        place: &'static Location<'static>,
+        deadline: u64,
+        handles: bool,
+        tree: &'static Tree,
+        (parent, task): (*const Scope, *const Header),
+        waker: Waker,
+    ) -> Self {
+        let flags = ENTERED | BOUND | WAKER_SET | if handles { 0 } else { ALONE };
+        Self {
+            tree: AtomicPtr::new(ptr::from_ref(tree).cast_mut()),
+            parent: AtomicPtr::new(parent.cast_mut()),
+            task: AtomicPtr::new(task.cast_mut()),
+            ..Self::with(kind, place, flags, deadline, Some(waker))
+        }
     }
 
     /// Gives it a name, for the task tree and for who is cancelled. One that is entered keeps the one it has.
@@ -521,20 +536,29 @@ impl Scope {
     /// Takes the scope out at its exit. Returns whether it absorbs a cancellation that comes out of its body: it is
     /// cancelled, and no cancellation is visible outside (R24, R25).
     pub(crate) fn unlink(&self) -> bool {
-        let Some(mut locked) = self.lock() else { return false };
-        let parent = self.parent.load(Ordering::Relaxed);
-        // SAFETY: [LOCKED] of the tree.
-        let outside = !self.has(SHIELD) && !parent.is_null() && unsafe { &*parent }.is_cancelled();
-        let absorbs = self.is_cancelled() && !outside;
-        if self.is_cancelled() {
-            // R5: also after it was left it says why it was cancelled, by whomever.
-            let cause = locked.cause(self);
-            // SAFETY: [LOCKED] of the tree.
-            self.links.with_mut(|links| unsafe { (*links).cause = cause });
+        // Its owner alone takes it out of its tree or into another one: there is nothing to look at again under the lock.
+        // SAFETY: trees live for ever.
+        let Some(tree) = (unsafe { self.tree.load(Ordering::Acquire).as_ref() }) else { return false };
+        if self.has(EXITED) {
+            return false;
         }
+        let mut locked = tree.lock();
+        let absorbs = self.is_cancelled() && self.ends_cancelled(&locked);
         let waker = locked.leave_scope(self);
         drop(locked);
         drop(waker);
         absorbs
+    }
+
+    /// It is about to be left, and is cancelled: whether that is absorbed.
+    #[cold]
+    fn ends_cancelled(&self, locked: &Locked<'_>) -> bool {
+        // R5: also after it was left it says why it was cancelled, by whomever.
+        let cause = locked.cause(self);
+        // SAFETY: [LOCKED] of the tree.
+        self.links.with_mut(|links| unsafe { (*links).cause = cause });
+        let parent = self.parent.load(Ordering::Relaxed);
+        // SAFETY: [LOCKED] of the tree.
+        self.has(SHIELD) || parent.is_null() || !unsafe { &*parent }.is_cancelled()
     }
 }

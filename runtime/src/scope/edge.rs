@@ -7,13 +7,13 @@ use crate::context::{self, Entered, InScope};
 use crate::scope::Scope;
 use crate::scope::cause::Kind;
 use crate::scope::scoped::{Entry, Held, Plan, poll_first};
+use crate::time::clock::NEVER;
 use crate::worker;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 /// See the module.
 pub struct Edge<F> {
@@ -69,7 +69,7 @@ impl<F> Edge<F> {
                 body.poll(cx)
             }
             entry @ None => {
-                let plan = Plan { kind: Kind::Scope, place: this.place, after: Duration::MAX, shared: true };
+                let plan = Plan { kind: Kind::Scope, place: this.place, after: NEVER, shared: true };
                 poll_first(body, cx, &plan, entry)
             }
         }

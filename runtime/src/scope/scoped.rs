@@ -4,10 +4,11 @@
 use crate::blocks::Put;
 use crate::context::{self, Entered, Frame, InScope};
 use crate::look::record;
-use crate::ready;
+use crate::ready::{self, Header};
 use crate::scope::cancelled::CancelAware;
 use crate::scope::cause::{Kind, Named};
 use crate::scope::{CAUGHT, ENTERED, Scope, WAKER_SET};
+use crate::sync::Ordering::Relaxed;
 use crate::time::clock::{self, Moment, NEVER};
 use crate::tree::Tree;
 use std::cell::Cell;
@@ -35,8 +36,14 @@ pub(crate) fn key(waker: &Waker) -> Key {
 ///
 /// A body that a cancel told meanwhile is woken instead, and judged after its next poll. So is one whose task was woken, since that need
 /// not lead back here: a foreign combinator polls again only those whose own waker was woken.
+#[inline]
 pub(crate) fn is_stuck(scope: &Scope, cx: &mut Context<'_>) -> bool {
-    if !scope.is_cancelled() || !scope.lock().is_some_and(|locked| locked.is_idle(scope)) {
+    scope.is_cancelled() && is_stuck_cancelled(scope, cx)
+}
+
+#[cold]
+fn is_stuck_cancelled(scope: &Scope, cx: &mut Context<'_>) -> bool {
+    if !scope.lock().is_some_and(|locked| locked.is_idle(scope)) {
         return false;
     }
     // SAFETY: [CURRENT] of the context module.
@@ -54,12 +61,8 @@ pub(crate) fn is_stuck(scope: &Scope, cx: &mut Context<'_>) -> bool {
 pub struct Entry<S: Deref<Target = Scope>> {
     scope: S,
     linked: bool,
-    /// The scope is marked as entered ahead, by this.
-    marked: bool,
     /// How many cancellations the task had been told at the entry (N13 b).
     strikes: u16,
-    /// The time, where it was read just before the scope is entered.
-    now: Option<u64>,
     /// The waker set in the scope.
     waker: Key,
 }
@@ -77,7 +80,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// `S` owns the scope, or a count of it, so that it is there as long as `S` is, also where that is forgotten; it derefs to the same
     /// scope always, and that does not move.
     pub unsafe fn new(scope: S) -> Self {
-        Self { scope, linked: false, marked: false, strikes: 0, now: None, waker: NOBODY }
+        Self { scope, linked: false, strikes: 0, waker: NOBODY }
     }
 
     /// The scope.
@@ -100,18 +103,38 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     ///
     /// # Panics
     /// Outside of a run, and when the scope is entered for a second time (R7).
+    #[inline]
     pub fn enter(&mut self, cx: &mut Context<'_>) {
+        if !self.is_in_place(cx.waker()) {
+            self.enter_at(cx, None);
+        }
+    }
+
+    /// Whether nothing has changed since the last poll, as mostly.
+    #[inline]
+    fn is_in_place(&self, waker: &Waker) -> bool {
+        let (scope, task) = context::scope_and_task();
+        // A scope that was let go has no parent, and code outside of a run has no scope.
+        !scope.is_null()
+            && ptr::eq(self.scope.parent.load(Relaxed), scope)
+            && ptr::eq(self.scope.task(), task)
+            && self.scope.has(WAKER_SET)
+            && key(waker) == self.waker
+    }
+
+    /// The same where the time is known, perhaps.
+    #[inline(never)]
+    fn enter_at(&mut self, cx: &mut Context<'_>, now: Option<u64>) {
         let frame = context::open_frame();
-        if self.linked { self.enter_again(frame, cx.waker()) } else { self.link_in(frame, cx.waker().clone()) }
+        if self.linked { self.enter_again(frame, cx.waker()) } else { self.link_in(frame, cx.waker().clone(), now) }
     }
 
     /// The first poll.
-    fn link_in(&mut self, frame: Frame, waker: Waker) {
-        let before = if std::mem::take(&mut self.marked) { 0 } else { self.scope.set(ENTERED) };
-        assert!(before & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
+    fn link_in(&mut self, frame: Frame, waker: Waker, now: Option<u64>) {
+        assert!(self.scope.set(ENTERED) & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
         self.waker = key(&waker);
         // SAFETY: [HELD]: `leave` unlinks it, at the latest in `drop`.
-        unsafe { link(&self.scope, frame, waker, self.now) };
+        unsafe { link(&self.scope, frame, waker, now) };
         self.linked = true;
         self.strikes = context::strikes();
     }
@@ -119,7 +142,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     /// A later poll: finds its place again, where that has changed.
     fn enter_again(&mut self, frame: Frame, polled_with: &Waker) {
         let Some(tree) = frame.tree else { context::outside("a scope") };
-        if !ptr::eq(self.scope.parent.load(std::sync::atomic::Ordering::Relaxed), frame.scope) {
+        if !ptr::eq(self.scope.parent.load(Relaxed), frame.scope) {
             // SAFETY: it is linked, or was let go.
             unsafe { self.scope.relink(tree, frame.scope, frame.task) };
         } else if !ptr::eq(self.scope.task(), frame.task)
@@ -213,8 +236,8 @@ impl std::fmt::Debug for Held {
 pub(crate) struct Plan {
     pub kind: Kind,
     pub place: &'static Location<'static>,
-    /// Its deadline, from the first poll on (R43).
-    pub after: Duration,
+    /// Its deadline, in nanoseconds from the first poll on (R43); [`NEVER`] where it has none.
+    pub after: u64,
     /// There will be handles of it.
     pub shared: bool,
 }
@@ -225,8 +248,8 @@ impl std::fmt::Debug for Plan {
         let mut debug = f.debug_struct("Scope");
         debug.field("opened", &format_args!("{}", Named(None, self.place)));
         debug.field("state", &format_args!("not entered"));
-        if self.after != Duration::MAX {
-            debug.field("deadline_in", &self.after);
+        if self.after != NEVER {
+            debug.field("deadline_in", &Duration::from_nanos(self.after));
         }
         if self.kind == Kind::Shield {
             debug.field("shield", &true);
@@ -243,34 +266,62 @@ impl Plan {
         unsafe { Entry::new(held) }
     }
 
-    /// A scope that is entered at `then`, or was. An [`Edge`](crate::Edge)'s has a handle outside; the others have none.
-    fn hold(&self, then: u64) -> Held {
-        let deadline = if self.after == Duration::MAX { NEVER } else { clock::after(then, self.after) };
+    /// Makes a scope that is entered at `then`, or was, and links it. An [`Edge`](crate::Edge)'s has a handle outside; the others have none. `waker` is that
+    /// of who polls it.
+    ///
+    /// # Safety
+    /// What the frame says is current.
+    #[inline(always)]
+    unsafe fn enter(&self, tree: &'static Tree, frame: Around, waker: Waker, then: u64, strikes: u16) -> Entry<Held> {
+        let (key, deadline) = (key(&waker), then.saturating_add(self.after));
+        let make = || Scope::entered(self.kind, self.place, deadline, self.shared, tree, frame, waker);
         // Each made where it stays: not moved there.
-        match self.shared {
-            false => Held::Own(Put::new(Scope::entered(self.kind, self.place, deadline, false))),
-            true => Held::Shared(Arc::new(Scope::entered(self.kind, self.place, deadline, true))),
-        }
+        let scope = if self.shared { Held::Shared(Arc::new(make())) } else { Held::Own(Put::made(make)) };
+        let entry = Entry { scope, linked: true, strikes, waker: key };
+        let mut locked = tree.lock();
+        // SAFETY: [HELD]: the entry has it, and unlinks it; for the frame, the caller's word.
+        unsafe { locked.link_new(&entry.scope, then) };
+        record::scope_entered(&entry.scope, || entry.scope.who());
+        drop(locked);
+        entry
     }
 
-    /// The deadline of one that was made ahead of its first poll.
+    /// From when on the deadline counts, if there is one. Otherwise it is all the same when: a look at the counter takes 10 ns.
+    #[inline(always)]
+    fn moment(&self, tree: &Tree) -> Moment {
+        if self.after == NEVER { Moment::At(0) } else { tree.clock.moment() }
+    }
+
+    /// When that was.
+    #[inline(always)]
+    fn time_of(&self, tree: &Tree, entered: Moment) -> u64 {
+        if self.after == NEVER { 0 } else { tree.clock.time_then(entered, tree.turn_time()) }
+    }
+
+    /// The deadline of one that was made ahead of its first poll, and the time.
     #[cold]
-    fn start_now(&self, entry: &mut Entry<Held>) {
-        if !entry.scope.is_bound() {
+    fn start_now(&self, scope: &Scope) -> Option<u64> {
+        (self.after != NEVER && !scope.is_bound()).then(|| {
             let now = crate::worker::now();
-            entry.scope.set_deadline(clock::after(now, self.after));
-            entry.now = Some(now);
-        }
+            scope.set_deadline(now.saturating_add(self.after));
+            now
+        })
     }
 
-    fn make_now(&self, entry: &mut Option<Entry<Held>>) {
-        let now = crate::worker::now();
-        // SAFETY: the scope is in a block of its own or an `Arc`.
-        let made = entry.insert(unsafe { Entry::new(self.hold(now)) });
-        made.marked = true;
-        made.now = Some(now);
+    /// A scope that is made and entered at once.
+    #[inline(never)]
+    fn enter_now(&self, waker: &Waker) -> Entry<Held> {
+        let frame = context::open_frame();
+        let Some(tree) = frame.tree else { context::outside("a scope") };
+        let waker = waker.clone();
+        let then = self.time_of(tree, self.moment(tree));
+        // SAFETY: [CURRENT] of the context module.
+        unsafe { self.enter(tree, (frame.scope, frame.task), waker, then, context::strikes()) }
     }
 }
+
+/// The scope and the task around one that is linked.
+type Around = (*const Scope, *const Header);
 
 /// A scope without handles, other than a shield, whose body is being polled for the first time, and in which nothing has waited, opened
 /// a scope or asked about it yet. Nobody can tell that it is not there: it is cancelled when the one around it is, and its deadline is not
@@ -280,8 +331,10 @@ impl Plan {
 pub(crate) struct Unopened {
     /// Of who polls it, for the length of the poll. Not a copy, which would wait for the fields that were just written.
     plan: *const Plan,
-    /// The frame around it.
-    around: Frame,
+    /// The frame around it, as far as it is needed.
+    scope: *const Scope,
+    around: *const Unopened,
+    task: *const Header,
     tree: &'static Tree,
     /// From when on its deadline counts (R43).
     entered: Moment,
@@ -295,11 +348,13 @@ pub(crate) struct Unopened {
 }
 
 impl Unopened {
+    #[inline(always)]
     fn new(plan: &Plan, waker: &Waker, entry: &mut Option<Entry<Held>>) -> Self {
-        let (around, strikes) = (context::frame(), context::strikes());
-        let Some(tree) = around.tree else { context::outside("a scope") };
-        let (inner, entered) = (Cell::new(ptr::null()), tree.clock.moment());
-        Self { plan, around, tree, entered, waker, strikes, inner, entry }
+        let Frame { tree, scope, unopened: around, task, .. } = context::frame();
+        let Some(tree) = tree else { context::outside("a scope") };
+        let entered = plan.moment(tree);
+        let (strikes, inner) = (context::strikes(), Cell::new(ptr::null()));
+        Self { plan, scope, around, task, tree, entered, waker, strikes, inner, entry }
     }
 
     fn plan(&self) -> &Plan {
@@ -309,7 +364,7 @@ impl Unopened {
 
     /// It is an [`Edge`](crate::Edge)'s, and what is around it is linked.
     pub(crate) fn is_edge_alone(&self) -> bool {
-        self.plan().shared && self.around.unopened.is_null()
+        self.plan().shared && self.around.is_null()
     }
 
     /// The scope, if it was opened.
@@ -324,7 +379,7 @@ impl Unopened {
         let mut node: *const Self = self;
         // SAFETY: [CURRENT] of the context module: what is around this is being polled, too.
         unsafe {
-            while let Some(outer) = (*node).around.unopened.as_ref()
+            while let Some(outer) = (*node).around.as_ref()
                 && outer.opened().is_none()
             {
                 outer.inner.set(node);
@@ -333,7 +388,7 @@ impl Unopened {
             loop {
                 (*node).open_in();
                 if ptr::eq(node, self) {
-                    return self.opened().unwrap_or(self.around.scope);
+                    return self.opened().unwrap_or(self.scope);
                 }
                 node = (*node).inner.get();
             }
@@ -353,21 +408,13 @@ impl Unopened {
         if self.opened().is_some() {
             return;
         }
-        let mut frame = self.around;
         // SAFETY: as in `open`.
-        if let Some(scope) = unsafe { frame.unopened.as_ref() }.and_then(Self::opened) {
-            frame.scope = scope;
-        }
-        frame.unopened = ptr::null();
+        let scope = unsafe { self.around.as_ref() }.and_then(Self::opened).unwrap_or(self.scope);
         // It counts from the begin of this poll. If it is due by now, that is noticed when the loop looks next (R45).
-        let then = tree.clock.time_then(self.entered, tree.turn_time());
-        let scope = self.plan().hold(then);
-        // SAFETY: [HELD]: it goes into an entry, which unlinks it; the scope is in a box or an `Arc`.
-        unsafe { link(&scope, frame, clone, Some(then)) };
-        let entry = Entry { scope, linked: true, marked: false, strikes: self.strikes, now: None, waker: key(waker) };
+        let then = self.plan().time_of(tree, self.entered);
         // Nothing of others has run since it was looked at: it is empty.
-        // SAFETY: as in `opened`.
-        unsafe { self.entry.write(Some(entry)) };
+        // SAFETY: [CURRENT] of the context module, and as in `opened`.
+        unsafe { self.entry.write(Some(self.plan().enter(tree, (scope, self.task), clone, then, self.strikes))) };
     }
 
     /// Whether opening it would clone a waker that is not ours.
@@ -379,7 +426,7 @@ impl Unopened {
             if !ready::is_ours(unsafe { &*unopened.waker }) {
                 return true;
             }
-            node = unopened.around.unopened;
+            node = unopened.around;
         }
         false
     }
@@ -399,7 +446,7 @@ pub(crate) fn poll_first<F: Future>(
 ) -> Poll<F::Output> {
     let unopened = Unopened::new(plan, cx.waker(), entry);
     let polled = {
-        let _entered = InScope::with(unopened.around.scope, &unopened);
+        let _entered = InScope::with(unopened.scope, &unopened);
         future.poll(cx)
     };
     if polled.is_pending() && !plan.shared {
@@ -441,20 +488,20 @@ impl<F> std::fmt::Debug for Scoped<F> {
 impl<F> Scoped<F> {
     /// A body that will run in a scope with handles.
     pub fn shared(scope: Arc<Scope>, body: F) -> Self {
-        let plan = Plan { kind: scope.kind, place: scope.place, after: Duration::MAX, shared: false };
+        let plan = Plan { kind: scope.kind, place: scope.place, after: NEVER, shared: false };
         // SAFETY: the scope is in an `Arc`.
         Self { body: Some(body), entry: Some(unsafe { Entry::new(Held::Shared(scope)) }), plan, after: After::Nothing }
     }
 
     /// A body that will run in a scope of its own, with a deadline relative to its first poll (R43), if there is one.
     pub fn own(kind: Kind, place: &'static Location<'static>, after: Option<Duration>, body: F) -> Self {
-        let plan = Plan { kind, place, after: after.unwrap_or(Duration::MAX), shared: false };
+        let plan = Plan { kind, place, after: after.map_or(NEVER, clock::length), shared: false };
         Self { body: Some(body), entry: None, plan, after: After::Nothing }
     }
 
     /// A body that will run in a scope of its own with an absolute deadline.
     pub fn until(place: &'static Location<'static>, at: u64, body: F) -> Self {
-        let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX, shared: false };
+        let plan = Plan { kind: Kind::Scope, place, after: NEVER, shared: false };
         let entry = plan.make();
         entry.scope().set_deadline(at);
         Self { body: Some(body), entry: Some(entry), plan, after: After::Nothing }
@@ -462,7 +509,7 @@ impl<F> Scoped<F> {
 
     /// A body that will run in a scope of its own that a soft cancel from outside cancels.
     pub fn polite(place: &'static Location<'static>, body: F) -> Self {
-        let plan = Plan { kind: Kind::Scope, place, after: Duration::MAX, shared: false };
+        let plan = Plan { kind: Kind::Scope, place, after: NEVER, shared: false };
         let entry = plan.make();
         entry.scope().set_polite();
         Self { body: Some(body), entry: Some(entry), plan, after: After::Nothing }
@@ -510,23 +557,36 @@ impl<F> Scoped<F> {
         let mut body = unsafe { Pin::new_unchecked(&mut this.body) };
         let future = body.as_mut().as_pin_mut().expect("polled after it was ready");
         // A shield has to be there to hold anything off; and a deadline that is due has to be noticed (R44).
-        if this.entry.is_none() && (this.plan.kind == Kind::Shield || this.plan.after.is_zero()) {
-            this.plan.make_now(&mut this.entry);
-        }
         let polled = match &mut this.entry {
-            Some(entry) => {
-                if !entry.linked && this.plan.after != Duration::MAX {
-                    this.plan.start_now(entry);
-                }
-                entry.enter(cx);
-                let _entered = InScope::new(entry.scope());
-                future.poll(cx)
+            None if this.plan.kind != Kind::Shield && this.plan.after != 0 => {
+                poll_first(future, cx, &this.plan, &mut this.entry)
             }
-            entry @ None => poll_first(future, cx, &this.plan, entry),
+            entry => {
+                let entry = match entry {
+                    Some(entry) => {
+                        if entry.linked {
+                            entry.enter(cx)
+                        } else {
+                            entry.enter_at(cx, this.plan.start_now(&entry.scope))
+                        }
+                        entry
+                    }
+                    None => entry.insert(this.plan.enter_now(cx.waker())),
+                };
+                let _entered = InScope::new(entry.scope());
+                let polled = future.poll(cx);
+                if polled.is_ready() {
+                    // Here, where its scope is set.
+                    body.set(None);
+                }
+                polled
+            }
         };
         match polled {
             Poll::Ready(output) => {
-                Self::drop_body(body, this.entry.as_ref());
+                if body.is_some() {
+                    Self::drop_body(body, this.entry.as_ref());
+                }
                 Poll::Ready(Some(output))
             }
             Poll::Pending if this.entry.as_ref().is_some_and(|entry| entry.is_stuck(cx)) => {

@@ -80,9 +80,15 @@ pub fn instant(nanos: u64) -> Option<Instant> {
     if nanos == NEVER { None } else { epoch().checked_add(Duration::from_nanos(nanos)) }
 }
 
+/// A length of time in nanoseconds; [`NEVER`] where that is out of range.
+#[inline]
+pub(crate) fn length(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
 /// A length of time after a time; [`NEVER`] where that is out of range.
 pub fn after(now: u64, duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).ok().and_then(|d| now.checked_add(d)).unwrap_or(NEVER)
+    now.saturating_add(length(duration))
 }
 
 /// In so many ticks after a look at the clock, the time is worked out by the counter: some milliseconds, in which a rate that is off by a

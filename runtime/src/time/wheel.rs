@@ -11,6 +11,9 @@
 //!
 //! The order of creation is that of the lists: deadlines that are equal are in one list, or all of them in the heap, and lists are distributed in their order.
 //!
+//! The newest entry stands in no list until the next one comes or somebody asks for the first: most are removed before that, as a deadline around an operation
+//! is. That spares 130 instructions of 155.
+//!
 //! An entry that is removed stays as a dead one, unless it was added last to its list, until it surfaces or more than half of them are dead: then all those are
 //! swept out at once. So nobody has to know where in a list it is. A million sleepers have a million of entries, so these are short: 20 bytes.
 
@@ -98,6 +101,8 @@ pub struct Wheel<P> {
     reached: u64,
     /// The last time that was given: `reached` may be later.
     now: u64,
+    /// The key of the newest one, while that stands in no list.
+    newest: u32,
     /// The first one, while it is known and in a list, and its deadline; else [`NOWHERE`] and 0. A loop that sleeps often asks each time.
     first: (u32, u64),
     near: BinaryHeap<Near>,
@@ -129,6 +134,7 @@ impl<P: Owner> Wheel<P> {
             free: NOWHERE,
             reached: 0,
             now: 0,
+            newest: NOWHERE,
             first: (NOWHERE, 0),
             near: BinaryHeap::new(),
             near_dead: 0,
@@ -144,7 +150,7 @@ impl<P: Owner> Wheel<P> {
     /// How many entries there are.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.near.len() - self.near_dead + self.far - self.far_dead
+        usize::from(self.newest != NOWHERE) + self.near.len() - self.near_dead + self.far - self.far_dead
     }
 
     /// The deadline of an entry.
@@ -154,6 +160,9 @@ impl<P: Owner> Wheel<P> {
 
     /// The earliest entry, and its key. `now` is the time, so that what is due is taken together.
     pub fn first(&mut self, now: u64) -> Option<(u32, Entry<P>)> {
+        if self.newest != NOWHERE {
+            self.place_newest();
+        }
         self.now = now;
         self.reach(now);
         loop {
@@ -198,9 +207,10 @@ impl<P: Owner> Wheel<P> {
     ///
     /// # Panics
     /// With more than 2^32 - 1 entries.
+    #[inline(always)]
     pub fn insert(&mut self, entry: Entry<P>) {
-        if self.reached > self.now && self.digits == 0 && self.near.is_empty() {
-            self.reached = self.now;
+        if self.newest != NOWHERE {
+            self.place_newest();
         }
         let slot = Slot { at: entry.at, owner: Some(entry.owner) };
         // Where none is free, that is a key of none.
@@ -222,18 +232,30 @@ impl<P: Owner> Wheel<P> {
         if entry.at <= self.first.1 {
             self.first = (NOWHERE, 0);
         }
-        self.put(key, entry);
+        self.newest = key;
     }
 
     /// Removes an entry; its owner is told [`NOWHERE`].
+    #[inline(always)]
     pub fn remove(&mut self, key: u32) {
         let slot = &mut self.slots[key as usize];
         let at = slot.at;
-        if key == self.first.0 {
-            self.first = (NOWHERE, 0);
-        }
         if let Some(owner) = slot.owner.take() {
             owner.keyed(NOWHERE);
+        }
+        if key == self.newest {
+            self.newest = NOWHERE;
+            self.release(key);
+        } else {
+            self.remove_placed(key, at);
+        }
+    }
+
+    /// It is dead; it stood at that time.
+    #[inline(never)]
+    fn remove_placed(&mut self, key: u32, at: u64) {
+        if key == self.first.0 {
+            self.first = (NOWHERE, 0);
         }
         if at <= self.reached {
             self.near_dead += 1;
@@ -264,6 +286,17 @@ impl<P: Owner> Wheel<P> {
             self.remove(key);
             self.insert(Entry { at, owner });
         }
+    }
+
+    /// Puts the newest entry where it belongs.
+    #[inline(never)]
+    fn place_newest(&mut self) {
+        let key = mem::replace(&mut self.newest, NOWHERE);
+        let Some(&Slot { at, owner: Some(owner) }) = self.slots.get(key as usize) else { return };
+        if self.reached > self.now && self.digits == 0 && self.near.is_empty() {
+            self.reached = self.now;
+        }
+        self.put(key, Entry { at, owner });
     }
 
     fn release(&mut self, key: u32) {

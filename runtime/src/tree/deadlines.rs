@@ -108,6 +108,15 @@ impl Locked<'_> {
         self.earlier(at);
     }
 
+    /// A scope has its first deadline, or again one.
+    #[inline]
+    pub(super) fn arm_scope(&mut self, scope: &Scope, at: u64) {
+        self.state.made += 1;
+        // SAFETY: [LOCKED].
+        scope.links.with_mut(|links| unsafe { (*links).made = self.state.made });
+        self.arm(at, Timer::scope(scope));
+    }
+
     /// The worker may be asleep until a later deadline than this one, or be about to. Its own thread comes to look again before it sleeps.
     fn earlier(&mut self, at: u64) {
         if at < self.tree.next_look() {
@@ -132,12 +141,7 @@ impl Locked<'_> {
         let index = scope.links.with(|links| unsafe { (*links).index });
         match (index, at) {
             (NOWHERE, u64::MAX) => {}
-            (NOWHERE, _) => {
-                self.state.made += 1;
-                // SAFETY: [LOCKED].
-                scope.links.with_mut(|links| unsafe { (*links).made = self.state.made });
-                self.arm(at, Timer::scope(scope));
-            }
+            (NOWHERE, _) => self.arm_scope(scope, at),
             (_, u64::MAX) => {
                 self.state.wheel.remove(index);
             }

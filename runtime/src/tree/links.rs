@@ -4,7 +4,7 @@ use super::{Locked, Timer};
 use crate::blind::BLIND;
 use crate::park::Core;
 use crate::ready::Header;
-use crate::scope::{Scope, WAKER_SET};
+use crate::scope::{EFFECTIVE, SOFT, Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::time::clock::NEVER;
 use crate::time::wheel::NOWHERE;
@@ -102,11 +102,40 @@ impl Locked<'_> {
 
     /// Puts a scope under another (or makes it the root), and gives it the state that follows (R2, R6, R22).
     pub(crate) fn link_scope(&mut self, scope: &Scope, parent: *const Scope, task: *const Header) {
+        scope.parent.store(parent.cast_mut(), Ordering::Relaxed);
+        scope.task.store(task.cast_mut(), Ordering::Relaxed);
+        self.attach(scope, parent, task);
+        self.refresh(scope);
+    }
+
+    /// The same for a scope that was [made for this place](Scope::entered) just now, so that nothing was asked of it. `now` decides
+    /// whether its deadline has passed (R44).
+    ///
+    /// # Safety
+    /// \[HELD\] of the scopes: it is unlinked before it goes away. What it names as its parent and its task is current.
+    #[inline(always)]
+    pub(crate) unsafe fn link_new(&mut self, scope: &Scope, now: u64) {
+        let (parent, task) = (scope.parent.load(Ordering::Relaxed), scope.task.load(Ordering::Relaxed));
+        self.attach(scope, parent, task);
+        // Nothing to bring up to date, but what comes from above.
+        // SAFETY: [LOCKED]; it is current.
+        if unsafe { parent.as_ref() }.is_some_and(|parent| parent.has(EFFECTIVE | SOFT)) {
+            self.refresh(scope);
+        }
+        let deadline = scope.deadline.load(Ordering::Relaxed);
+        if deadline <= now {
+            self.cancel_due(scope, now);
+        } else if deadline != NEVER {
+            self.arm_scope(scope, deadline);
+        }
+    }
+
+    /// Puts a scope into the list of its parent's, and counts it for its task.
+    #[inline(always)]
+    fn attach(&mut self, scope: &Scope, parent: *const Scope, task: *const Header) {
         if !BLIND {
             self.state.activity += 1;
         }
-        scope.parent.store(parent.cast_mut(), Ordering::Relaxed);
-        scope.task.store(task.cast_mut(), Ordering::Relaxed);
         // SAFETY: [LOCKED]; `parent` and `task` are current.
         unsafe {
             if !task.is_null() {
@@ -132,7 +161,6 @@ impl Locked<'_> {
                 (*links).next = ptr::null();
             });
         }
-        self.refresh(scope);
     }
 
     /// Moves a scope, with everything under it, to another parent in this tree (R71). To one elsewhere, it finds its way when it is
@@ -203,7 +231,18 @@ impl Locked<'_> {
     /// Takes everything below a scope apart, at any depth: futures that were moved out half polled; and, of a scope that moves
     /// elsewhere, all that it has. Nothing of it is left in this tree or names a task. Each scope and wait finds its new place when it
     /// is polled, for which it is woken.
+    #[inline(always)]
     fn let_go(&mut self, top: &Scope) {
+        // SAFETY: [LOCKED].
+        let is_leaf =
+            top.links.with(|links| unsafe { (*links).first_park.is_null() && (*links).first_child.is_null() });
+        if !is_leaf {
+            self.let_go_all(top);
+        }
+    }
+
+    #[cold]
+    fn let_go_all(&mut self, top: &Scope) {
         let mut node: *const Scope = top;
         loop {
             // SAFETY: [LOCKED]; a scope that is unlinked goes away no earlier than it can take the lock.
