@@ -6,7 +6,8 @@
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// See the module. Small, since every connection has one; most have no queue while they are idle.
 #[derive(Debug, Default)]
@@ -27,7 +28,8 @@ struct Queue {
     bytes: Vec<u8>,
     /// How many of `bytes` were read.
     read: usize,
-    accepted: VecDeque<OwnedFd>,
+    /// With their peers, where those are known.
+    accepted: VecDeque<(OwnedFd, Option<SocketAddr>)>,
 }
 
 /// How large a buffer may be to be kept while it is empty.
@@ -100,10 +102,10 @@ impl Inbound {
         }
     }
 
-    /// The next connection.
-    pub fn accept(&mut self) -> Next<io::Result<OwnedFd>> {
-        if let Some(fd) = self.queue.as_mut().and_then(|queue| queue.accepted.pop_front()) {
-            return Next::Item(Ok(fd));
+    /// The next connection, and its peer where that is known.
+    pub fn accept(&mut self) -> Next<io::Result<(OwnedFd, Option<SocketAddr>)>> {
+        if let Some(accepted) = self.queue.as_mut().and_then(|queue| queue.accepted.pop_front()) {
+            return Next::Item(Ok(accepted));
         }
         match self.next_end() {
             Some(Err(error)) => Next::Item(Err(error)),
@@ -170,7 +172,17 @@ impl Inbound {
 
     /// A connection arrived.
     pub fn connected(&mut self, fd: OwnedFd) {
-        self.queue.get_or_insert_default().accepted.push_back(fd);
+        self.queue.get_or_insert_default().accepted.push_back((fd, None));
+    }
+
+    /// The connection that arrived last is this one, and from there. It may be gone by now.
+    pub fn is_from(&mut self, fd: RawFd, from: SocketAddr) {
+        let last = self.queue.as_mut().and_then(|queue| queue.accepted.back_mut());
+        if let Some((last, peer)) = last
+            && last.as_raw_fd() == fd
+        {
+            *peer = Some(from);
+        }
     }
 
     /// An operation that brings more begins, or is over.

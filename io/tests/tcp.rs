@@ -388,6 +388,54 @@ fn shutting_down_wakes_who_waits() {
         });
     });
 }
+/// One alone, and many in one turn of the loop, more than fit into a small ring; of both families, where there are two.
+#[test]
+fn each_connection_comes_with_the_address_of_its_own_peer() {
+    async fn accept(listener: &TcpListener, n: usize) -> Vec<std::net::SocketAddr> {
+        let mut peers = Vec::new();
+        for _ in 0..n {
+            let (stream, peer) = listener.accept().await.unwrap();
+            let asked = rustix::net::getpeername(&stream).unwrap().unwrap();
+            assert_eq!(std::net::SocketAddr::try_from(asked).unwrap(), peer);
+            peers.push(peer);
+        }
+        peers
+    }
+    for_each_driver(|builder| {
+        builder.run(async {
+            let one = TcpListener::bind("127.0.0.1:0").unwrap();
+            let other = TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0")).unwrap();
+            for (n, m) in [
+                (1, 0),
+                (0, 1),
+                (1, 1),
+                (1, 0),
+                (3, 0),
+                (0, 2),
+                (1, 1),
+                (30, 1),
+                (0, 1),
+                (1, 30),
+                (1, 0),
+                (30, 30),
+                (1, 1),
+            ] {
+                let connect = async {
+                    // Both wait by now. What follows is one turn.
+                    trefoil_nursery::sleep(Duration::from_millis(1)).await.unwrap();
+                    [(&one, n), (&other, m)].map(|(to, n)| {
+                        let connect = |_| std::net::TcpStream::connect(to.local_addr().unwrap()).unwrap();
+                        (0..n).map(connect).collect::<Vec<_>>()
+                    })
+                };
+                let ((peers, other_peers), clients) = join(join(accept(&one, n), accept(&other, m)), connect).await;
+                let ours = clients
+                    .map(|clients| clients.iter().map(|client| client.local_addr().unwrap()).collect::<Vec<_>>());
+                assert_eq!([peers, other_peers], ours, "in order");
+            }
+        });
+    });
+}
 
 #[test]
 fn options_of_the_listener_hold_for_what_it_accepts() {

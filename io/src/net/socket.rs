@@ -191,7 +191,8 @@ const MOST_REFUSED: u32 = 16;
 /// Takes a connection. `Interrupted` where one was lost; `refused` counts those in a row that were not permitted.
 pub(crate) fn accept(ready: Ready<'_>, refused: &mut u32) -> io::Result<(OwnedFd, SocketAddr)> {
     let ahead = ready.inbound(|inbound| match inbound.accept() {
-        Next::Item(Ok(fd)) => Next::Item(peer_of(fd)),
+        Next::Item(Ok((fd, Some(peer)))) => Next::Item(Ok((fd, peer))),
+        Next::Item(Ok((fd, None))) => Next::Item(peer_of(fd)),
         Next::Item(Err(error)) if Errno::from_io_error(&error).is_some_and(is_of_connection) => {
             Next::Item(Err(io::ErrorKind::Interrupted.into()))
         }

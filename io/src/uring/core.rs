@@ -26,6 +26,7 @@
 //!   completion of each of its operations was popped. So keys in flight always name somebody.
 //! - **\[GROUP\]** `buffers` is dropped only with no receive in flight, and leaked otherwise (`Drop` of [`Core`]): the promise of
 //!   [`Sqe::recv_multishot`](super::sys::Sqe::recv_multishot).
+//! - The same goes for `peer`, and accepts: [`PLACE`](super::peer).
 //! - No user code runs in here: wakers are collected in `wake`, and sources that may be the last of their kind (their parks hold wakers) in
 //!   `gone`, for the caller to deal with when the core is no longer borrowed.
 //!
@@ -44,6 +45,7 @@ use super::buf_ring::BufRing;
 use super::errands::Errands;
 use super::home::Home;
 use super::outgoing::{CANCEL, Outgoing};
+use super::peer::PeerPlace;
 use super::ring::{OUT_OF_MEMORY_PAUSE, Ring, Setup};
 use super::slots::{Key, Slots};
 use super::sys::Cqe;
@@ -51,7 +53,7 @@ use crate::bell::Bell;
 use crate::readiness::{READ, WRITE};
 use crate::source::{Registration, Shared};
 use crate::wake::WakeList;
-use operation::{BELL, Entry, Under, bits};
+use operation::{Accepted, BELL, Entry, Under, bits};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use std::io;
@@ -90,6 +92,9 @@ const GROUP: u16 = 0;
 pub(crate) struct Core {
     out: Outgoing,
     buffers: Option<BufRing>,
+    /// Where accepts write who connects, if they can.
+    peer: Option<PeerPlace>,
+    accepted: Accepted,
     home: Arc<Home>,
     /// Whether the poll on the bell is under way.
     bell_armed: bool,
@@ -127,9 +132,12 @@ impl Core {
             None
         };
         let home = Arc::new(Home::new(Bell::new()?, buffers.is_some(), ring.multishot_accept()));
+        let peer = ring.accepts_say_whom().then(PeerPlace::new);
         let mut core = Self {
             out: Outgoing::new(ring),
             buffers,
+            peer,
+            accepted: Accepted::None,
             home,
             bell_armed: false,
             rang: false,
@@ -219,6 +227,9 @@ impl Core {
         }
         if let Some(buffers) = &mut self.buffers {
             buffers.publish();
+        }
+        if self.accepted != Accepted::None {
+            self.say_who_connected();
         }
         self.forget_cancelled();
         Ok(())

@@ -9,6 +9,7 @@
 //! | [`queue`] | who may touch which entry when: heads and tails (modelled in `model-checks/tests/ring.rs`) |
 //! | [`ring`] | [`Ring`]: setup with the richest flags, mappings, the one system call (a table of its files is there) |
 //! | [`buf_ring`] | [`BufRing`]: the buffers that multishot receives pick from |
+//! | [`peer`] | [`PeerPlace`](peer::PeerPlace): where multishot accepts write who connects |
 //!
 //! # The life of an entry
 //!
@@ -71,6 +72,7 @@ pub(crate) mod driver;
 pub(crate) mod errands;
 pub(crate) mod home;
 mod outgoing;
+pub(crate) mod peer;
 #[allow(dead_code, reason = "some of it is for models and tests to look at")]
 pub mod queue;
 pub(crate) mod requests;

@@ -28,7 +28,7 @@ use rustix::io_uring::{
 };
 
 use super::queue::{Completions, Full, Mapped, MappedCells, Submissions};
-use super::sys::{Cqe, KernelTimespec, Sqe, op};
+use super::sys::{Cqe, KernelTimespec, Sqe, flag, op};
 use failure::advice;
 use probe::Ops;
 
@@ -108,6 +108,11 @@ impl Ring {
         self.supports(op::SOCKET)
     }
 
+    /// Whether an accept that goes on writes who connects where and when we may read it: within [`enter`](Self::enter), on this thread.
+    pub fn accepts_say_whom(&self) -> bool {
+        self.multishot_accept() && self.defers() && self.supports(op::BIND)
+    }
+
     /// Whether [`Sqe::recv_multishot`] can be expected to work, inferred likewise.
     pub fn multishot_recv(&self) -> bool {
         self.supports(op::SEND_ZC)
@@ -159,6 +164,12 @@ impl Ring {
     #[inline]
     pub fn needs_enter(&self) -> bool {
         self.sq.needs_enter()
+    }
+
+    /// Whether the kernel has completions that found no room in the queue.
+    #[inline]
+    pub fn overflows(&self) -> bool {
+        self.sq.flags() & flag::SQ_CQ_OVERFLOW != 0
     }
 
     /// How many completions can be popped now.

@@ -46,6 +46,8 @@ pub mod op {
     pub const SOCKET: u8 = 45; //        5.19
     /// Not used: its presence tells that multishot receive is there too, likewise.
     pub const SEND_ZC: u8 = 47; //       6.0
+    /// Not used: its presence tells that no worker of the kernel does multishot operations any more (6.9).
+    pub const BIND: u8 = 56; //          6.11
 }
 
 /// Flags, by the field they go into.
@@ -252,6 +254,18 @@ impl Sqe {
         let mut sqe = Self::accept(listener, key);
         sqe.ioprio = flag::ACCEPT_MULTISHOT;
         sqe
+    }
+
+    /// The same with the peer's address written to `address`, and its length to `length`, which says how much room there is.
+    ///
+    /// # Safety
+    ///
+    /// Both must be valid for writes, `address` of `length` bytes, and nothing else may touch them while the kernel may write, until the last
+    /// completion was popped (HONEST-ENTRY).
+    pub unsafe fn with_peer(mut self, address: *mut c_void, length: *mut u32) -> Self {
+        self.addr = address.expose_provenance() as u64;
+        self.off = length.expose_provenance() as u64; // this operation has its second address here
+        self
     }
 
     /// Receives up to `len` bytes into `at`.

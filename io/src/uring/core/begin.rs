@@ -25,7 +25,11 @@ impl Core {
                 // SAFETY: [GROUP].
                 (kind, unsafe { Sqe::recv_multishot(fd, buffers.group(), operation) }.poll_first())
             }
-            (Kind::Accept, _) => (kind, Sqe::accept_multishot(fd, operation)),
+            (Kind::Accept, _) => match &self.peer {
+                // SAFETY: [PLACE].
+                Some(peer) => (kind, unsafe { peer.accept_multishot(fd, operation) }),
+                None => (kind, Sqe::accept_multishot(fd, operation)),
+            },
             (Kind::Poll(Direction::Write), _) if entry.errs => {
                 (kind, self.home.edges(fd, bits(PollFlags::OUT), operation))
             }

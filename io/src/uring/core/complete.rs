@@ -1,11 +1,12 @@
 //! What a completion says: to its source, or to its errand.
 
 use super::Core;
-use super::operation::{Kind, Part, Under};
+use super::operation::{Accepted, Kind, Part, Under};
 use crate::inbound::End;
 use crate::readiness::{INBOUND, READ, SHORT_READ_LIES};
 use crate::source::{Direction, State};
 use crate::uring::errands::ERRAND;
+use crate::uring::peer::PeerPlace;
 use crate::uring::sys::Cqe;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -75,6 +76,10 @@ impl Core {
                     entry.source.report(flags, report, &mut self.wake)
                 }
                 Kind::Accept => {
+                    self.accepted = match (self.accepted, cqe.result()) {
+                        (Accepted::None, Ok(_)) if cqe.more() => Accepted::One(key, cqe.res()),
+                        _ => Accepted::Unclear,
+                    };
                     let report = |state: &mut State| enough = accepted(state, &cqe);
                     entry.source.report(READ | INBOUND, report, &mut self.wake)
                 }
@@ -96,6 +101,21 @@ impl Core {
             self.retire(key);
         }
         Ok(())
+    }
+}
+
+impl Core {
+    /// All completions are popped: if one connection was accepted, it is the one whose peer was written down.
+    pub(super) fn say_who_connected(&mut self) {
+        let accepted = std::mem::replace(&mut self.accepted, Accepted::None);
+        let Some(peer) = self.peer.as_mut().and_then(PeerPlace::take) else { return };
+        // What did not fit into the queue may have written it.
+        if let Accepted::One(key, fd) = accepted
+            && !self.out.ring.overflows()
+            && let Some(entry) = self.sources.get_mut(key)
+        {
+            entry.source.lock().inbound.is_from(fd, peer);
+        }
     }
 }
 

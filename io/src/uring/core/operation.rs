@@ -3,6 +3,7 @@
 use super::super::slots::{INDEX_BITS, Key};
 use crate::source::{Direction, Shared};
 use rustix::event::PollFlags;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 /// The key of the poll on the bell: of no part that there is.
@@ -79,6 +80,16 @@ pub(super) enum Under {
     Idle,
     Way(Kind),
     Stopping(Kind),
+}
+
+/// What accepts have brought since it was last looked where they write who connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepted {
+    None,
+    /// For this source: what is written there is about this descriptor.
+    One(Key, RawFd),
+    /// More, or something else than a connection: it may be about any of them.
+    Unclear,
 }
 
 /// An attached source.

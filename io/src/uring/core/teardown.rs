@@ -74,10 +74,13 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         // [GROUP]: the ring goes with it, so that the kernel will let go some time; until then it may write.
-        if self.under_way != 0
-            && let Some(buffers) = self.buffers.take()
-        {
-            buffers.leak();
+        if self.under_way != 0 {
+            if let Some(buffers) = self.buffers.take() {
+                buffers.leak();
+            }
+            if let Some(peer) = self.peer.take() {
+                peer.leak();
+            }
         }
         self.errands.leak();
     }
