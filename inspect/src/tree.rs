@@ -65,6 +65,7 @@ fn wait(wait: &WaitView) -> Value {
 fn hold(hold: &HoldView) -> Value {
     let what = match hold.held {
         Holding::Lock => "lock",
+        Holding::Tokens => "tokens",
         _ => "permits",
     };
     json!({"what": what, "place": place(hold.place), "units": hold.units})

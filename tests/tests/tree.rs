@@ -246,21 +246,21 @@ fn the_tree_shows_what_each_task_holds() {
                 .iter()
                 .map(|task| task.holds.iter().map(|hold| (hold.held, hold.units, hold.place.line() - line)).collect())
                 .collect();
-            let (lock, permits) = (Holding::Lock, Holding::Permits);
-            let readers = vec![(lock, 1, 13), (permits, 3, 13), (permits, 1, 13), (permits, 1, 14), (lock, 1, 14)];
-            assert_eq!(of_each, [vec![(permits, 1, 5)], vec![], readers.clone(), readers], "{tree}");
+            let (lock, permits, tokens) = (Holding::Lock, Holding::Permits, Holding::Tokens);
+            let readers = vec![(lock, 1, 13), (permits, 3, 13), (tokens, 1, 13), (permits, 1, 14), (lock, 1, 14)];
+            assert_eq!(of_each, [vec![(tokens, 1, 5)], vec![], readers.clone(), readers], "{tree}");
             let text = text(&tree, line);
             assert_eq!(
                 text,
                 "\
 ├─ holds a lock (@3)
 └─ nursery @4, 3 children
-   ├─ holds a permit (@5)
+   ├─ holds a token (@5)
    ├─ is running
    ├─ task `asks` (@6) [1.5 s old, 1 poll]
    │  └─ scope @9, deadline in 7.5 s
    │     └─ waits for a lock at @9 since 1.5 s
-   └─ 2 × task @12 sleeps for ever at @15, longest since 1.5 s, holds a lock (@13), 4 permits (@13), a permit (@14) and a lock (@14) [1.5 s old, 1 poll]"
+   └─ 2 × task @12 sleeps for ever at @15, longest since 1.5 s, holds a lock (@13), 3 permits (@13), a token (@13), a permit (@14) and 1 more [1.5 s old, 1 poll]"
             );
             n.cancel();
             Ok(())

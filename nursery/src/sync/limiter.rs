@@ -79,7 +79,7 @@ fn serve(state: &mut Guard<'_, State, (), 1>) {
 impl CapacityLimiter {
     /// For so many at once.
     pub fn new(total: usize) -> Self {
-        let holders = Holders::new(Holding::Permits, total);
+        let holders = Holders::new(Holding::Tokens, total);
         Self { queue: Queue::new(State { total, borrowed: 0, holders }) }
     }
 

@@ -121,7 +121,7 @@ impl Holder {
         self.place
     }
 
-    /// How many permits; for other things, 1.
+    /// How many permits or tokens; for other things, 1.
     pub fn units(&self) -> usize {
         self.units
     }
@@ -208,18 +208,27 @@ impl Known {
     }
 }
 
-/// What is held: a lock, permits, the other side of a channel.
+/// What is held: a lock, permits, tokens, the other side of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Holding {
     /// A lock: one holder, or many that read.
     Lock,
-    /// Permits or tokens.
+    /// Permits of a semaphore.
     Permits,
     /// The senders of a channel.
     Senders,
     /// The receivers of a channel.
     Receivers,
+    /// Tokens of a limiter.
+    Tokens,
+}
+
+impl Holding {
+    /// Whether it is the other side of a channel. That is made to be handed on; anything else is got, and given back.
+    pub(crate) fn is_end(self) -> bool {
+        matches!(self, Holding::Senders | Holding::Receivers)
+    }
 }
 
 /// Names a holder, to take it out.
@@ -249,7 +258,7 @@ struct Entry {
 impl Entry {
     fn set(&mut self, held: Holding, holder: Holder) {
         // Ends of channels are not what a task holds, for who looks at the tree.
-        if matches!(held, Holding::Lock | Holding::Permits) {
+        if !held.is_end() {
             self.note.write(Note {
                 held,
                 task: holder.task.id,
@@ -423,7 +432,7 @@ impl Slot {
     /// What names the thing that has it now.
     fn name(&self) -> NonZeroU64 {
         let shared = self.shared.lock();
-        let closed = matches!(shared.list.held, Holding::Lock | Holding::Permits);
+        let closed = !shared.list.held.is_end();
         let tag = shared.generation | if closed { CLOSED } else { 0 };
         NonZeroU64::new((u64::from(self.number) << 32) | u64::from(tag)).expect("numbers begin with 1")
     }
@@ -451,7 +460,7 @@ impl Drop for Holders {
 impl Holders {
     /// Nobody holds any of so many units.
     pub fn new(held: Holding, capacity: usize) -> Self {
-        let open = matches!(held, Holding::Senders | Holding::Receivers);
+        let open = held.is_end();
         Self { here: List::new(held, capacity, open), slot: None, name: None }
     }
 

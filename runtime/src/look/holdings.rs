@@ -60,16 +60,16 @@ impl Default for Cell {
 #[derive(Debug)]
 pub struct Torn;
 
-const LOCK: u32 = 0;
-const PERMITS: u32 = 1;
+const LOCK: u32 = Holding::Lock as u32;
+const TOKENS: u32 = Holding::Tokens as u32;
 
 impl Cell {
-    /// Writes a note, for what is a lock or permits. By one thread at a time.
+    /// Writes a note, for what is no end of a channel. By one thread at a time.
     #[inline]
     pub fn write(&self, note: Note) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);
-        self.held.store(if note.held == Holding::Lock { LOCK } else { PERMITS }, Ordering::Release);
+        self.held.store(note.held as u32, Ordering::Release);
         self.task.store(note.task, Ordering::Release);
         self.place.store(ptr::from_ref(note.place).cast_mut(), Ordering::Release);
         self.units.store(note.units, Ordering::Release);
@@ -102,7 +102,11 @@ impl Cell {
         }
         // SAFETY: only what was `&'static` is stored there.
         let Some(place) = (unsafe { place.as_ref() }) else { return Ok(None) };
-        let held = if held == LOCK { Holding::Lock } else { Holding::Permits };
+        let held = match held {
+            LOCK => Holding::Lock,
+            TOKENS => Holding::Tokens,
+            _ => Holding::Permits,
+        };
         Ok((task != 0).then_some(Note { held, task, place, units, epoch }))
     }
 }

@@ -140,10 +140,10 @@ impl fmt::Display for WaitView {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct HoldView {
-    /// What it is: a lock, or permits.
+    /// What it is: a lock, permits, or tokens.
     pub held: Holding,
     /// Where it was acquired.
     pub place: &'static Location<'static>,
-    /// How many permits; for a lock, 1.
+    /// How many permits or tokens; for a lock, 1.
     pub units: usize,
 }

@@ -87,7 +87,7 @@ struct Nursery {
 impl Held {
     /// Whether it is the other side of a channel.
     fn is_end(&self) -> bool {
-        matches!(self.held, Holding::Senders | Holding::Receivers)
+        self.held.is_end()
     }
 
     /// The nodes of those that have it, as far as that can be told.

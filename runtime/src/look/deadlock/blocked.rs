@@ -253,7 +253,7 @@ impl BlockedWait {
             more => format!("{}, and {} more", holders[..3].join(", "), more - 3),
         };
         text += match (held, self.holders.len()) {
-            (Holding::Lock | Holding::Permits, _) => ", held by ",
+            (Holding::Lock | Holding::Permits | Holding::Tokens, _) => ", held by ",
             (Holding::Senders, 0) => ", of which no sender is open",
             (Holding::Receivers, 0) => ", of which no receiver is open",
             (Holding::Senders, 1) => ", whose sender is that of ",
@@ -261,7 +261,7 @@ impl BlockedWait {
             (Holding::Senders, _) => ", whose senders are those of ",
             (Holding::Receivers, _) => ", whose receivers are those of ",
         };
-        if !(self.holders.is_empty() && matches!(held, Holding::Senders | Holding::Receivers)) {
+        if !(self.holders.is_empty() && held.is_end()) {
             text += &listed;
         }
         text
@@ -272,7 +272,9 @@ fn describe(held: Holding, holder: &Holder, name: Option<&str>) -> String {
     let (task, place) = (Called(holder.task(), name), short(holder.place()));
     match held {
         Holding::Senders | Holding::Receivers => format!("{task} (made at {place})"),
-        Holding::Permits if holder.units() != 1 => format!("{task} ({} acquired at {place})", holder.units()),
-        Holding::Lock | Holding::Permits => format!("{task} (acquired at {place})"),
+        Holding::Permits | Holding::Tokens if holder.units() != 1 => {
+            format!("{task} ({} acquired at {place})", holder.units())
+        }
+        Holding::Lock | Holding::Permits | Holding::Tokens => format!("{task} (acquired at {place})"),
     }
 }

@@ -126,7 +126,11 @@ fn listed(holds: &[HoldView]) -> String {
         }
     }
     let text = |(hold, units): &(HoldView, usize)| {
-        let (one, many) = if hold.held == Holding::Lock { ("a lock", "locks") } else { ("a permit", "permits") };
+        let (one, many) = match hold.held {
+            Holding::Lock => ("a lock", "locks"),
+            Holding::Tokens => ("a token", "tokens"),
+            _ => ("a permit", "permits"),
+        };
         let what = if *units == 1 { one.to_string() } else { format!("{} {many}", grouped(*units)) };
         format!("{what} ({})", short(hold.place))
     };

@@ -2,7 +2,7 @@
 
 use super::{Graph, Held, Node, Nursery, Target, Wait};
 use crate::look::deadlock::Within;
-use crate::look::holders::{self, Holding, Role, TaskRef, Thing};
+use crate::look::holders::{self, Role, TaskRef, Thing};
 use crate::park::On;
 use crate::ready::Header;
 use crate::scope::cause::Kind;
@@ -134,7 +134,7 @@ impl Graph {
             for wait in node.waits.iter().filter(|wait| wait.come) {
                 let Target::Thing(thing, units, _) = wait.on else { continue };
                 let thing = &mut self.things[thing];
-                if !matches!(thing.held, Holding::Lock | Holding::Permits) {
+                if thing.is_end() {
                     continue;
                 }
                 thing.handed.push((at, wait.place));
