@@ -53,13 +53,26 @@ impl<'a> Operation<'a> {
         mut attempt: impl FnMut(Ready<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         ready!(self.poll_start(cx))?;
-        let (source, want, place) = (self.source, self.want, self.place);
-        poll_attempts(source, want, place, cx, &mut attempt, |cx| {
+        let source = self.source;
+        loop {
+            match source.attempt(self.want.direction(), &mut attempt) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                    ready!(poll_budget(cx));
+                    continue;
+                }
+                Some(result) => return Poll::Ready(result),
+                None => {}
+            }
             // SAFETY: the promise of `new`; `poll_start` has ended the wait before.
-            let begun = unsafe { source.begin(cx, want, place) }?;
-            self.waits = matches!(begun, Begun::Waiting);
-            Ok(begun)
-        })
+            match unsafe { source.begin(cx, self.want, self.place) }? {
+                Begun::Waiting => {
+                    self.waits = true;
+                    return Poll::Pending;
+                }
+                Begun::AskAgain => ready!(poll_budget(cx)),
+                Begun::Cancelled => return poll_cancelled(self.place).map(|cancelled| Err(cancelled.into())),
+            }
+        }
     }
 
     /// Steps 1 and 2: `Ready(Ok)` with no wait under way where the operation may be attempted.
@@ -96,33 +109,6 @@ impl<'a> Operation<'a> {
         }
         // What was aborted may be the wait of somebody who is gone, in a scope that was left. Ours is the one to look at.
         poll_gate(cx, self.place)
-    }
-}
-
-/// Steps 3 and 4, where `begin` waits.
-#[inline(always)]
-pub(crate) fn poll_attempts<T>(
-    source: &Source,
-    want: Want,
-    place: &'static Location<'static>,
-    cx: &mut Context<'_>,
-    attempt: &mut impl FnMut(Ready<'_>) -> io::Result<T>,
-    mut begin: impl FnMut(&mut Context<'_>) -> io::Result<Begun>,
-) -> Poll<io::Result<T>> {
-    loop {
-        match source.attempt(want.direction(), attempt) {
-            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
-                ready!(poll_budget(cx));
-                continue;
-            }
-            Some(result) => return Poll::Ready(result),
-            None => {}
-        }
-        match begin(cx)? {
-            Begun::Waiting => return Poll::Pending,
-            Begun::AskAgain => ready!(poll_budget(cx)),
-            Begun::Cancelled => return poll_cancelled(place).map(|cancelled| Err(cancelled.into())),
-        }
     }
 }
 

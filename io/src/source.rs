@@ -66,11 +66,6 @@ const _: () = assert!(Direction::Read.flag() == READ && Direction::Write.flag() 
 /// The bit in `waiting` of those who wait to read beside the one that has the claim.
 const OTHERS: u32 = 4;
 
-/// The bits in `waiting` of those whom an event with these flags is about.
-const fn waits_for(flags: u32) -> u32 {
-    (flags & (READ | WRITE)) | if flags & READ != 0 { OTHERS } else { 0 }
-}
-
 /// What an operation waits for: more than the direction for a driver whose kernel does the operation itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
@@ -152,7 +147,7 @@ impl State {
 
     /// What has to be done now that somebody who waited to read has lost interest.
     fn abandon(&self) -> Option<Order> {
-        if self.waiting & waits_for(READ) == 0 { Home::abandon(self) } else { None }
+        if self.waiting & (READ | OTHERS) == 0 { Home::abandon(self) } else { None }
     }
 }
 
@@ -265,13 +260,11 @@ impl Shared {
 
     /// \[FOUND\]: unset and completed under the lock.
     fn complete(&self, state: &mut State, flags: u32, wake: &mut WakeList) -> usize {
-        let found = state.waiting & waits_for(flags);
+        let found = state.waiting & flags & (READ | WRITE);
         if found == 0 {
-            return 0;
+            return state.complete_others(flags, wake);
         }
         state.waiting &= !found;
-        // One for each direction.
-        let mut ended = (found & !OTHERS).count_ones() as usize;
         for direction in [Direction::Read, Direction::Write] {
             if found & direction.flag() != 0
                 && let Some(park) = self.park(direction)
@@ -280,12 +273,7 @@ impl Shared {
                 wake.push(waker);
             }
         }
-        if found & OTHERS != 0
-            && let Some(others) = &mut state.others
-        {
-            ended += others.complete(wake);
-        }
-        ended
+        found.count_ones() as usize + state.complete_others(flags, wake)
     }
 
     /// Sees to it that nobody finds the wait of a direction. Before its park is ended.
@@ -478,32 +466,9 @@ impl Source {
         want: Want,
         place: &'static std::panic::Location<'static>,
     ) -> io::Result<Begun> {
-        let direction = want.direction();
-        let park = self.shared.park_to_wait(direction);
-        // SAFETY: the caller's promise; `end` hides it.
-        let begun = unsafe { self.begin_with(park, cx, want, place, |state| state.waiting |= direction.flag()) };
-        if begun.is_err() {
-            // SAFETY: the caller's promise.
-            unsafe { self.end(direction) };
-        }
-        begun
-    }
-
-    /// The same with any park, which `list` lets others find. On an error it is still to be hidden, and ended.
-    ///
-    /// # Safety
-    /// \[OWNER\] of the park, which is not active, and can be found by nobody, and not before `list` was called.
-    #[inline(always)]
-    unsafe fn begin_with(
-        &self,
-        park: Pin<&Park>,
-        cx: &mut std::task::Context<'_>,
-        want: Want,
-        place: &'static std::panic::Location<'static>,
-        list: impl FnOnce(&mut State),
-    ) -> io::Result<Begun> {
         let shared = &self.shared;
         let flag = want.direction().flag();
+        let park = shared.park_to_wait(want.direction());
         // SAFETY: the caller's promise.
         if unsafe { park.begin_on_descriptor(cx, want.of_descriptor(), place) }.is_err() {
             // It has kept the waker: a source that idles would hold on to a task.
@@ -532,10 +497,14 @@ impl Source {
             {
                 registration.home.seat().count(1, here);
                 let order = Home::order(&mut state, want);
-                list(&mut state);
+                state.waiting |= flag;
                 drop(state);
-                if let Some(order) = order {
-                    order.send()?;
+                if let Some(order) = order
+                    && let Err(error) = order.send()
+                {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.end(want.direction()) };
+                    return Err(error);
                 }
                 return Ok(Begun::Waiting);
             }

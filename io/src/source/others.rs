@@ -4,9 +4,11 @@
 //! event ends the wait of all of them, behind that of who has the claim, which came before them: each asks again, and what there is goes to
 //! the oldest. So it does no harm that one was forgotten (`mem::forget`): it is woken for nothing.
 
-use super::{Direction, OTHERS, Ready, Source, State, Want};
+use super::{Begun, Direction, OTHERS, Ready, Source, State, Want};
 use crate::error;
-use crate::operation::{poll_attempts, poll_gate};
+use crate::operation::poll_gate;
+use crate::reactor::{Home, Reactor};
+use crate::readiness::READ;
 use crate::wake::WakeList;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -14,7 +16,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{Completed, Park, poll_cancelled};
+use trefoil_runtime::{Completed, Park, poll_budget, poll_cancelled};
 
 /// What a source knows of them: there is at least one.
 #[derive(Debug)]
@@ -28,9 +30,8 @@ struct Other {
 }
 
 impl Others {
-    /// Completes all that wait. How many waits ended.
     #[cold]
-    pub fn complete(&mut self, wake: &mut WakeList) -> usize {
+    fn complete(&mut self, wake: &mut WakeList) -> usize {
         let mut ended = 0;
         for other in self.0.iter_mut().filter(|other| other.waits) {
             other.waits = false;
@@ -44,6 +45,18 @@ impl Others {
 }
 
 impl State {
+    /// Completes all of them that wait for an event with these flags. How many waits ended.
+    #[inline]
+    pub(super) fn complete_others(&mut self, flags: u32, wake: &mut WakeList) -> usize {
+        match &mut self.others {
+            Some(others) if flags & READ != 0 => {
+                self.waiting &= !OTHERS;
+                others.complete(wake)
+            }
+            _ => 0,
+        }
+    }
+
     /// From here on it can be found.
     fn list(&mut self, park: &Pin<Arc<Park>>) {
         self.waiting |= OTHERS;
@@ -114,7 +127,7 @@ impl<'a> Another<'a> {
         cx: &mut Context<'_>,
         mut attempt: impl FnMut(Ready<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        let (source, want, place) = (self.source, self.want, self.place);
+        let (source, place) = (self.source, self.place);
         match &self.park {
             Some(park) if park.is_active() => {
                 if !trefoil_runtime::in_run() {
@@ -128,15 +141,61 @@ impl<'a> Another<'a> {
             }
             _ => ready!(poll_gate(cx, place))?,
         }
-        poll_attempts(source, want, place, cx, &mut attempt, |cx| {
-            let park = self.park.get_or_insert_with(|| Arc::pin(Park::on_descriptor(source.fd().as_raw_fd())));
-            // SAFETY: [OWNER]: `&mut self`; the wait before is over, and nobody finds it before it is listed.
-            let begun = unsafe { source.begin_with(park.as_ref(), cx, want, place, |state| state.list(park)) };
-            if begun.is_err() {
-                self.forgo(true);
+        loop {
+            match source.attempt(Direction::Read, &mut attempt) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                    ready!(poll_budget(cx));
+                    continue;
+                }
+                Some(result) => return Poll::Ready(result),
+                None => {}
             }
-            begun
-        })
+            match self.begin(cx) {
+                Ok(Begun::Waiting) => return Poll::Pending,
+                Ok(Begun::AskAgain) => ready!(poll_budget(cx)),
+                Ok(Begun::Cancelled) => return poll_cancelled(place).map(|cancelled| Err(cancelled.into())),
+                Err(error) => {
+                    self.forgo(true);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+
+    /// As [`Source::begin`], with its own park. After an error that may still be found.
+    fn begin(&mut self, cx: &mut Context<'_>) -> io::Result<Begun> {
+        let (source, want) = (self.source, self.want);
+        let shared = &source.shared;
+        let park = self.park.get_or_insert_with(|| Arc::pin(Park::on_descriptor(source.fd().as_raw_fd())));
+        // SAFETY: [OWNER]: `&mut self`; the wait before is over.
+        if unsafe { park.as_ref().begin_on_descriptor(cx, want.of_descriptor(), self.place) }.is_err() {
+            // SAFETY: [OWNER]; nobody finds it: [FOUND].
+            unsafe { park.end() };
+            return Ok(Begun::Cancelled);
+        }
+        let mut state = shared.lock();
+        let ready = state.look().has(READ);
+        if let Some(registration) = &state.registration
+            && !ready
+            && registration.interest & READ != 0
+        {
+            registration.home.waits_began(1);
+            let order = Home::order(&mut state, want);
+            state.list(park);
+            drop(state);
+            if let Some(order) = order {
+                order.send()?;
+            }
+            return Ok(Begun::Waiting);
+        }
+        let home = state.registration.as_ref().map(|registration| registration.home.clone());
+        drop(state);
+        // SAFETY: as above.
+        unsafe { park.end() };
+        if !ready {
+            home.map_or_else(Reactor::current, Ok)?.attach(shared, want)?;
+        }
+        Ok(Begun::AskAgain)
     }
 
     /// Gives up the place in the order, and the wait, whatever became of it.
