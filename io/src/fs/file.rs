@@ -22,7 +22,8 @@ type Place = &'static Location<'static>;
 
 /// An open file, which is read and written at positions.
 ///
-/// Every operation takes `&self`, and many may be under way at once. None blocks the loop: see the [module](super). Dropping a file
+/// Every operation takes `&self`, and many may be under way at once. None blocks the loop: see the [module](super). There is no position that
+/// they share, and so none of the traits of futures-io; `book/src/files.md` makes a reader of one. Dropping a file
 /// closes it, when the last operation on it is over; where that may wait, or fail, there is [`close`](Self::close).
 ///
 /// # Examples
