@@ -273,6 +273,105 @@ fn it_is_known_who_woke_a_task() {
     });
 }
 
+/// What does not follow from the machine: no two deadlines are set at once, so none can be late for another.
+async fn program_in_turn() {
+    let (sender, receiver) = channel(1);
+    let (done, gate) = (trefoil::Event::new(), trefoil::sync::Mutex::new(()));
+    nursery(async |n| -> Result<(), Cancelled> {
+        n.spawn_named("gives", async {
+            for item in 0..3 {
+                sender.send(item).await.map_err(|_| unreachable!("nobody cancels it")).unwrap();
+            }
+            done.wait().await
+        });
+        let takes = n.spawn_named("takes", async {
+            for _ in 0..3 {
+                receiver.recv().await?;
+                sleep(ms(1)).await?;
+            }
+            Ok(())
+        });
+        takes.await?;
+        move_on_after(
+            ms(2),
+            nursery(async |n| -> Result<(), Cancelled> {
+                let _held = gate.lock().await?;
+                for _ in 0..2 {
+                    n.spawn_named("wants", async { gate.lock().await.map(drop) });
+                }
+                sleep_forever().await
+            }),
+        )
+        .named("two")
+        .await?;
+        let scope = CancelScope::named("stopped");
+        let stopped = scope.clone();
+        let stops = n.spawn_named("stops", async move { stopped.run(sleep_forever()).await.map(drop) });
+        checkpoint().await?;
+        scope.cancel();
+        stops.await?;
+        let late = trefoil::fail_after(ms(1), sleep_forever()).await;
+        assert!(late.is_err());
+        done.set();
+        Ok(())
+    })
+    .named("all")
+    .await
+    .unwrap();
+}
+
+/// Everything but the times, and the place where the run was started.
+fn without_times(record: &Record) -> Vec<String> {
+    let told = |event: &Event| {
+        let what = match &event.what {
+            What::WaitBegins { wait, reason, place, until } => {
+                format!(
+                    "wait {wait} for {reason} at {place} begins{}",
+                    if until.is_some() { ", with an end" } else { "" }
+                )
+            }
+            What::WaitEnds { wait, how } => format!("wait {wait} ends: {how}"),
+            What::ScopeEntered { scope, info, deadline } => {
+                format!(
+                    "scope {scope}, {info}, is entered{}",
+                    if deadline.is_some() { ", with a deadline" } else { "" }
+                )
+            }
+            What::ScopeLeft { scope, cause } => {
+                let cause = cause.as_ref().map(|cause| (cause.source, cause.place, cause.scope.to_string()));
+                format!("scope {scope} is left, {cause:?}")
+            }
+            other => format!("{other:?}"),
+        };
+        format!("task {} {:?}: {what}", event.task.id(), event.task.name())
+    };
+    record.events.iter().map(told).collect()
+}
+
+/// The order of events is that of virtual time in real time, too, and on every driver.
+#[test]
+fn a_program_takes_the_same_turns_in_virtual_and_in_real_time() {
+    let records = RefCell::new(Vec::new());
+    let recorded = async || {
+        let recording = record(10_000);
+        program_in_turn().await;
+        records.borrow_mut().push(without_times(&recording.take()));
+    };
+    run_virtual(recorded);
+    let virtually = records.borrow().len();
+    run_real(recorded);
+    let records = records.take();
+    assert!(virtually > 0 && records.len() > virtually);
+    let first = &records[0];
+    // It is no short one.
+    assert!(first.len() > 100, "{first:#?}");
+    for record in &records {
+        let differs = first.iter().zip(record).position(|(virtually, really)| virtually != really);
+        assert_eq!(differs, None, "{first:#?} {record:#?}");
+        assert_eq!(first.len(), record.len());
+    }
+}
+
 /// What the kernel has done, with the operation and the descriptor.
 #[test]
 fn the_driver_wakes_who_waits_for_a_descriptor() {
