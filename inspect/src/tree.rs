@@ -57,6 +57,7 @@ fn wait(wait: &WaitView) -> Value {
     json!({
         "reason": wait.reason.to_string(),
         "place": place(wait.place),
+        "made": wait.made.map(place),
         "since": seconds(wait.since),
         "unpolled": wait.unpolled,
     })

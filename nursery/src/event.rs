@@ -27,13 +27,19 @@ use trefoil_runtime::{Cancelled, Handed, Reason, TimedOut, Turn, Wait, WaitQueue
 /// ```
 #[doc(alias("Notify"))]
 pub struct Event {
-    queue: WaitQueue<bool, (), 1>,
+    queue: WaitQueue<State, (), 1>,
+}
+
+struct State {
+    set: bool,
+    /// Where the event was made.
+    made: &'static Location<'static>,
 }
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let guard = self.queue.lock();
-        let (set, waiting) = (*guard, guard.waiting(0));
+        let (set, waiting) = (guard.set, guard.waiting(0));
         // The text goes to code of others.
         drop(guard);
         f.debug_struct("Event").field("set", &set).field("waiting", &waiting).finish()
@@ -41,27 +47,29 @@ impl fmt::Debug for Event {
 }
 
 impl Default for Event {
+    #[track_caller]
     fn default() -> Self {
         Self::new()
     }
 }
 
 impl Event {
-    /// One that has not happened.
+    /// One that has not happened. Who waits for it is shown with the place of this call.
+    #[track_caller]
     pub fn new() -> Self {
-        Self { queue: WaitQueue::new(false) }
+        Self { queue: WaitQueue::new(State { set: false, made: Location::caller() }) }
     }
 
     /// It happens: everybody who waits goes on, in the order in which they came (N3), and nobody waits from now on. Any thread.
     pub fn set(&self) {
         let mut guard = self.queue.lock();
-        *guard = true;
+        guard.set = true;
         while guard.hand(0, None).is_ok() {}
     }
 
     /// Whether it has happened.
     pub fn is_set(&self) -> bool {
-        *self.queue.lock()
+        self.queue.lock().set
     }
 
     /// Waits until it happens. A checkpoint also where it has (R38).
@@ -118,7 +126,7 @@ impl Event {
 #[derive(Debug)]
 #[must_use = "waiting does nothing until it is awaited"]
 pub struct WaitEvent<'a> {
-    waiter: Waiter<'a, bool, (), 1>,
+    waiter: Waiter<'a, State, (), 1>,
     place: &'static Location<'static>,
 }
 
@@ -130,10 +138,10 @@ impl Future for WaitEvent<'_> {
         // SAFETY: `waiter` is pinned with this.
         let waiter = unsafe { self.map_unchecked_mut(|this| &mut this.waiter) };
         Poll::Ready(
-            match ready!(waiter.poll(cx, Wait::new(Reason::Event).at(place), |set| if **set {
+            match ready!(waiter.poll(cx, Wait::new(Reason::Event).at(place), |event| if event.set {
                 Turn::Ready(())
             } else {
-                Turn::Wait(0, None)
+                Turn::WaitForMade(0, None, event.made)
             })) {
                 Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(()),
                 Err((cancelled, _)) => Err(cancelled),

@@ -1,7 +1,10 @@
 //! What an operation waits for, as people and programs are told.
 
+use crate::look::snapshot::short;
 use crate::park::Abort;
 use std::fmt;
+use std::panic::Location;
+use std::ptr;
 
 /// What an operation waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,18 @@ impl fmt::Display for Does {
             Reason::Read(fd) => write!(f, "waits to read from fd {fd}"),
             Reason::Write(fd) => write!(f, "waits to write to fd {fd}"),
             other => write!(f, "waits for {other}"),
+        }
+    }
+}
+
+/// Where that was made which a task waits for, behind its name: " (made at main.rs:3)". Nothing where that is not known.
+pub(crate) struct Made(pub Option<&'static Location<'static>>);
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(made) => write!(f, " (made at {})", short(made)),
+            None => Ok(()),
         }
     }
 }
@@ -214,16 +229,33 @@ impl Manner {
     }
 }
 
-/// What a [`Reason`] has to say beside which it is: the descriptor, or the text.
+/// What a [`Reason`] has to say beside which it is: the descriptor, or the text; or where that was made which is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detail {
+    /// Of a `&'static str`; or a `&'static Location`, if the number is [`MADE`].
     text: *const u8,
     /// The length of the text, or the descriptor.
     number: u32,
 }
 
+/// No text is so long.
+const MADE: u32 = u32::MAX;
+
 impl Detail {
-    pub const NONE: Self = Self { text: std::ptr::null(), number: 0 };
+    pub const NONE: Self = Self { text: ptr::null(), number: 0 };
+
+    pub const fn made(place: &'static Location<'static>) -> Self {
+        Self { text: ptr::from_ref(place).cast(), number: MADE }
+    }
+
+    /// The place that it was [made](Self::made) of.
+    pub fn made_at(self) -> Option<&'static Location<'static>> {
+        if self.number != MADE {
+            return None;
+        }
+        // SAFETY: of the `&'static Location` that it was made of; where it is that of a descriptor, -1, it is null.
+        unsafe { self.text.cast::<Location<'static>>().as_ref() }
+    }
 
     pub const fn descriptor(fd: i32) -> Self {
         Self { text: std::ptr::null(), number: fd.cast_unsigned() }
@@ -238,14 +270,15 @@ impl Detail {
             }
             Reason::Custom(text) => {
                 // Not of 4 GB.
-                *self = Self { text: text.as_ptr(), number: u32::try_from(text.len()).unwrap_or(0) };
+                let length = u32::try_from(text.len()).ok().filter(|length| *length != MADE);
+                *self = Self { text: text.as_ptr(), number: length.unwrap_or(0) };
             }
             _ => {}
         }
     }
 
     fn text(self) -> &'static str {
-        if self.text.is_null() {
+        if self.text.is_null() || self.number == MADE {
             return "";
         }
         // SAFETY: of the `&'static str` that it was made of: pointer and length, which are written together.

@@ -101,6 +101,8 @@ pub enum Turn<R, T> {
     WaitFor(usize, Option<T>, Option<Thing>, usize),
     /// The same, where who has none may end the wait, too: for the other side of a channel. So it is not looked for who waits for ever.
     WaitForSide(usize, Option<T>, Option<Thing>),
+    /// The same, for what nobody holds and was made there. So a report can say which one it is.
+    WaitForMade(usize, Option<T>, &'static Location<'static>),
 }
 
 /// How an operation ended.
@@ -405,16 +407,17 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         }
         let mut guard = queue.lock();
         // Which of them it is, is a constant of most that look: whether to suspect is not asked at run time.
-        let (list, bring, thing, units, suspect) = match look(&mut guard) {
+        let (list, bring, known, suspect) = match look(&mut guard) {
             Turn::Ready(result) => return Poll::Ready(Ok(Handed::Ready(result))),
-            Turn::Wait(list, bring) => (list, bring, None, 0, false),
-            Turn::WaitFor(list, bring, thing, units) => (list, bring, thing, units, true),
+            Turn::Wait(list, bring) => (list, bring, Known::NEW, false),
+            Turn::WaitFor(list, bring, thing, units) => (list, bring, Known::of(thing, units), thing.is_some()),
             // As many as there are can end it: no number says more.
-            Turn::WaitForSide(list, bring, thing) => (list, bring, thing, 0, false),
+            Turn::WaitForSide(list, bring, thing) => (list, bring, Known::of(thing, 0), false),
+            Turn::WaitForMade(list, bring, place) => (list, bring, Known::made(place), false),
         };
         // `look` is code of others, and can put the guard of another queue in the place of this one.
         assert!(ptr::eq(guard.queue, queue), "a waiter waits in its own queue");
-        let node = this.make(wait.place, Known::of(thing, units));
+        let node = this.make(wait.place, known);
         // SAFETY: [LISTED]: not in a list yet, and we have the lock.
         node.slot.with_mut(|slot| unsafe { *slot = bring });
         // SAFETY: [OWNER] of the park, which is pinned as above. Nobody can find it before it is in the list.
@@ -425,7 +428,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             return this.poll_aborted(wait.place);
         }
         guard.add(list, node);
-        if !BLIND && suspect && thing.is_some() {
+        if !BLIND && suspect {
             deadlock::suspect();
         }
         Poll::Pending

@@ -37,7 +37,7 @@ const VARIABLE: &str = "TREFOIL_SEED";
 /// A deadlock is no hang:
 /// ```should_panic
 /// let never = trefoil_nursery::Event::new();
-/// trefoil_testing::run(0, never.wait()).unwrap(); // deadlock (N10): … waits for an event at …
+/// trefoil_testing::run(0, never.wait()).unwrap(); // deadlock (N10): … waits for an event (made at …) at …
 /// ```
 #[track_caller]
 pub fn run<F: Future>(seed: u64, future: F) -> F::Output {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use trefoil::sync::{CapacityLimiter, Mutex, RwLock, Semaphore};
+use trefoil::sync::{Barrier, CapacityLimiter, Condition, Mutex, RwLock, Semaphore};
 use trefoil::{
     CancelScope, Cancelled, Event, Holding, Kind, Reason, ScopeView, channel, checkpoint, local_nursery, move_on_after,
     nursery, sleep, sleep_forever, tree, trees,
@@ -150,6 +150,56 @@ fn the_text_says_of_each_task_what_it_does() {
    │        └─ sleeps for ever at @13 since 1.5 s
    └─ task @7 is ready [0 µs old, 0 polls]"
         );
+    });
+}
+
+/// Which event, condition or barrier it is: the text, the data and the JSON say where it was made. Tasks that differ in that are two lines.
+#[test]
+fn the_tree_says_where_that_was_made_which_nobody_holds() {
+    run_virtual(async || {
+        let line = line!();
+        let (a, b) = (
+            Event::new(), // 2
+            Event::default(),
+        );
+        let (lock, more) = (Mutex::new(()), Condition::new());
+        let barrier = Barrier::new(2);
+        nursery(async |n| -> Result<(), Cancelled> {
+            for event in [&a, &b, &a] {
+                n.spawn(async { event.wait().await }); // 9
+            }
+            n.spawn(async {
+                let guard = lock.lock().await?;
+                more.wait(guard).await.1 // 13
+            });
+            n.spawn(async { barrier.wait().await.map(drop) }); // 15
+            sleep(ms(1_500)).await?;
+            let tree = tree();
+            let made: Vec<_> = below(&tree)[0]
+                .tasks
+                .iter()
+                .flat_map(|task| &task.waits)
+                .map(|wait| wait.made.map(|made| made.line() - line))
+                .collect();
+            assert_eq!(made, [Some(2), Some(3), Some(2), Some(5), Some(6)], "{tree}");
+            let json = trefoil_inspect::tree_to_json(&tree);
+            let wait = &json["tasks"][0]["scopes"][0]["tasks"][1]["waits"][0];
+            assert!(wait["made"].as_str().unwrap().ends_with(&format!("tree.rs:{}:13", line + 2)), "{json}");
+            assert_eq!(
+                text(&tree, line),
+                "\
+└─ nursery @7, 5 children
+   ├─ is running
+   ├─ 2 × task @9 waits for an event (made at @2) at @9, longest since 1.5 s [1.5 s old, 1 poll]
+   ├─ task @9 waits for an event (made at @3) at @9 since 1.5 s [1.5 s old, 1 poll]
+   ├─ task @11 waits for a condition (made at @5) at @13 since 1.5 s [1.5 s old, 1 poll]
+   └─ task @15 waits for others at a barrier (made at @6) at @15 since 1.5 s [1.5 s old, 1 poll]"
+            );
+            n.cancel();
+            Ok(())
+        })
+        .await
+        .unwrap();
     });
 }
 

@@ -38,7 +38,8 @@ type Opened = Arc<AtomicBool>;
 /// ```
 pub struct Barrier {
     parties: usize,
-    queue: WaitQueue<(), Opened, 1>,
+    /// With the place where it was made.
+    queue: WaitQueue<&'static Location<'static>, Opened, 1>,
 }
 
 impl fmt::Debug for Barrier {
@@ -50,9 +51,10 @@ impl fmt::Debug for Barrier {
 }
 
 impl Barrier {
-    /// For so many tasks; 0 is as good as 1.
+    /// For so many tasks; 0 is as good as 1. Who waits at it is shown with the place of this call.
+    #[track_caller]
     pub fn new(parties: usize) -> Self {
-        Self { parties, queue: WaitQueue::new(()) }
+        Self { parties, queue: WaitQueue::new(Location::caller()) }
     }
 
     /// Waits until all have come; true for the one that came last.
@@ -73,7 +75,7 @@ impl Barrier {
 #[derive(Debug)]
 pub struct WaitBarrier<'a> {
     parties: usize,
-    waiter: Waiter<'a, (), Opened, 1>,
+    waiter: Waiter<'a, &'static Location<'static>, Opened, 1>,
     place: &'static Location<'static>,
 }
 
@@ -89,7 +91,7 @@ impl Future for WaitBarrier<'_> {
         loop {
             let polled = waiter.as_mut().poll(cx, Wait::new(Reason::Barrier).at(place), |queue| {
                 if queue.count(0) + 1 < parties {
-                    return Turn::Wait(0, None);
+                    return Turn::WaitForMade(0, None, **queue);
                 }
                 let opened = Arc::new(AtomicBool::new(false));
                 let mut come = 1;
@@ -98,7 +100,7 @@ impl Future for WaitBarrier<'_> {
                 }
                 if come < parties {
                     // One of them was cancelled since they were counted, by who has another lock.
-                    return Turn::Wait(0, None);
+                    return Turn::WaitForMade(0, None, **queue);
                 }
                 opened.store(true, Ordering::Release);
                 Turn::Ready(())

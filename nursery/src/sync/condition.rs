@@ -41,8 +41,8 @@ use trefoil_runtime::{Cancelled, Guard, Handed, Reason, Turn, Wait, Waiter};
 /// .unwrap();
 /// # });
 /// ```
-#[derive(Default)]
 pub struct Condition {
+    made: &'static Location<'static>,
     /// Its address is the condition's identity, so it must have one of its own. Of a plain byte, two `const` conditions would be one.
     _identity: AtomicU8,
 }
@@ -54,10 +54,18 @@ impl fmt::Debug for Condition {
     }
 }
 
+impl Default for Condition {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Condition {
-    /// One that nobody waits for.
+    /// One that nobody waits for. Who does is shown with the place of this call.
+    #[track_caller]
     pub const fn new() -> Self {
-        Self { _identity: AtomicU8::new(0) }
+        Self { made: Location::caller(), _identity: AtomicU8::new(0) }
     }
 
     fn identity(&self) -> usize {
@@ -127,7 +135,7 @@ impl Condition {
                 // In one step: it is in the queue, and the lock is given up.
                 std::mem::forget(guard.take());
                 mutex::unlock(locked);
-                Turn::<(), usize>::Wait(NOTIFIED, Some(identity))
+                Turn::<(), usize>::WaitForMade(NOTIFIED, Some(identity), self.made)
             });
             Poll::Ready(match ready!(polled) {
                 Ok(Handed::Ready(()) | Handed::Handed(_)) => Ok(()),

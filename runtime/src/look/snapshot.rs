@@ -20,7 +20,7 @@ pub(crate) use take::{view, view_under};
 pub(crate) use words::{length, short};
 
 use crate::look::holders::Holding;
-use crate::reason::{Does, Reason};
+use crate::reason::{Does, Made, Reason};
 use crate::scope::cause::{Cause, Kind};
 use std::fmt;
 use std::panic::Location;
@@ -116,6 +116,8 @@ pub struct WaitView {
     pub reason: Reason,
     /// Where in the program.
     pub place: &'static Location<'static>,
+    /// Where that was made which it waits for: an event, a condition or a barrier. `None` of anything else.
+    pub made: Option<&'static Location<'static>>,
     /// For how long it had been.
     pub since: Duration,
     /// What it waited for has come; but its task, which was woken for that, does not poll the future that waited. A lock that it was handed
@@ -130,8 +132,8 @@ impl fmt::Display for WaitView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = short(self.place);
         match self.unpolled {
-            true => write!(f, "{UNPOLLED} {} at {place}", self.reason),
-            false => write!(f, "{} at {place} since {}", Does(self.reason), length(self.since)),
+            true => write!(f, "{UNPOLLED} {}{} at {place}", self.reason, Made(self.made)),
+            false => write!(f, "{}{} at {place} since {}", Does(self.reason), Made(self.made), length(self.since)),
         }
     }
 }

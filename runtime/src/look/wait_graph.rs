@@ -27,6 +27,7 @@ use std::time::Duration;
 struct Wait {
     reason: Reason,
     place: &'static Location<'static>,
+    made: Option<&'static Location<'static>>,
     since: Duration,
     /// No deadline ends it, and no scope around it is for being cancelled by hand.
     for_ever: bool,

@@ -165,6 +165,18 @@ impl Core {
         }
     }
 
+    /// Where that was made which it waits for, where that is known and nobody holds it.
+    ///
+    /// # Safety
+    /// \[TAIL\]: it was found in a list, under the lock.
+    pub(crate) unsafe fn made_at(this: *const Self) -> Option<&'static Location<'static>> {
+        // SAFETY: the caller's word.
+        unsafe {
+            let known = (*this).manner.get().is_known();
+            known.then(|| (*this.cast::<Park<Known>>()).tail.with(|known| (*known).detail()).made_at()).flatten()
+        }
+    }
+
     /// Who could end the wait, where that is known.
     ///
     /// # Safety

@@ -4,6 +4,7 @@ use super::On;
 use crate::blind::BLIND;
 use crate::look::holders::Thing;
 use crate::reason::{Detail, Reason};
+use std::panic::Location;
 
 /// What a park has beside what the tree needs of it: \[TAIL\].
 pub trait Tail {
@@ -51,6 +52,12 @@ impl Known {
     #[inline(always)]
     pub(crate) fn of(thing: Option<Thing>, units: usize) -> Self {
         if BLIND { Self::NEW } else { Self { thing, number: units, detail: Detail::NONE } }
+    }
+
+    /// Something that nobody holds, and that was made there.
+    #[inline(always)]
+    pub(crate) fn made(place: &'static Location<'static>) -> Self {
+        if BLIND { Self::NEW } else { Self { thing: None, number: 0, detail: Detail::made(place) } }
     }
 
     /// So many units of something, if it has a name; else the child whose header has this address.

@@ -17,6 +17,8 @@ pub(crate) struct Waiting {
     pub task: *const Header,
     pub reason: Reason,
     pub place: &'static Location<'static>,
+    /// Where that was made which it waits for, where that is known and nobody holds it.
+    pub made: Option<&'static Location<'static>>,
     /// On the clock of the run.
     pub since: u64,
     /// It has no end of its own.
@@ -144,6 +146,7 @@ impl Locked<'_> {
                 task: park.task.load(Ordering::Relaxed),
                 reason: Core::reason(this),
                 place: park.place(),
+                made: Core::made_at(this),
                 since: park.links.with(|links| (*links).since),
                 for_ever: park.index.get() == NOWHERE,
                 come,

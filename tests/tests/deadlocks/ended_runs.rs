@@ -134,8 +134,9 @@ fn n10_what_cannot_clean_up_is_named_at_the_end() {
         let (before, after) =
             text.split_once("\nwhat could not end after it was cancelled, and was dropped:\n").unwrap();
         let waits = format!(
-            "- task `cleans` (ended_runs.rs:{}) waits for an event at ended_runs.rs:{} since ",
+            "- task `cleans` (ended_runs.rs:{}) waits for an event (made at ended_runs.rs:{}) at ended_runs.rs:{} since ",
             base + 4,
+            base + 2,
             base + 6
         );
         assert!(after.lines().any(|line| line.starts_with(&waits)) && !before.contains(&waits), "{text}");

@@ -29,7 +29,7 @@ fn n10_a_deadlock_is_a_report() {
     });
     drop(tx);
     assert!(report.starts_with("deadlock (N10)"), "{report}");
-    for part in ["no deadline is set", "2 children", "waits for an event at blocked.rs", "an item of a channel"] {
+    for part in ["no deadline is set", "2 children", "waits for an event (made at blocked.rs", "an item of a channel"] {
         assert!(report.contains(part), "{part:?} in {report}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::look::holders::{Called, Holder, Holding, TaskRef};
 use crate::look::snapshot::{self, length, short};
-use crate::reason::{Does, Reason};
+use crate::reason::{Does, Made, Reason};
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -54,6 +54,7 @@ pub(crate) struct Front {
 pub struct BlockedWait {
     reason: Reason,
     place: &'static Location<'static>,
+    made: Option<&'static Location<'static>>,
     since: Duration,
     held: Option<Holding>,
     holders: Arc<[Holder]>,
@@ -114,13 +115,19 @@ impl BlockedWait {
         names: Names,
         front: Option<Front>,
     ) -> Self {
-        let (child, unpolled, handed, too_many, within) = (None, false, Arc::default(), None, Within::Children);
-        Self { reason, place, since, held, holders, names, front, child, unpolled, handed, too_many, within }
+        let (made, child, unpolled, handed, too_many, within) =
+            (None, None, false, Arc::default(), None, Within::Children);
+        Self { reason, place, made, since, held, holders, names, front, child, unpolled, handed, too_many, within }
     }
 
     /// It has got what it waited for, and is not polled; and who else has.
     pub(crate) fn with_handed(self, unpolled: bool, handed: Arc<[Handed]>) -> Self {
         Self { unpolled, handed, ..self }
+    }
+
+    /// It waits for what was made there, and nobody holds.
+    pub(crate) fn of_made(self, made: Option<&'static Location<'static>>) -> Self {
+        Self { made, ..self }
     }
 
     /// It waits for the end of this one.
@@ -146,6 +153,11 @@ impl BlockedWait {
     /// Where in the program; of a child that is joined by way of a combinator, where it was spawned.
     pub fn place(&self) -> &'static Location<'static> {
         self.place
+    }
+
+    /// Where that was made which it waits for: an event, a condition or a barrier. `None` of anything else.
+    pub fn made(&self) -> Option<&'static Location<'static>> {
+        self.made
     }
 
     /// The child that is joined, if it is that and waits itself.
@@ -193,7 +205,8 @@ impl BlockedWait {
     /// What a line of the report says.
     pub(super) fn text(&self, with_time: bool) -> String {
         if self.unpolled {
-            return format!("{} {} at {}", snapshot::UNPOLLED, self.reason, short(self.place));
+            let made = Made(self.made);
+            return format!("{} {}{made} at {}", snapshot::UNPOLLED, self.reason, short(self.place));
         }
         let mut text = match &self.child {
             // Where it is awaited is not known: by way of a combinator.
@@ -211,7 +224,7 @@ impl BlockedWait {
                 };
                 format!("waits for the {part} of a nursery at {}", short(self.place))
             }
-            None => format!("{} at {}", Does(self.reason), short(self.place)),
+            None => format!("{}{} at {}", Does(self.reason), Made(self.made), short(self.place)),
         };
         // Of a nursery it is known to a millisecond.
         if with_time && !(self.reason == Reason::Children && self.since.is_zero()) {

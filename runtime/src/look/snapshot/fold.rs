@@ -60,7 +60,7 @@ impl TaskView {
         let _ = write!(key, "{:?}{:?}", PlaceKey(self.place), self.state);
         for wait in &self.waits {
             let kind = std::mem::discriminant(&wait.reason);
-            let _ = write!(key, ",{kind:?}@{:?}{}", PlaceKey(wait.place), wait.unpolled);
+            let _ = write!(key, ",{kind:?}{:?}@{:?}{}", wait.made.map(PlaceKey), PlaceKey(wait.place), wait.unpolled);
         }
         for hold in &self.holds {
             let _ = write!(key, "+{:?}{}@{:?}", hold.held, hold.units, PlaceKey(hold.place));

@@ -149,7 +149,7 @@ impl View<'_> {
             // Its age is not known so exactly.
             task.age = task.age.max(since);
             let unpolled = wait.come && matches!(task.state, TaskState::Waiting | TaskState::Foreign);
-            task.waits.push(WaitView { reason: wait.reason, place: wait.place, since, unpolled });
+            task.waits.push(WaitView { reason: wait.reason, place: wait.place, made: wait.made, since, unpolled });
         }
         for child in locked.children(scope) {
             // SAFETY: [LOCKED] of the tree.

@@ -4,7 +4,7 @@ use super::fold::fold;
 use super::words::{grouped, length, same_line, short};
 use super::{HoldView, ScopeView, TaskState, TaskView, WaitView};
 use crate::look::holders::Holding;
-use crate::reason::Does;
+use crate::reason::{Does, Made};
 use crate::scope::cause::{Kind, Named};
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -179,8 +179,9 @@ impl Line<'_> {
                 match (waits, &task.scopes[..]) {
                     ([wait], []) if !wait.unpolled => writeln!(
                         out,
-                        "{first}{many}task {who} {} at {}{} since {}{holds} {}",
+                        "{first}{many}task {who} {}{} at {}{} since {}{holds} {}",
                         Does(wait.reason),
+                        Made(wait.made),
                         short(wait.place),
                         if fold { ", longest" } else { "" },
                         length(wait.since),

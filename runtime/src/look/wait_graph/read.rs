@@ -54,11 +54,11 @@ impl Graph {
                         }
                     }
                 };
-                let (reason, place) = (wait.reason, wait.place);
+                let (reason, place, made) = (wait.reason, wait.place, wait.made);
                 let since = Duration::from_nanos(now.saturating_sub(wait.since));
                 let (for_ever, come) = (for_ever && wait.for_ever, wait.come);
                 graph.steps += 1;
-                graph.nodes[at].waits.push(Wait { reason, place, since, for_ever, come, on });
+                graph.nodes[at].waits.push(Wait { reason, place, made, since, for_ever, come, on });
             }
             if here.kind != Kind::Run {
                 *wakers.entry(here.task().addr()).or_default() += usize::from(locked.has_waker(here));

@@ -59,6 +59,7 @@ impl Graph {
                         Target::Unknown | Target::Child(_) => Arc::default(),
                     };
                     BlockedWait::new(wait.reason, wait.place, wait.since, held, holders, names, front)
+                        .of_made(wait.made)
                         .of_child(child)
                         .with_handed(wait.come, handed)
                         .of_too_few(too_many)
