@@ -321,6 +321,8 @@ impl Core {
     }
 
     pub(super) unsafe fn end(&self) -> bool {
+        // Relaxed: what is told is the state of below. Who completed the wait has published that before the owner saw it, or before the owner knew that
+        // nobody finds the park any more, which it does when it calls this; and an abort before it took the park out of the list, which is seen there.
         self.unlink_or_tell(|| record::wait_ends(self, || ended(self.state.load(Ordering::Relaxed))));
         let state = self.state.load(Ordering::Acquire);
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
