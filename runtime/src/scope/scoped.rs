@@ -274,9 +274,12 @@ impl Plan {
     #[inline(always)]
     unsafe fn enter(&self, tree: &'static Tree, frame: Around, waker: Waker, then: u64, strikes: u16) -> Entry<Held> {
         let (key, deadline) = (key(&waker), then.saturating_add(self.after));
-        let make = || Scope::entered(self.kind, self.place, deadline, self.shared, tree, frame, waker);
-        // Each made where it stays: not moved there.
-        let scope = if self.shared { Held::Shared(Arc::new(make())) } else { Held::Own(Put::made(make)) };
+        let scope = if self.shared {
+            Held::Shared(Arc::new(Scope::entered(self.kind, self.place, deadline, true, tree, frame, waker)))
+        } else {
+            // Made where it stays, not moved there.
+            Held::Own(Put::made(|| Scope::entered(self.kind, self.place, deadline, false, tree, frame, waker)))
+        };
         let entry = Entry { scope, linked: true, strikes, waker: key };
         let mut locked = tree.lock();
         // SAFETY: [HELD]: the entry has it, and unlinks it; for the frame, the caller's word.

@@ -11,8 +11,8 @@
 //!
 //! The order of creation is that of the lists: deadlines that are equal are in one list, or all of them in the heap, and lists are distributed in their order.
 //!
-//! The newest entry stands in no list until the next one comes or somebody asks for the first: most are removed before that, as a deadline around an operation
-//! is. That spares 130 instructions of 155.
+//! The newest entry that has an order of its own, as a scope's has, stands in no list until the next one comes or somebody asks for the first: most are removed
+//! before that, as a deadline around an operation is. That spares 100 instructions of 155.
 //!
 //! An entry that is removed stays as a dead one, unless it was added last to its list, until it surfaces or more than half of them are dead: then all those are
 //! swept out at once. So nobody has to know where in a list it is. A million sleepers have a million of entries, so these are short: 20 bytes.
@@ -209,9 +209,6 @@ impl<P: Owner> Wheel<P> {
     /// With more than 2^32 - 1 entries.
     #[inline(always)]
     pub fn insert(&mut self, entry: Entry<P>) {
-        if self.newest != NOWHERE {
-            self.place_newest();
-        }
         let slot = Slot { at: entry.at, owner: Some(entry.owner) };
         // Where none is free, that is a key of none.
         let key = match self.slots.get_mut(self.free as usize) {
@@ -229,8 +226,11 @@ impl<P: Owner> Wheel<P> {
             }
         };
         entry.owner.keyed(key);
-        if entry.at <= self.first.1 {
-            self.first = (NOWHERE, 0);
+        if entry.owner.order() == SLEEPER {
+            return self.place(key, entry);
+        }
+        if self.newest != NOWHERE {
+            self.place_newest();
         }
         self.newest = key;
     }
@@ -292,11 +292,21 @@ impl<P: Owner> Wheel<P> {
     #[inline(never)]
     fn place_newest(&mut self) {
         let key = mem::replace(&mut self.newest, NOWHERE);
-        let Some(&Slot { at, owner: Some(owner) }) = self.slots.get(key as usize) else { return };
+        if let Some(&Slot { at, owner: Some(owner) }) = self.slots.get(key as usize) {
+            self.place(key, Entry { at, owner });
+        }
+    }
+
+    /// Puts an entry where it belongs that has been nowhere yet.
+    #[inline(always)]
+    fn place(&mut self, key: u32, entry: Entry<P>) {
         if self.reached > self.now && self.digits == 0 && self.near.is_empty() {
             self.reached = self.now;
         }
-        self.put(key, Entry { at, owner });
+        if entry.at <= self.first.1 {
+            self.first = (NOWHERE, 0);
+        }
+        self.put(key, entry);
     }
 
     fn release(&mut self, key: u32) {

@@ -51,7 +51,7 @@ impl Locked<'_> {
     fn cancel_at(&mut self, scope: &Scope, why: Why, at: u64, late: Option<Duration>) {
         if let Some(index) = self.note(scope, why, at, late) {
             if index != NOWHERE {
-                self.state.wheel.remove(index);
+                self.disarm(index);
             }
             scope.set(CANCEL_CALLED);
             self.refresh(scope);
@@ -238,7 +238,7 @@ impl Locked<'_> {
         if let Some(index) = self.note(scope, Why::new(Source::Deadline, scope.place), now, Some(late))
             && index != NOWHERE
         {
-            self.state.wheel.remove(index);
+            self.disarm(index);
         }
         scope.set(CANCEL_CALLED);
     }

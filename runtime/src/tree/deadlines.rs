@@ -22,7 +22,7 @@ impl Timer {
         Self(NonNull::from(scope).cast())
     }
 
-    pub(super) fn park(park: &Core) -> Self {
+    fn park(park: &Core) -> Self {
         const { assert!(align_of::<Core>() > 1 && align_of::<Scope>() > 1, "the lowest bit is free") };
         Self(NonNull::from(park).cast().map_addr(|at| at | 1))
     }
@@ -103,18 +103,32 @@ impl Tree {
 }
 
 impl Locked<'_> {
-    pub(super) fn arm(&mut self, at: u64, timer: Timer) {
-        self.state.wheel.insert(Entry { at, owner: timer });
-        self.earlier(at);
-    }
-
     /// A scope has its first deadline, or again one.
-    #[inline]
+    #[inline(never)]
     pub(super) fn arm_scope(&mut self, scope: &Scope, at: u64) {
         self.state.made += 1;
         // SAFETY: [LOCKED].
         scope.links.with_mut(|links| unsafe { (*links).made = self.state.made });
         self.arm(at, Timer::scope(scope));
+    }
+
+    /// A wait that is linked ends by itself.
+    #[inline(never)]
+    pub(super) fn arm_park(&mut self, park: &Core, at: u64) {
+        self.arm(at, Timer::park(park));
+    }
+
+    /// In two copies: the wheel does not have to ask which of the two it is.
+    #[inline(always)]
+    fn arm(&mut self, at: u64, timer: Timer) {
+        self.state.wheel.insert(Entry { at, owner: timer });
+        self.earlier(at);
+    }
+
+    /// Takes a deadline out.
+    #[inline(never)]
+    pub(super) fn disarm(&mut self, key: u32) {
+        self.state.wheel.remove(key);
     }
 
     /// The worker may be asleep until a later deadline than this one, or be about to. Its own thread comes to look again before it sleeps.
@@ -143,7 +157,7 @@ impl Locked<'_> {
             (NOWHERE, u64::MAX) => {}
             (NOWHERE, _) => self.arm_scope(scope, at),
             (_, u64::MAX) => {
-                self.state.wheel.remove(index);
+                self.disarm(index);
             }
             (_, _) if at < self.state.wheel.at(index) => {
                 self.state.wheel.change(index, at);
@@ -182,7 +196,7 @@ impl Locked<'_> {
                 Who::Scope(scope) => {
                     // SAFETY: [LOCKED].
                     let scope = unsafe { &*scope };
-                    self.state.wheel.remove(key);
+                    self.disarm(key);
                     self.cancel_due(scope, now);
                 }
                 Who::Park(park) => {
@@ -193,7 +207,7 @@ impl Locked<'_> {
                             self.unlink_park(park);
                             self.wakers.push(waker);
                         }
-                        Completed::Lost => self.state.wheel.remove(key),
+                        Completed::Lost => self.disarm(key),
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! Linking waits and scopes into the tree, moving them about in it, and taking them out.
 
-use super::{Locked, Timer};
+use super::Locked;
 use crate::blind::BLIND;
 use crate::park::Core;
 use crate::ready::Header;
@@ -51,7 +51,7 @@ impl Locked<'_> {
             });
         }
         if until != u64::MAX {
-            self.arm(until, Timer::park(park));
+            self.arm_park(park, until);
         }
     }
 
@@ -68,7 +68,7 @@ impl Locked<'_> {
         let scope = park.scope.load(Ordering::Relaxed);
         let until = self.until(park);
         if park.index.get() != NOWHERE {
-            self.state.wheel.remove(park.index.get());
+            self.disarm(park.index.get());
         }
         // SAFETY: [LOCKED]: the park is linked, so its scope, its neighbours and its task are there.
         unsafe {
@@ -304,7 +304,7 @@ impl Locked<'_> {
                 gone
             });
             if index != NOWHERE {
-                self.state.wheel.remove(index);
+                self.disarm(index);
             }
             self.detach(parent, prev, next);
             waker
