@@ -6,11 +6,12 @@
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use trefoil_model_checks::{Run, Woken, model};
 use trefoil_runtime::model::{link, unlink};
-use trefoil_runtime::{Cancelled, Entry, Kind, Park, Reason, Scope, Source, Wait};
+use trefoil_runtime::{Cancelled, Entry, Kind, Park, Reason, Scope, Scoped, Source, Wait};
 
 fn scope() -> Arc<Scope> {
     Arc::new(Scope::new(Kind::Scope, Location::caller()))
@@ -28,6 +29,9 @@ fn enter(scope: &Scope, run: &Run, parent: Option<&Scope>) {
 
 /// A deadline far away, on the clock of every run.
 const FAR: u64 = 1 << 62;
+
+/// A length of time that is not over before the model is.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// An operation that begins in the midst of a race.
 struct Operation {
@@ -248,6 +252,46 @@ fn cancel_and_leave_a_child() {
         assert_eq!(woken.wakers(), 0);
         woken.take()
     });
+}
+
+/// A scope is cancelled while a child scope without handles is opened in it, by a poll that is pending, and is left again. Seen: whether that poll found
+/// the cancel and cut the body, which waits for nothing of ours (N13), and whether the waker of the body was woken: not both, and one of them where the
+/// child stays open.
+fn cancel_and_open(name: &'static str, stays: bool, outcomes: &[(bool, bool)]) {
+    model(name).check(outcomes.iter().copied(), move |order| {
+        let (run, parent, woken) = (Run::new(), scope(), Woken::new());
+        enter(&parent, &run, None);
+        let body = std::future::pending::<()>();
+        let mut child = Some(Box::pin(Scoped::own(Kind::Scope, Location::caller(), Some(HOUR), body)));
+        let ((), cut) = order.race2(
+            || cancel(&parent),
+            || {
+                let mut poll = |cx: &mut Context<'_>| child.as_mut().expect("it is there").as_mut().poll_body(cx);
+                let cut = woken.poll(|cx| run.within(&parent, || poll(cx))).is_ready();
+                child = child.take().filter(|_| stays);
+                cut
+            },
+        );
+        drop(child);
+        let told = woken.take();
+        assert!(cut || told || !stays, "the cancel was lost");
+        assert_eq!(run.tree.lock().next_deadline(), u64::MAX, "a scope that is gone has a deadline");
+        assert!(unlink(&parent));
+        assert_eq!(woken.wakers(), 0);
+        (cut, told)
+    });
+}
+
+#[test]
+fn cancel_and_open_a_child() {
+    let outcomes = [(false, true), (true, false)];
+    cancel_and_open("cancel: cancel the parent ‖ open a child without handles", true, &outcomes);
+}
+
+#[test]
+fn cancel_and_open_and_leave_a_child() {
+    let outcomes = [(false, false), (false, true), (true, false)];
+    cancel_and_open("cancel: cancel the parent ‖ open and leave a child without handles", false, &outcomes);
 }
 
 // ---- Deadlines -----------------------------------------------------------------------------------------------------

@@ -266,8 +266,8 @@ impl Plan {
         unsafe { Entry::new(held) }
     }
 
-    /// Makes a scope that is entered at `then`, or was, and links it. An [`Edge`](crate::Edge)'s has a handle outside; the others have none. `waker` is that
-    /// of who polls it.
+    /// Makes a scope that is entered at `then`, or was, and links it; not one that is due then (R44). An [`Edge`](crate::Edge)'s has a handle outside; the
+    /// others have none. `waker` is that of who polls it.
     ///
     /// # Safety
     /// What the frame says is current.
@@ -283,7 +283,7 @@ impl Plan {
         let entry = Entry { scope, linked: true, strikes, waker: key };
         let mut locked = tree.lock();
         // SAFETY: [HELD]: the entry has it, and unlinks it; for the frame, the caller's word.
-        unsafe { locked.link_new(&entry.scope, then) };
+        unsafe { locked.link_new(&entry.scope) };
         record::scope_entered(&entry.scope, || entry.scope.who());
         drop(locked);
         entry
@@ -559,11 +559,13 @@ impl<F> Scoped<F> {
         // SAFETY: as above.
         let mut body = unsafe { Pin::new_unchecked(&mut this.body) };
         let future = body.as_mut().as_pin_mut().expect("polled after it was ready");
-        // A shield has to be there to hold anything off; and a deadline that is due has to be noticed (R44).
+        if this.entry.is_none() && this.plan.after == 0 {
+            // It is due at once, which has to be noticed (R44).
+            this.entry = Some(this.plan.make());
+        }
         let polled = match &mut this.entry {
-            None if this.plan.kind != Kind::Shield && this.plan.after != 0 => {
-                poll_first(future, cx, &this.plan, &mut this.entry)
-            }
+            // A shield has to be there to hold anything off.
+            None if this.plan.kind != Kind::Shield => poll_first(future, cx, &this.plan, &mut this.entry),
             entry => {
                 let entry = match entry {
                     Some(entry) => {

@@ -4,7 +4,7 @@ use super::Locked;
 use crate::blind::BLIND;
 use crate::park::Core;
 use crate::ready::Header;
-use crate::scope::{EFFECTIVE, SOFT, Scope, WAKER_SET};
+use crate::scope::{EFFECTIVE, SHIELD, SOFT, Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::time::clock::NEVER;
 use crate::time::wheel::NOWHERE;
@@ -108,24 +108,22 @@ impl Locked<'_> {
         self.refresh(scope);
     }
 
-    /// The same for a scope that was [made for this place](Scope::entered) just now, so that nothing was asked of it. `now` decides
-    /// whether its deadline has passed (R44).
+    /// The same for a scope that was [made for this place](Scope::entered) just now: nothing was asked of it, and its deadline has not passed. It has the
+    /// waker of who polls it, which is not woken: that sees what is in force.
     ///
     /// # Safety
     /// \[HELD\] of the scopes: it is unlinked before it goes away. What it names as its parent and its task is current.
     #[inline(always)]
-    pub(crate) unsafe fn link_new(&mut self, scope: &Scope, now: u64) {
+    pub(crate) unsafe fn link_new(&mut self, scope: &Scope) {
         let (parent, task) = (scope.parent.load(Ordering::Relaxed), scope.task.load(Ordering::Relaxed));
         self.attach(scope, parent, task);
-        // Nothing to bring up to date, but what comes from above.
         // SAFETY: [LOCKED]; it is current.
-        if unsafe { parent.as_ref() }.is_some_and(|parent| parent.has(EFFECTIVE | SOFT)) {
-            self.refresh(scope);
+        let above = unsafe { parent.as_ref() }.map_or(0, Scope::flags) & (EFFECTIVE | SOFT);
+        if above != 0 && !scope.has(SHIELD) {
+            scope.set(above);
         }
         let deadline = scope.deadline.load(Ordering::Relaxed);
-        if deadline <= now {
-            self.cancel_due(scope, now);
-        } else if deadline != NEVER {
+        if deadline != NEVER {
             self.arm_scope(scope, deadline);
         }
     }
