@@ -306,32 +306,60 @@ impl Drop for Entered {
     }
 }
 
-/// No task and no queue is current until this is dropped; the rest of the frame is as it is.
-pub(crate) struct InNoTask {
-    before: (*const Header, *const Ready),
+/// A queue is being run, until this is dropped: the rest of the frame stays as it is. What was current around it is here.
+pub(crate) struct Running {
+    scope: (*const Scope, *const Unopened),
+    pub task: *const Header,
+    pub ready: *const Ready,
+    /// To be given back: were the task around refilled by those in here, a loop of nurseries that end at once would never give up the turn (N11).
+    budget: u32,
+    alone: bool,
 }
 
-impl InNoTask {
-    #[inline]
-    pub fn new() -> Self {
+impl Running {
+    /// Its tasks run in `scope`. `alone`: see [`is_alone`].
+    #[inline(always)]
+    pub fn new(ready: *const Ready, scope: &Scope, alone: bool) -> Self {
         look(|s| {
-            let before = (s.task.get(), s.ready.get());
-            s.task.set(ptr::null());
-            s.ready.set(ptr::null());
-            Self { before }
+            let around = Self {
+                scope: (s.scope.get(), s.unopened.get()),
+                task: s.task.get(),
+                ready: s.ready.get(),
+                budget: s.budget.get(),
+                alone: s.alone.get(),
+            };
+            // One that nobody has entered would not be taken out of what is linked below it before it goes away.
+            if s.tree().is_some_and(|tree| scope.is_in(tree)) {
+                s.set_scope(scope, ptr::null());
+            }
+            s.ready.set(ready);
+            s.alone.set(alone);
+            around
         })
     }
 }
 
-impl Drop for InNoTask {
-    #[inline]
+impl Drop for Running {
+    #[inline(always)]
     fn drop(&mut self) {
-        let (task, ready) = self.before;
+        let (scope, unopened) = opened_meanwhile(self.scope.0, self.scope.1);
         look(|s| {
-            s.task.set(task);
-            s.ready.set(ready);
+            s.set_scope(scope, unopened);
+            s.task.set(self.task);
+            s.ready.set(self.ready);
+            s.budget.set(self.budget);
+            s.alone.set(self.alone);
         });
     }
+}
+
+/// Names the task and the queue that are current.
+#[inline(always)]
+pub(crate) fn set_queue(task: *const Header, ready: *const Ready) {
+    look(|s| {
+        s.task.set(task);
+        s.ready.set(ready);
+    });
 }
 
 /// Replaces the scope alone.
@@ -417,27 +445,20 @@ impl Drop for InForce {
     }
 }
 
-/// Names the task that is about to be polled, until the guard of the queue around it is dropped, and gives it its budget. `alone`: nothing
-/// else was queued, in its queue or in those around it.
+/// Names the task that is about to be polled, until the guard of the queue around it is dropped, and gives it its budget.
 #[inline]
-pub(crate) fn set_task(task: *const Header, budget: u32, alone: bool) {
+pub(crate) fn set_task(task: *const Header, budget: u32) {
     SLOTS.with(|s| {
         s.task.set(task);
         s.budget.set(budget);
-        s.alone.set(alone);
     });
 }
 
-/// Whether nothing but the current task was queued when its poll began, in its queue or in those around it. What was queued since, in those
-/// around it, has notified the worker's parker.
+/// Whether nothing was queued in those around the queue that is being run, when that was begun. What was queued there since has notified the
+/// worker's parker.
 #[inline]
 pub(crate) fn is_alone() -> bool {
     SLOTS.with(|s| s.alone.get())
-}
-
-#[inline]
-pub(crate) fn set_alone(alone: bool) {
-    SLOTS.with(|s| s.alone.set(alone));
 }
 
 /// Sets what the current task has left.
@@ -446,19 +467,15 @@ pub(crate) fn refill(budget: u32) {
     SLOTS.with(|s| s.budget.set(budget));
 }
 
-/// What the current task has left: to be given back to it when tasks inside of it were polled.
-#[inline]
-pub(crate) fn budget() -> u32 {
-    SLOTS.with(|s| s.budget.get())
-}
-
 /// Spends one unit of the task's budget for an operation that need not wait: pending, with the task woken again, when none
 /// is left (N11).
 #[inline]
 pub fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
     let left = SLOTS.with(|s| {
         let left = s.budget.get();
-        s.budget.set(left.saturating_sub(1));
+        if left > 0 {
+            s.budget.set(left - 1);
+        }
         left
     });
     if left == 0 {

@@ -72,7 +72,7 @@ pub use park::{Abort, Completed, Park, Wait};
 pub use payload::{Payload, discard};
 pub use pool::{Pool, Runs, Ticket, Work};
 pub use quiet::wait_all_tasks_blocked;
-pub use ready::{BUSY, Origin, Outcome, RawJoin, Ready, ReadyBox, TURNS};
+pub use ready::{Origin, Outcome, RawJoin, Ready, ReadyBox};
 pub use reason::{OfDescriptor, Reason};
 pub use run_handle::{Coalesced, RunFinished, RunHandle, run_handle};
 pub use schedule::Order;

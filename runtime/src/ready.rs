@@ -86,6 +86,7 @@ use crate::sync::{AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use cell::{Stage, TaskCell};
 use memory::free;
+use std::cell::Cell;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
@@ -99,11 +100,11 @@ use wake::WAKER;
 const SLICE: usize = 256;
 
 /// In how many turns on end a nursery may poll its children while nothing else can run, before the task above gives up its turn.
-pub const TURNS: u32 = 64;
+const TURNS: u32 = 64;
 
 /// After how many turns on end at whose end it had work a nursery takes its next turns itself. A burst goes the ordinary way, turn by turn:
 /// code that polls a nursery by hand, and does something between two polls, sees each of them.
-pub const BUSY: u8 = 64;
+const BUSY: u8 = 64;
 
 /// Whom to tell when something arrives in an empty inbox.
 pub(crate) enum Above {
@@ -131,6 +132,8 @@ struct Owner {
     told: bool,
     /// Why a push or a spawn is not the ordinary one: `CLOSED`, `WATCHED`, `HELD`.
     special: u8,
+    /// How many turns on end there was work left.
+    busy: Cell<u8>,
     /// For the outcomes of children.
     home: *const (),
 }
@@ -228,12 +231,19 @@ impl Ready {
     unsafe fn push_local(&self, task: *const Header) {
         // SAFETY: [OWNER], [LISTED], [REF].
         unsafe {
-            let special = self.owner.with(|owner| (*owner).special) & (CLOSED | WATCHED);
+            let special = self.special_push();
             if special != 0 && !self.push_special(special, task) {
                 return;
             }
             self.enqueue(task);
         }
+    }
+
+    /// Why a push is not the ordinary one, or 0. \[OWNER\]
+    #[inline(always)]
+    unsafe fn special_push(&self) -> u8 {
+        // SAFETY: [OWNER].
+        self.owner.with(|owner| unsafe { (*owner).special }) & (CLOSED | WATCHED)
     }
 
     unsafe fn enqueue(&self, task: *const Header) {

@@ -5,7 +5,7 @@ mod options;
 pub use self::options::Options;
 use crate::blind::BLIND;
 use crate::blocks::Blocks;
-use crate::context::{self, InNoTask};
+use crate::context;
 use crate::driver::Driver;
 use crate::idle::{Idle, Odd};
 use crate::look::deadlock::Suspicion;
@@ -124,17 +124,29 @@ impl Worker {
         wakeup
     }
 
+    /// What the loop does between two turns while something can run, on behalf of a nursery whose children are all that can: looks at the driver,
+    /// and applies deadlines. What is woken by it, anywhere, notifies the parker. To be called as the loop does it, in no task and no queue.
+    pub fn between_turns(&self, tree: &'static Tree) {
+        check(&*self.driver, self.driver.poll());
+        self.expire(tree);
+    }
+
     /// Applies the deadlines that are due (R45). A busy loop does not read the clock where none can be due, since that costs more than
     /// the rest of the turn: in most turns if there are no deadlines, and while the next one is further off than the time that has
     /// passed since it looked. A turn beside a deadline of a minute takes 30 ns instead of 75 by that.
+    #[inline(always)]
     pub fn expire(&self, tree: &'static Tree) {
         tree.current.next_turn(false);
+        if tree.next_look() != NEVER || tree.current.turn().is_multiple_of(CLOCK_EVERY) {
+            self.look_in_time(tree);
+        }
+    }
+
+    #[inline(never)]
+    fn look_in_time(&self, tree: &'static Tree) {
         let next = tree.next_look();
-        let skip = match next {
-            NEVER => !tree.current.turn().is_multiple_of(CLOCK_EVERY),
-            _ => next > tree.turn_time().saturating_add(A_WHILE) && tree.clock.is_recent(self.looked.get()),
-        };
-        if skip {
+        let far = next != NEVER && next > tree.turn_time().saturating_add(A_WHILE);
+        if far && tree.clock.is_recent(self.looked.get()) {
             return;
         }
         if !BLIND {
@@ -180,17 +192,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// What the loop does between two turns while something can run, on behalf of a nursery whose children are all that can: looks at the driver,
-/// and applies deadlines. What is woken by it, anywhere, notifies the parker.
-pub(crate) fn between_turns(tree: &'static Tree) {
-    // SAFETY: [CURRENT] of the context module.
-    let Some(worker) = (unsafe { context::worker().as_ref() }) else { return };
-    // As the loop does it, in no task and no queue.
-    let _nowhere = InNoTask::new();
-    check(&*worker.driver, worker.driver.poll());
-    worker.expire(tree);
 }
 
 #[track_caller]

@@ -60,8 +60,6 @@ where
     /// Everybody has been scheduled since the scope was cancelled.
     told: bool,
     done: bool,
-    /// How many turns on end there was work left.
-    busy: u8,
     /// It has ended, and does not say so: the task around it has swallowed too many cancellations (N13 b).
     mute: bool,
     _env: Invariant<'env>,
@@ -125,7 +123,6 @@ where
             place,
             told: false,
             done: false,
-            busy: 0,
             mute: false,
             _env: PhantomData,
             _marker: PhantomData,
@@ -188,32 +185,38 @@ where
         this.entry.enter(cx);
         // SAFETY: the state is in a box that lives as long as this future.
         let state = unsafe { &*this.state.0.as_ptr() };
-        let mut turns = runtime::TURNS;
         loop {
             if !state.scope.is_cancelled() {
                 this.told = false;
             } else if !std::mem::replace(&mut this.told, true) {
                 this.ready.schedule_all();
             }
-            let (body, value, place) = (&mut this.body, &mut this.value, this.place);
-            let who = Who { name: None, place, body: true };
-            let mut body_done = false;
-            this.ready.run_batch(&state.scope, cx, |cx| {
+            let (body, value, place, told) = (&mut this.body, &mut this.value, this.place, this.told);
+            let who = || Who { name: None, place, body: true };
+            let body_done = Cell::new(false);
+            let poll_body = |cx: &mut Context<'_>| {
                 // SAFETY: pinned with the nursery.
                 let mut body = unsafe { Pin::new_unchecked(&mut *body) };
                 let Some(future) = body.as_mut().as_pin_mut() else { return };
                 match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                     Ok(Poll::Pending) => return,
                     Ok(Poll::Ready(Ok(result))) => *value = Some(Ok(result)),
-                    Ok(Poll::Ready(Err(error))) => state.fail(error, who),
-                    Err(payload) => state.panicked(payload, who),
+                    Ok(Poll::Ready(Err(error))) => state.fail(error, who()),
+                    Err(payload) => state.panicked(payload, who()),
                 }
-                body_done = true;
+                body_done.set(true);
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None))) {
-                    state.panicked(payload, who);
+                    state.panicked(payload, who());
                 }
-            });
-            if body_done {
+            };
+            // Whether there is nothing for us to do between two turns: below, and above.
+            let settled = |ready: &ReadyBox| told && (ready.body_done() || !ready.body_is_stuck());
+            let goes_on = |ready: &ReadyBox| {
+                let stops_services = state.services.any() && ready.body_done();
+                !body_done.get() && !stops_services && (!state.scope.is_cancelled() || settled(ready))
+            };
+            let more = this.ready.run_turns(&state.scope, cx, poll_body, goes_on);
+            if body_done.get() {
                 this.ready.set_body_done();
             } else if state.scope.is_cancelled() && !this.ready.body_done() && this.told && this.ready.body_is_stuck() {
                 this.cut_body();
@@ -225,18 +228,12 @@ where
                 {
                     state.stop(&scope, place);
                 }
-                if !this.ready.has_work() {
-                    this.busy = 0;
-                    return Poll::Pending;
+                if more {
+                    cx.waker().wake_by_ref();
                 }
-                this.busy = this.busy.saturating_add(1);
-                if this.busy > runtime::BUSY && this.ready.takes_turn(cx, &mut turns) {
-                    continue;
-                }
-                cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if !this.ready.has_work() {
+            if !more {
                 break;
             }
             // What is left in the queue are late wakes of those that are done.
