@@ -57,16 +57,19 @@ impl<T> State<T> {
 
 /// What a waiter brings, and what it is handed.
 struct Slot<T> {
-    /// While it waits, the handle through which it does (R96). With an item for a receiver, the number of that (R92).
-    via: usize,
+    /// While it waits, the handle through which it does (R96). With an item for a receiver, the number of that (R92). With one that nobody is left
+    /// to take, [`BROKEN`].
+    via: Cell<usize>,
     item: Option<T>,
-    /// The last receiver went away while this waited (R95): the first reason counts, also where the own handle is closed after (R18).
-    broken: Cell<bool>,
 }
+
+/// The last receiver went away while this waited (R95): the first reason counts, also where the own handle is closed after (R18). Handles and items
+/// are counted from 1.
+const BROKEN: usize = 0;
 
 impl<T> Slot<T> {
     fn new(via: usize, item: Option<T>) -> Self {
-        Self { via, item, broken: Cell::new(false) }
+        Self { via: Cell::new(via), item }
     }
 }
 

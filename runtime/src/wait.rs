@@ -197,7 +197,7 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
                 if !(*node).slot.with(|slot| of((*slot).as_ref())) && (*node).park.is_waiting() {
                     return Err(give);
                 }
-                self.remove(&*node);
+                self.remove_first(list, &*node);
             }
             // The slot is written before the wait is completed, which is what its owner waits for; an owner whose wait was cancelled
             // takes the lock before it looks, or goes away.
@@ -307,6 +307,26 @@ impl<S, T, const N: usize> Guard<'_, S, T, N> {
         queue.len += 1;
     }
 
+    /// The same as [`remove`](Self::remove), of the first of that list.
+    #[inline(always)]
+    fn remove_first(&mut self, list: usize, node: &Node<T>) {
+        let queue = &mut self.inner.lists[list];
+        // SAFETY: [LISTED].
+        unsafe {
+            let next = node.links.with_mut(|links| {
+                (*links).list = NO_LIST;
+                (*links).next
+            });
+            queue.first = next;
+            if next.is_null() {
+                queue.last = ptr::null();
+            } else {
+                (*next).links.with_mut(|next| (*next).prev = ptr::null());
+            }
+        }
+        queue.len -= 1;
+    }
+
     fn remove(&mut self, node: &Node<T>) {
         // SAFETY: [LISTED].
         unsafe {
@@ -358,6 +378,12 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
     /// The queue it is for.
     pub fn queue(&self) -> &'a WaitQueue<S, T, N> {
         self.queue
+    }
+
+    /// Whether it has nothing to give up: it has not waited, or that is over.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        !self.made
     }
 
     /// Begins the operation, or looks how it goes on.
@@ -482,6 +508,14 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         if this.made { this.give_up() } else { Retracted::Idle }
     }
 
+    /// It goes away.
+    #[inline(never)]
+    fn end(&mut self) {
+        // Also where code of others panics in here: the drop of a waker.
+        let _node = Ends(self.node.as_mut_ptr());
+        self.give_up();
+    }
+
     #[inline(never)]
     fn give_up(&mut self) -> Retracted<T> {
         if std::mem::take(&mut self.aborted) {
@@ -512,11 +546,10 @@ pub enum Retracted<T> {
 }
 
 impl<S, T, const N: usize> Drop for Waiter<'_, S, T, N> {
+    #[inline]
     fn drop(&mut self) {
         if self.made {
-            // Also where code of others panics in here: the drop of a waker.
-            let _node = Ends(self.node.as_mut_ptr());
-            self.give_up();
+            self.end();
         }
     }
 }

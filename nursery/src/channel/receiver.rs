@@ -1,7 +1,7 @@
 //! The side of a channel that receives.
 
 use super::statistics::{debug, statistics};
-use super::{ChannelStatistics, Handle, RECEIVERS, SENDERS, Side, Slot, State, TryRecvError, take};
+use super::{BROKEN, ChannelStatistics, Handle, RECEIVERS, SENDERS, Side, Slot, State, TryRecvError, take};
 use crate::blocking;
 use std::fmt;
 use std::future::Future;
@@ -116,10 +116,10 @@ impl<T> Receiver<T> {
         }
         queue.receivers -= 1;
         queue.receiving.remove(self.handle.key);
-        queue.release(RECEIVERS, |slot| slot.via == self.handle.id);
+        queue.release(RECEIVERS, |slot| slot.via.get() == self.handle.id);
         if queue.receivers == 0 {
             queue.release(SENDERS, |slot| {
-                slot.broken.set(true);
+                slot.via.set(BROKEN);
                 true
             });
             // Items are dropped outside of the lock.
@@ -201,24 +201,36 @@ impl<T> Future for RecvFuture<'_, T> {
     }
 }
 
-impl<T> Drop for RecvFuture<'_, T> {
-    fn drop(&mut self) {
+impl<T> RecvFuture<'_, T> {
+    /// Gives up a receive that has begun to wait. Apart, since most are over.
+    #[inline(never)]
+    fn give_up(&mut self) {
         // SAFETY: pinned, and not moved.
         let waiter = unsafe { Pin::new_unchecked(&mut self.waiter) };
         let queue = waiter.queue();
-        if let Some(Some(Slot { item: Some(item), via, .. })) = waiter.withdraw() {
+        if let Some(Some(Slot { item: Some(item), via })) = waiter.withdraw() {
             // N5: it was handed an item and never looked.
-            let mut queue = queue.lock();
-            if let Err(Some(Slot { item: Some(item), .. })) = queue.hand(RECEIVERS, Some(Slot::new(via, Some(item)))) {
+            let (mut queue, number) = (queue.lock(), via.get());
+            if let Err(Some(Slot { item: Some(item), .. })) = queue.hand(RECEIVERS, Some(Slot::new(number, Some(item))))
+            {
                 if queue.receivers == 0 {
                     // R95: as what was in the buffer; outside of the lock.
                     drop(queue);
                     return drop(item);
                 }
-                let place = queue.returned.partition_point(|&number| number < via);
-                queue.returned.insert(place, via);
+                let place = queue.returned.partition_point(|&before| before < number);
+                queue.returned.insert(place, number);
                 queue.buffer.insert(place, item);
             }
+        }
+    }
+}
+
+impl<T> Drop for RecvFuture<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.waiter.is_idle() {
+            self.give_up();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The side of a channel that sends.
 
 use super::statistics::{debug, statistics};
-use super::{ChannelStatistics, Handle, RECEIVERS, SENDERS, SendError, Side, Slot, State, TrySendError, offer};
+use super::{BROKEN, ChannelStatistics, Handle, RECEIVERS, SENDERS, SendError, Side, Slot, State, TrySendError, offer};
 use crate::blocking;
 use std::fmt;
 use std::future::Future;
@@ -98,7 +98,7 @@ impl<T> Sender<T> {
         }
         queue.senders -= 1;
         queue.sending.remove(self.handle.key);
-        queue.release(SENDERS, |slot| slot.via == self.handle.id);
+        queue.release(SENDERS, |slot| slot.via.get() == self.handle.id);
         if queue.senders == 0 {
             queue.release(RECEIVERS, |_| true);
         }
@@ -175,7 +175,7 @@ impl<T> Future for SendFuture<'_, T> {
             Ok(Handed::Ready(result)) => result,
             // Taken; or given back, because nobody is left to take it.
             Ok(Handed::Handed(slot)) => match slot {
-                Some(Slot { item: Some(item), broken, .. }) if broken.get() => Err(SendError::Closed(item)),
+                Some(Slot { item: Some(item), via }) if via.get() == BROKEN => Err(SendError::Closed(item)),
                 Some(Slot { item: Some(item), .. }) => Err(SendError::HandleClosed(item)),
                 _ => Ok(()),
             },

@@ -261,8 +261,15 @@ impl Core {
         let abort = manner.abort();
         let frame = if abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
+        let mut waiting = WAITING | OTHER;
         if park.state.load(Ordering::Relaxed) & PREPARED == 0 {
-            let waker = cx.waker().clone();
+            let waker = if ready::is_of(cx.waker(), frame.task) {
+                waiting = WAITING;
+                // SAFETY: [REF] of the tasks: of the waker of that task.
+                unsafe { ready::another_waker(frame.task) }
+            } else {
+                cx.waker().clone()
+            };
             // SAFETY: [WAKER]: IDLE, and the caller is the owner.
             let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
             drop(old);
@@ -281,8 +288,7 @@ impl Core {
             // SAFETY: [LOCKED].
             park.links.with_mut(|links| unsafe { (*links).since = tree.turn_time() });
         }
-        let other = if ready::is_of(cx.waker(), frame.task) { 0 } else { OTHER };
-        park.state.store(WAITING | other, Ordering::Release);
+        park.state.store(waiting, Ordering::Release);
         // SAFETY: [LOCKED]; the owner's pointer is for the whole of the park.
         unsafe { locked.link_park(this, frame.scope, frame.task, until) };
         if locked.may_be_recorded() {
@@ -292,6 +298,7 @@ impl Core {
     }
 
     /// \[OWNER\].
+    #[inline(always)]
     pub(super) unsafe fn poll(
         this: *const Self,
         cx: &mut Context<'_>,
@@ -299,25 +306,33 @@ impl Core {
     ) -> Poll<Result<(), Cancelled>> {
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
-        let mut state = park.state.load(Ordering::Acquire);
-        if state & OVER == 0 {
-            debug_assert!(state & WAITING != 0, "polled a Park that waits for nothing");
-            let frame = frame();
-            let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
-            if !ptr::eq(park.scope.load(Ordering::Relaxed), frame.scope)
-                || !ptr::eq(park.task.load(Ordering::Relaxed), frame.task)
-            {
-                // SAFETY: as above.
-                unsafe { Self::adopt(this, tree, frame.scope, frame.task) };
-            }
-            state = park.refresh(cx);
-            if state & OVER == 0 {
-                return Poll::Pending;
-            }
+        // Who is polled while it waits mostly has what it waited for.
+        // SAFETY: as above.
+        if park.state.load(Ordering::Acquire) & OVER == 0 && !unsafe { Self::poll_waiting(this, cx, frame) } {
+            return Poll::Pending;
         }
         // SAFETY: as above.
-        unsafe { park.end() };
-        Poll::Ready(if state & DONE != 0 { Ok(()) } else { Err(Cancelled::delivered()) })
+        Poll::Ready(if unsafe { park.end() } { Ok(()) } else { Err(Cancelled::delivered()) })
+    }
+
+    /// Of a wait that was not over just now: whether it is. \[OWNER\].
+    #[inline(never)]
+    unsafe fn poll_waiting(this: *const Self, cx: &mut Context<'_>, frame: impl FnOnce() -> context::Frame) -> bool {
+        // SAFETY: the caller's word.
+        let park = unsafe { &*this };
+        debug_assert!(
+            park.state.load(Ordering::Relaxed) & (WAITING | OVER) != 0,
+            "polled a Park that waits for nothing"
+        );
+        let frame = frame();
+        let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
+        if !ptr::eq(park.scope.load(Ordering::Relaxed), frame.scope)
+            || !ptr::eq(park.task.load(Ordering::Relaxed), frame.task)
+        {
+            // SAFETY: as above.
+            unsafe { Self::adopt(this, tree, frame.scope, frame.task) };
+        }
+        park.refresh(cx) & OVER != 0
     }
 
     pub(super) unsafe fn end(&self) -> bool {

@@ -378,12 +378,14 @@ impl Header {
     /// ([OWN]). How many are to be counted in the word: 0, if this is done.
     #[inline(always)]
     pub(super) fn count_here(&self, by: i8) -> isize {
+        if ptr::eq(context::ready(), self.queue) { self.count_inside(by) } else { isize::from(by) }
+    }
+
+    /// The same inside of its queue's `run`.
+    #[inline(always)]
+    pub(super) fn count_inside(&self, by: i8) -> isize {
         // Relaxed: the owner has set that bit itself.
-        if ptr::eq(context::ready(), self.queue) && self.state.load(Ordering::Relaxed) & MERGED == 0 {
-            self.flags.count(by)
-        } else {
-            isize::from(by)
-        }
+        if self.state.load(Ordering::Relaxed) & MERGED == 0 { self.flags.count(by) } else { isize::from(by) }
     }
 
     /// What this word becomes when the owner takes out its reference, and adds what it has counted. \[OWNER\]

@@ -16,6 +16,19 @@ pub(crate) fn is_ours(waker: &Waker) -> bool {
     ptr::eq(waker.vtable(), &WAKER)
 }
 
+/// A waker of this task, as the clone of one is. By who has one.
+///
+/// # Safety
+/// \[REF\].
+#[inline(always)]
+pub(crate) unsafe fn another_waker(task: *const Header) -> Waker {
+    // SAFETY: the caller's word; the reference that is made here is the new one's.
+    unsafe {
+        retain(&*task);
+        Waker::from_raw(RawWaker::new(task.cast(), &WAKER))
+    }
+}
+
 /// Whether a waker is that of this task, and not of a combinator in it.
 pub(crate) fn is_of(waker: &Waker, task: *const Header) -> bool {
     is_ours(waker) && ptr::eq(waker.data(), task.cast())
@@ -43,16 +56,53 @@ unsafe fn waker_drop(task: *const ()) {
 }
 
 /// Transition 1. With `give`, the caller's reference is used up.
+#[inline(always)]
 pub(super) unsafe fn wake(task: *const Header, give: bool) {
     // SAFETY: [REF].
     let header = unsafe { &*task };
-    if ptr::eq(context::ready(), header.queue) {
-        // Inside of this queue's `run`: no read-modify-write, here and when it is polled. A turn takes half the time by that.
-        if !header.is_queued() && !header.is_done() {
-            // SAFETY: [OWNER], [LISTED]; [QUEUE]: the task has references, so its queue is there.
-            unsafe { (*header.queue).push_local(task) };
+    if !ptr::eq(context::ready(), header.queue) {
+        // SAFETY: the caller's word.
+        return unsafe { wake_outside(task, give) };
+    }
+    // Inside of this queue's `run`: no read-modify-write, here and when it is polled. A turn takes half the time by that.
+    if !header.is_queued() && !header.is_done() {
+        // SAFETY: [OWNER], [LISTED]; [QUEUE]: the task has references, so its queue is there.
+        unsafe {
+            if (*header.queue).special_push() != 0 {
+                return wake_specially(task, give);
+            }
+            (*header.queue).enqueue(task);
         }
-    } else if let Some(tree) = header.is_of_the_run_here() {
+    }
+    if give {
+        let less = header.count_inside(-1);
+        if less != 0 {
+            // SAFETY: [REF].
+            unsafe { release_counted(task, less) }
+        }
+    }
+}
+
+/// Inside of the `run` of its queue, of one that is not queued, where instruments look, or where nothing is queued any more.
+#[cold]
+#[inline(never)]
+unsafe fn wake_specially(task: *const Header, give: bool) {
+    // SAFETY: [REF]; [OWNER], [LISTED], [QUEUE] as above.
+    unsafe {
+        (*(*task).queue).push_local(task);
+        if give {
+            release(task)
+        }
+    }
+}
+
+/// Outside of the `run` of its queue.
+// Apart, as all that is not the ordinary way: so that has no registers to save, which were a fifth of a wake.
+#[inline(never)]
+unsafe fn wake_outside(task: *const Header, give: bool) {
+    // SAFETY: [REF].
+    let header = unsafe { &*task };
+    if let Some(tree) = header.is_of_the_run_here() {
         // Outside of its `run`, as from the driver: five read-modify-writes and 57 instructions less than by way of the inbox, for each turn of a
         // loop that sleeps.
         if !header.is_queued() && !header.is_done() {
@@ -66,7 +116,7 @@ pub(super) unsafe fn wake(task: *const Header, give: bool) {
     }
     if give {
         // SAFETY: [REF].
-        unsafe { release(task) }
+        unsafe { release_in_word(task, 1) }
     }
 }
 
@@ -125,8 +175,8 @@ struct Given(*const Header);
 
 impl Drop for Given {
     fn drop(&mut self) {
-        // SAFETY: [REF]: the caller's, which nobody else gives up.
-        unsafe { release(self.0) }
+        // SAFETY: [REF]: the caller's, which nobody else gives up; outside of the `run` of its queue.
+        unsafe { release_in_word(self.0, 1) }
     }
 }
 
@@ -148,10 +198,25 @@ pub(super) unsafe fn release(task: *const Header) {
     // SAFETY: [REF].
     let header = unsafe { &*task };
     let less = header.count_here(-1);
-    if less == 0 {
-        return;
+    if less != 0 {
+        // SAFETY: [REF].
+        unsafe { release_in_word(task, less.unsigned_abs()) }
     }
-    let less = less.unsigned_abs() * REF;
+}
+
+/// There was no room to count it.
+#[cold]
+#[inline(never)]
+unsafe fn release_counted(task: *const Header, less: isize) {
+    // SAFETY: the caller's word.
+    unsafe { release_in_word(task, less.unsigned_abs()) }
+}
+
+#[inline(always)]
+unsafe fn release_in_word(task: *const Header, references: usize) {
+    // SAFETY: [REF].
+    let header = unsafe { &*task };
+    let less = references * REF;
     let before = header.state.fetch_sub(less, Ordering::AcqRel);
     if before - less < REF {
         // SAFETY: that was the last reference.
