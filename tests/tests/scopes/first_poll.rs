@@ -4,15 +4,19 @@
 use futures::future::{self, FutureExt, join, poll_immediate};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 use trefoil_nursery::{
     CancelScope, Cancelled, EffectiveDeadline, Event, channel, checkpoint, checkpoint_if_cancelled, effective_deadline,
     local_nursery, move_on_after, nursery, shield, shield_for, sleep, sleep_forever, yield_now,
 };
 use trefoil_runtime::metrics;
-use trefoil_tests::{Ended, OnDrop, Trace, ms, run_real, run_virtual};
+use trefoil_tests::{CANCELLED, Ended, OnDrop, Trace, ms, run_real, run_virtual};
 
 #[test]
 fn r43_what_is_done_at_once_leaves_nothing() {
@@ -139,6 +143,59 @@ fn n13a_a_foreign_future_in_its_first_poll_is_ended_by_the_deadline_and_by_a_can
             future::pending::<Ended>().await
         }));
         assert_eq!((out.await, t.ms(), dropped.load(Ordering::SeqCst)), (Ok(None), 5, 2));
+    });
+}
+
+/// Whoever opens a scope that is cancelled from the start is not woken for that.
+#[test]
+fn n13a_a_body_that_opens_new_scopes_in_a_cancelled_one_at_each_poll_is_ended() {
+    run_virtual(async || {
+        let polls = Cell::new(0);
+        let opens = poll_fn(|cx| {
+            polls.set(polls.get() + 1);
+            assert!(polls.get() < 100, "it wakes itself again and again");
+            for after in [ms(5), ms(0), Duration::MAX] {
+                let ended = pin!(move_on_after(after, future::pending::<Ended>())).poll(cx);
+                assert_eq!(ended, Poll::Ready(Err(CANCELLED)), "it waits for nothing");
+            }
+            Poll::<Ended>::Pending
+        });
+        let scope = CancelScope::new();
+        scope.cancel();
+        assert_eq!(scope.run(opens).await, Ok(None));
+        assert_eq!(polls.get(), 1);
+    });
+}
+
+/// What a foreign waker does when it is woken, it would do while the scope that is being opened is nowhere yet.
+#[test]
+fn n13a_a_waker_that_looks_at_the_scope_is_not_woken_while_that_is_opened() {
+    struct Looks(AtomicUsize);
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            effective_deadline();
+        }
+    }
+    run_virtual(async || {
+        let looks = Arc::new(Looks(AtomicUsize::new(0)));
+        let waker = Waker::from(looks.clone());
+        let mut cx = Context::from_waker(&waker);
+        let scope = CancelScope::new();
+        scope.cancel();
+        let body = async {
+            let mut waits = pin!(move_on_after(ms(5), async {
+                assert_eq!((effective_deadline(), metrics().scopes), (EffectiveDeadline::Cancelled, 2));
+                future::pending::<Ended>().await
+            }));
+            assert_eq!(waits.as_mut().poll(&mut cx), Poll::Ready(Err(CANCELLED)));
+            assert_eq!(metrics().scopes, 1);
+            Ok::<_, Cancelled>(())
+        };
+        assert_eq!(scope.run(body).await, Ok(Some(())));
+        let mut due = pin!(move_on_after(ms(0), future::pending::<Ended>()));
+        assert_eq!(due.as_mut().poll(&mut cx), Poll::Ready(Ok(None)));
+        assert_eq!((looks.0.load(Ordering::Relaxed), Arc::strong_count(&looks)), (0, 2), "woken, and kept");
     });
 }
 
