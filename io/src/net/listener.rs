@@ -87,8 +87,8 @@ impl TcpListener {
 
     /// Waits for a connection, and takes it.
     ///
-    /// Several tasks may wait here. A connection wakes all of them, for the one that has waited longest: a few are fine; threads had better have
-    /// a socket each, with [`reuse_port`](TcpOptions::reuse_port).
+    /// Several tasks may wait here. A connection wakes all of them, the one that has waited longest first; one that calls this just then may be
+    /// faster. A few are fine; threads had better have a socket each, with [`reuse_port`](TcpOptions::reuse_port).
     ///
     /// # Examples
     /// ```

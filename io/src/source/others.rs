@@ -2,7 +2,8 @@
 //!
 //! Each brings a park of its own, which the source knows for as long as the operation lasts, in the order in which they first had to wait. An
 //! event ends the wait of all of them, behind that of who has the claim, which came before them: each asks again, and what there is goes to
-//! the oldest. So it does no harm that one was forgotten (`mem::forget`): it is woken for nothing.
+//! the oldest. So it does no harm that one was forgotten (`mem::forget`): it is woken for nothing. Nor does anybody wait for those that were woken:
+//! one that begins just then may be faster.
 
 use super::{Begun, Direction, OTHERS, Ready, Source, State, Want};
 use crate::error;
