@@ -1,17 +1,20 @@
-//! [`Queue`], [`LifoQueue`] and [`PriorityQueue`].
+//! [`Queue`], [`LifoQueue`] and [`PriorityQueue`]. In the folder: which item comes out, by its `order`, and the `errors`.
+
+mod errors;
+mod order;
+
+pub use errors::{GetError, GetNowaitError, PutError, PutNowaitError, TooManyDone};
+pub use order::{Fifo, Least, Lifo, Order};
 
 use super::event::Event;
-use super::heap::{Before, Heap};
 use super::waiters::{Waiter, Waiters};
+use order::sealed::Items;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::io;
 use std::ops::Deref;
 use std::panic::Location;
-use trefoil_runtime::{CancelAware, Cancelled, Reason};
+use trefoil_runtime::{Cancelled, Reason};
 
 /// Items between tasks: `asyncio.Queue` (Q1–Q14). What comes out is what went in first.
 ///
@@ -119,104 +122,6 @@ impl<T: Ord> Deref for PriorityQueue<T> {
 
     fn deref(&self) -> &Self::Target {
         &self.0
-    }
-}
-
-/// Which item of a [`Queue`] comes out. Of this library: [`Fifo`], [`Lifo`], [`Least`].
-pub trait Order<T>: sealed::Sealed {
-    #[doc(hidden)]
-    type Items: sealed::Items<T>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-
-    pub trait Items<T>: Default {
-        fn put(&mut self, item: T);
-        fn get(&mut self) -> Option<T>;
-        fn len(&self) -> usize;
-    }
-}
-
-use sealed::Items;
-
-/// First in, first out: a [`Queue`].
-#[derive(Clone, Copy, Debug)]
-pub enum Fifo {}
-
-/// Last in, first out: a [`LifoQueue`].
-#[derive(Clone, Copy, Debug)]
-pub enum Lifo {}
-
-/// The least first: a [`PriorityQueue`].
-#[derive(Clone, Copy, Debug)]
-pub enum Least {}
-
-impl sealed::Sealed for Fifo {}
-impl sealed::Sealed for Lifo {}
-impl sealed::Sealed for Least {}
-
-impl<T> Order<T> for Fifo {
-    type Items = VecDeque<T>;
-}
-
-impl<T> Order<T> for Lifo {
-    type Items = Vec<T>;
-}
-
-impl<T: Ord> Order<T> for Least {
-    type Items = Heap<Ordered<T>>;
-}
-
-impl<T> Items<T> for VecDeque<T> {
-    fn put(&mut self, item: T) {
-        self.push_back(item);
-    }
-
-    fn get(&mut self) -> Option<T> {
-        self.pop_front()
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-}
-
-impl<T> Items<T> for Vec<T> {
-    fn put(&mut self, item: T) {
-        self.push(item);
-    }
-
-    fn get(&mut self) -> Option<T> {
-        self.pop()
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-}
-
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Ordered<T>(T);
-
-impl<T: Ord> Before for Ordered<T> {
-    fn before(&self, other: &Self) -> bool {
-        self.0 < other.0
-    }
-}
-
-impl<T: Ord> Items<T> for Heap<Ordered<T>> {
-    fn put(&mut self, item: T) {
-        self.push(Ordered(item));
-    }
-
-    fn get(&mut self) -> Option<T> {
-        self.pop().map(|item| item.0)
-    }
-
-    fn len(&self) -> usize {
-        self.len()
     }
 }
 
@@ -447,190 +352,5 @@ impl<F: Fn() -> bool> Drop for Place<'_, F> {
             // It was woken, and does not take it.
             self.line.wake_out();
         }
-    }
-}
-
-/// An item was not put in. It is in here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum PutError<T> {
-    /// The task was cancelled.
-    Cancelled(Cancelled, T),
-    /// The queue was shut down.
-    ShutDown(T),
-}
-
-/// An item was not put in at once. It is in here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum PutNowaitError<T> {
-    /// There is no room.
-    Full(T),
-    /// The queue was shut down.
-    ShutDown(T),
-}
-
-/// There was no item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GetError {
-    /// The task was cancelled.
-    Cancelled(Cancelled),
-    /// The queue was shut down, and is empty.
-    ShutDown,
-}
-
-/// There was no item at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GetNowaitError {
-    /// There is none now.
-    Empty,
-    /// The queue was shut down, and is empty.
-    ShutDown,
-}
-
-/// More items were [done with](Queue::task_done) than were put in: `ValueError` in Python.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyDone(());
-
-impl<T> PutError<T> {
-    /// The item.
-    pub fn into_inner(self) -> T {
-        match self {
-            PutError::Cancelled(_, item) | PutError::ShutDown(item) => item,
-        }
-    }
-}
-
-impl<T> PutNowaitError<T> {
-    /// The item.
-    pub fn into_inner(self) -> T {
-        match self {
-            PutNowaitError::Full(item) | PutNowaitError::ShutDown(item) => item,
-        }
-    }
-}
-
-impl From<Cancelled> for GetError {
-    fn from(cancelled: Cancelled) -> Self {
-        GetError::Cancelled(cancelled)
-    }
-}
-
-impl CancelAware for GetError {
-    fn is_cancelled(&self) -> bool {
-        matches!(self, GetError::Cancelled(_))
-    }
-}
-
-impl<T> fmt::Debug for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PutError::Cancelled(..) => "Cancelled(..)",
-            PutError::ShutDown(_) => "ShutDown(..)",
-        })
-    }
-}
-
-impl<T> fmt::Display for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PutError::Cancelled(..) => "the put was cancelled; its item comes back in the error",
-            PutError::ShutDown(_) => "the queue was shut down; the item comes back in the error",
-        })
-    }
-}
-
-impl<T> fmt::Debug for PutNowaitError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PutNowaitError::Full(_) => "Full(..)",
-            PutNowaitError::ShutDown(_) => "ShutDown(..)",
-        })
-    }
-}
-
-impl<T> fmt::Display for PutNowaitError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PutNowaitError::Full(_) => "the queue is full",
-            PutNowaitError::ShutDown(_) => "the queue was shut down",
-        })
-    }
-}
-
-impl fmt::Display for GetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GetError::Cancelled(cancelled) => cancelled.fmt(f),
-            GetError::ShutDown => f.write_str("the queue was shut down"),
-        }
-    }
-}
-
-impl fmt::Display for GetNowaitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            GetNowaitError::Empty => "the queue is empty",
-            GetNowaitError::ShutDown => "the queue was shut down",
-        })
-    }
-}
-
-impl fmt::Display for TooManyDone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("more items are done with than were put in")
-    }
-}
-
-impl<T> Error for PutError<T> {}
-impl<T> Error for PutNowaitError<T> {}
-impl Error for GetError {}
-impl Error for GetNowaitError {}
-impl Error for TooManyDone {}
-
-/// Where the errors of a queue meet those of I/O: a cancellation stays one, and the rest is `BrokenPipe`.
-impl From<GetError> for io::Error {
-    fn from(error: GetError) -> Self {
-        match error {
-            GetError::Cancelled(cancelled) => cancelled.into(),
-            GetError::ShutDown => io::Error::new(io::ErrorKind::BrokenPipe, error),
-        }
-    }
-}
-
-/// A cancellation stays one, and the rest is `BrokenPipe`. The item is dropped.
-impl<T> From<PutError<T>> for io::Error {
-    fn from(error: PutError<T>) -> Self {
-        match error {
-            PutError::Cancelled(cancelled, _) => cancelled.into(),
-            PutError::ShutDown(_) => io::Error::new(io::ErrorKind::BrokenPipe, error.to_string()),
-        }
-    }
-}
-
-/// `WouldBlock` or `BrokenPipe`. The item is dropped.
-impl<T> From<PutNowaitError<T>> for io::Error {
-    fn from(error: PutNowaitError<T>) -> Self {
-        let kind = match error {
-            PutNowaitError::Full(_) => io::ErrorKind::WouldBlock,
-            PutNowaitError::ShutDown(_) => io::ErrorKind::BrokenPipe,
-        };
-        io::Error::new(kind, error.to_string())
-    }
-}
-
-/// `WouldBlock` or `BrokenPipe`.
-impl From<GetNowaitError> for io::Error {
-    fn from(error: GetNowaitError) -> Self {
-        let kind = match error {
-            GetNowaitError::Empty => io::ErrorKind::WouldBlock,
-            GetNowaitError::ShutDown => io::ErrorKind::BrokenPipe,
-        };
-        io::Error::new(kind, error)
-    }
-}
-
-/// `InvalidInput`.
-impl From<TooManyDone> for io::Error {
-    fn from(error: TooManyDone) -> Self {
-        io::Error::new(io::ErrorKind::InvalidInput, error)
     }
 }
