@@ -1,5 +1,6 @@
 //! Errors that say what was attempted, and on what.
 
+use rustix::io::Errno;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -66,6 +67,16 @@ pub(crate) fn during(operation: &'static str, on: impl fmt::Display, error: io::
         return error;
     }
     io::Error::new(error.kind(), OperationError { operation, on: on.to_string(), source: error })
+}
+
+/// Whether an error is this one of the system's. It is asked after each attempt that fails, nearly always of a number; [`io::Error::kind`] is a call,
+/// and goes through all that there are.
+#[inline]
+pub(crate) fn is(error: &io::Error, errno: Errno) -> bool {
+    match error.raw_os_error() {
+        Some(code) => code == errno.raw_os_error(),
+        None => error.kind() == errno.kind(),
+    }
 }
 
 /// Polled where no run is.

@@ -8,7 +8,7 @@ use crate::operation::Operation;
 use crate::reactor::Home;
 use crate::readiness::READ;
 use crate::source::others::Another;
-use crate::source::{self, Want};
+use crate::source::{self, ForBytes, Want};
 use crate::wake::WakeList;
 use std::io;
 use std::panic::Location;
@@ -34,7 +34,7 @@ pub struct Beside<'a>(Another<'a>);
 
 /// An operation that reads.
 #[derive(Debug)]
-pub struct Reading<'a>(Operation<'a>);
+pub struct Reading<'a>(Operation<'a, ForBytes>);
 
 impl Source {
     /// One that nobody has asked yet.
@@ -53,7 +53,7 @@ impl Source {
     /// There is one at a time, on one thread.
     pub unsafe fn reading(&self) -> Reading<'_> {
         // SAFETY: the caller's promise.
-        Reading(unsafe { Operation::new(&self.source, Want::Bytes, Location::caller()) })
+        Reading(unsafe { Operation::new(&self.source, ForBytes, Location::caller()) })
     }
 
     /// An operation that reads beside that, and others.

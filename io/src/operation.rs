@@ -10,40 +10,42 @@
 //! though whoever began it may be gone, and its outcome may be about a scope that is long over.
 
 use crate::error;
-use crate::source::{Begun, Ready, Source, Want};
+use crate::source::{Begun, Ready, Source, Wants};
+use rustix::io::Errno;
 use std::io;
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::task::{Context, Poll, ready};
 use trefoil_runtime::{poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Operation<'a> {
+pub(crate) struct Operation<'a, W: Wants> {
     source: &'a Source,
-    want: Want,
     place: &'static Location<'static>,
     /// A wait is under way, or over and not looked at.
     waits: bool,
     /// The wait was found, and is left behind: there is no future that it belongs to.
     resumed: bool,
+    _want: PhantomData<W>,
 }
 
-impl<'a> Operation<'a> {
+impl<'a, W: Wants> Operation<'a, W> {
     /// For a future of ours.
     ///
     /// # Safety
     /// \[OWNER\] of the source's direction, as long as this exists and is polled or dropped.
-    pub unsafe fn new(source: &'a Source, want: Want, place: &'static Location<'static>) -> Self {
-        Self { source, want, place, waits: false, resumed: false }
+    pub unsafe fn new(source: &'a Source, _want: W, place: &'static Location<'static>) -> Self {
+        Self { source, place, waits: false, resumed: false, _want: PhantomData }
     }
 
     /// For one call of a `poll_*` function.
     ///
     /// # Safety
     /// As for [`new`](Self::new).
-    pub unsafe fn resume(source: &'a Source, want: Want, place: &'static Location<'static>) -> Self {
-        let waits = source.is_waiting(want.direction());
-        Self { source, want, place, waits, resumed: true }
+    pub unsafe fn resume(source: &'a Source, _want: W, place: &'static Location<'static>) -> Self {
+        let waits = source.is_waiting(W::DIRECTION);
+        Self { source, place, waits, resumed: true, _want: PhantomData }
     }
 
     /// Attempts, or waits. `Interrupted` from an attempt means that it is to be made again.
@@ -55,22 +57,23 @@ impl<'a> Operation<'a> {
         ready!(self.poll_start(cx))?;
         let source = self.source;
         loop {
-            match source.attempt(self.want.direction(), &mut attempt) {
-                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+            let blocked = match source.attempt(W::DIRECTION, &mut attempt) {
+                Ok(Err(error)) if error::is(&error, Errno::INTR) => {
                     ready!(poll_budget(cx));
                     continue;
                 }
-                Some(result) => return Poll::Ready(result),
-                None => {}
-            }
+                Ok(result) => return Poll::Ready(result),
+                Err(blocked) => blocked,
+            };
             // SAFETY: the promise of `new`; `poll_start` has ended the wait before.
-            match unsafe { source.begin(cx, self.want, self.place) }? {
+            match unsafe { source.begin::<W>(cx, self.place, blocked) } {
                 Begun::Waiting => {
                     self.waits = true;
                     return Poll::Pending;
                 }
                 Begun::AskAgain => ready!(poll_budget(cx)),
                 Begun::Cancelled => return poll_cancelled(self.place).map(|cancelled| Err(cancelled.into())),
+                Begun::Failed(error) => return Poll::Ready(Err(error)),
             }
         }
     }
@@ -78,7 +81,7 @@ impl<'a> Operation<'a> {
     /// Steps 1 and 2: `Ready(Ok)` with no wait under way where the operation may be attempted.
     #[inline]
     pub fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.waits || self.source.is_waiting(self.want.direction()) {
+        if self.waits || self.source.is_waiting(W::DIRECTION) {
             return self.poll_wait(cx);
         }
         poll_gate(cx, self.place)
@@ -90,7 +93,7 @@ impl<'a> Operation<'a> {
             return Poll::Ready(Err(error::outside()));
         }
         let source = self.source;
-        let direction = self.want.direction();
+        let direction = W::DIRECTION;
         if !self.waits {
             // A `poll_*` function was called before us, and whoever called it has lost interest.
             // SAFETY: the promise of `new`.
@@ -122,11 +125,11 @@ pub(crate) fn poll_gate(cx: &mut Context<'_>, place: &'static Location<'static>)
     poll_budget(cx).map(Ok)
 }
 
-impl Drop for Operation<'_> {
+impl<W: Wants> Drop for Operation<'_, W> {
     fn drop(&mut self) {
         if self.waits && !self.resumed {
             // SAFETY: the promise of `new`.
-            unsafe { self.source.end(self.want.direction()) };
+            unsafe { self.source.end(W::DIRECTION) };
         }
     }
 }

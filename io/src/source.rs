@@ -12,9 +12,10 @@
 //!   owner of the direction                                      driver, any thread
 //!   ──────────────────────                                      ──────────────────
 //!   1 attempt: readiness says "perhaps", ask the kernel         a lock, and set the readiness with that
-//!   2 it would block: readiness.clear                           b found waiting? unset, park.complete; unlock
+//!   2 it would block: remember as of when                       b found waiting? unset, park.complete; unlock
 //!   3 park.begin                                                c wake
-//!   4 lock; ready again? ── yes: unlock, park.end, back to 1
+//!   4 lock, and clear the readiness if nothing happened since;
+//!     ready? ── yes: unlock, park.end, back to 1
 //!     set waiting, order; unlock; send the order
 //! ```
 //!
@@ -34,11 +35,13 @@
 pub(crate) mod others;
 
 use self::others::Others;
+use crate::error;
 use crate::inbound::{Inbound, Next};
 use crate::reactor::{Home, Reactor};
 use crate::readiness::{self, INBOUND, READ, Readiness, Seen, WRITE};
 use crate::uring::home::Order;
 use crate::wake::WakeList;
+use rustix::io::Errno;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -109,6 +112,44 @@ impl Want {
     }
 }
 
+/// A [`Want`] as a type, by which an operation knows it where it is compiled: it is asked for the direction again and again.
+pub(crate) trait Wants: fmt::Debug {
+    const WANT: Want;
+    const DIRECTION: Direction = Self::WANT.direction();
+}
+
+/// [`Want::Bytes`].
+#[derive(Debug)]
+pub(crate) struct ForBytes;
+
+/// [`Want::Room`].
+#[derive(Debug)]
+pub(crate) struct ForRoom;
+
+/// [`Want::Connection`].
+#[derive(Debug)]
+pub(crate) struct ForConnection;
+
+/// [`Want::Connected`].
+#[derive(Debug)]
+pub(crate) struct ToBeConnected;
+
+impl Wants for ForBytes {
+    const WANT: Want = Want::Bytes;
+}
+
+impl Wants for ForRoom {
+    const WANT: Want = Want::Room;
+}
+
+impl Wants for ForConnection {
+    const WANT: Want = Want::Connection;
+}
+
+impl Wants for ToBeConnected {
+    const WANT: Want = Want::Connected;
+}
+
 /// Where a source is registered.
 #[derive(Debug)]
 pub(crate) struct Registration {
@@ -135,6 +176,16 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Whether it is idle, and the run on this thread is another one than its home: it moves here.
+    fn moves(&self) -> bool {
+        self.registration.as_ref().is_some_and(|registration| {
+            !registration.home.is_here()
+                && self.waiting == 0
+                && registration.armed == 0
+                && registration.home.is_of_another_run()
+        })
+    }
+
     /// The driver's operation for a direction is over.
     pub fn disarm(&mut self, direction: Direction) {
         if let Some(registration) = &mut self.registration {
@@ -315,6 +366,8 @@ pub(crate) enum Begun {
     AskAgain,
     /// The scope is cancelled.
     Cancelled,
+    /// The driver cannot watch this descriptor, or there is none. (Not in a `Result` around this: that would not go in two registers.)
+    Failed(io::Error),
 }
 
 impl Source {
@@ -419,22 +472,21 @@ impl Source {
         state.set(READ | INBOUND);
     }
 
-    /// Asks the kernel, if there is a chance that it says something else than "it would block": `None` if not.
+    /// Asks the kernel, if there is a chance that it says something else than "it would block". `Err` if it would, and as of when that is known: what
+    /// [`begin`](Self::begin) is told, which notes it with the one read-modify-write that it does anyway.
+    #[inline]
     pub fn attempt<T>(
         &self,
         direction: Direction,
         attempt: &mut impl FnMut(Ready<'_>) -> io::Result<T>,
-    ) -> Option<io::Result<T>> {
+    ) -> Result<io::Result<T>, Seen> {
         let seen = self.shared.readiness.look();
         if !seen.has(direction.flag()) {
-            return None;
+            return Err(seen);
         }
         match attempt(Ready { shared: &self.shared, seen }) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.shared.readiness.clear(seen, direction.flag());
-                None
-            }
-            result => Some(result),
+            Err(error) if error::is(&error, Errno::AGAIN) => Err(seen),
+            result => Ok(result),
         }
     }
 
@@ -443,8 +495,8 @@ impl Source {
         loop {
             let seen = self.shared.readiness.look();
             match attempt(Ready { shared: &self.shared, seen }) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if error::is(&error, Errno::INTR) => {}
+                Err(error) if error::is(&error, Errno::AGAIN) => {
                     self.shared.readiness.clear(seen, direction.flag());
                     return Err(error);
                 }
@@ -453,72 +505,93 @@ impl Source {
         }
     }
 
-    /// Begins to wait; steps 3 and 4 of the module.
+    /// Begins to wait; steps 3 and 4 of the module. `blocked`: as of when it is known that the kernel has nothing.
     ///
     /// # Safety
     /// \[OWNER\] of the direction, whose park is not active.
-    ///
-    /// # Errors
-    /// If the driver cannot watch this descriptor, or there is none.
-    pub unsafe fn begin(
+    pub unsafe fn begin<W: Wants>(
         &self,
         cx: &mut std::task::Context<'_>,
-        want: Want,
         place: &'static std::panic::Location<'static>,
-    ) -> io::Result<Begun> {
+        blocked: Seen,
+    ) -> Begun {
         let shared = &self.shared;
-        let flag = want.direction().flag();
-        let park = shared.park_to_wait(want.direction());
+        let flag = W::DIRECTION.flag();
+        let park = shared.park_to_wait(W::DIRECTION);
         // SAFETY: the caller's promise.
-        if unsafe { park.begin_on_descriptor(cx, want.of_descriptor(), place) }.is_err() {
+        if unsafe { park.begin_on_descriptor(cx, W::WANT.of_descriptor(), place) }.is_err() {
             // It has kept the waker: a source that idles would hold on to a task.
             // SAFETY: the caller's promise; [FOUND].
             unsafe { park.end() };
-            return Ok(Begun::Cancelled);
+            return Begun::Cancelled;
         }
         let mut state = shared.lock();
-        if !state.look().has(flag) {
-            let here = state.registration.as_ref().is_some_and(|registration| registration.home.is_here());
-            if let Some(registration) = &state.registration
-                && !here
-                && state.waiting == 0
-                && registration.armed == 0
-                && registration.home.is_of_another_run()
-            {
-                let (home, key) = (registration.home.clone(), registration.key);
-                drop(state);
-                // SAFETY: the caller's promise; nobody was told of the wait, so nobody finds it: [FOUND].
-                unsafe { park.end() };
-                home.leave(shared, key);
-                return Ok(Begun::AskAgain);
-            }
-            if let Some(registration) = &state.registration
-                && registration.interest & flag != 0
-            {
-                registration.home.seat().count(1, here);
-                let order = Home::order(&mut state, want);
-                state.waiting |= flag;
-                drop(state);
-                if let Some(order) = order
-                    && let Err(error) = order.send()
-                {
-                    // SAFETY: the caller's promise.
-                    unsafe { self.end(want.direction()) };
-                    return Err(error);
-                }
-                return Ok(Begun::Waiting);
-            }
-            let home = state.registration.as_ref().map(|registration| registration.home.clone());
+        state.clear(blocked, flag);
+        if state.look().has(flag) {
             drop(state);
             // SAFETY: the caller's promise; nobody was told of the wait, so nobody finds it: [FOUND].
             unsafe { park.end() };
-            home.map_or_else(Reactor::current, Ok)?.attach(shared, want)?;
-            return Ok(Begun::AskAgain);
+            return Begun::AskAgain;
         }
+        if let Some(registration) = &state.registration
+            && registration.interest & flag != 0
+        {
+            let here = registration.home.is_here();
+            if here || !state.moves() {
+                registration.home.seat().count(1, here);
+                let order = Home::order(&mut state, W::WANT);
+                state.waiting |= flag;
+                drop(state);
+                // SAFETY: the caller's promise.
+                return order.map_or(Begun::Waiting, |order| unsafe { self.send(order, W::DIRECTION) });
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.register(state, W::WANT) }
+    }
+
+    /// What a wait that has begun waits for in the kernel.
+    ///
+    /// # Safety
+    /// \[OWNER\] of the direction.
+    #[inline(never)]
+    unsafe fn send(&self, order: Order, direction: Direction) -> Begun {
+        match order.send() {
+            Ok(()) => Begun::Waiting,
+            Err(error) => {
+                // SAFETY: the caller's promise.
+                unsafe { self.end(direction) };
+                Begun::Failed(error)
+            }
+        }
+    }
+
+    /// The source has no home, or another one than the run on this thread, which it leaves since it is idle; or that does not watch this direction
+    /// yet. Nobody was told of the wait.
+    ///
+    /// # Safety
+    /// \[OWNER\] of the direction.
+    #[cold]
+    unsafe fn register(&self, state: Guard<'_>, want: Want) -> Begun {
+        let shared = &self.shared;
+        let registered = state.registration.as_ref().map(|registration| (registration.home.clone(), registration.key));
+        let moves = state.moves();
         drop(state);
-        // SAFETY: as above.
-        unsafe { park.end() };
-        Ok(Begun::AskAgain)
+        // SAFETY: the caller's promise; nobody was told of the wait, so nobody finds it: [FOUND].
+        unsafe { shared.park_to_wait(want.direction()).end() };
+        match registered {
+            Some((home, key)) if moves => {
+                home.leave(shared, key);
+                Begun::AskAgain
+            }
+            registered => {
+                let home = registered.map_or_else(Reactor::current, |(home, _)| Ok(home));
+                match home.and_then(|home| home.attach(shared, want)) {
+                    Ok(()) => Begun::AskAgain,
+                    Err(error) => Begun::Failed(error),
+                }
+            }
+        }
     }
 
     /// Gives up a wait, whatever became of it.
@@ -609,9 +682,15 @@ impl<'a> Ready<'a> {
         self.shared.readiness.clear(self.seen, direction.flag());
     }
 
+    /// Whether something may have been received ahead.
+    #[inline]
+    pub fn looks_inbound(self) -> bool {
+        self.seen.has(INBOUND)
+    }
+
     /// Looks into the queue of what was received ahead: `None` where the kernel is to be asked.
     pub fn inbound<T>(self, take: impl FnOnce(&mut Inbound) -> Next<io::Result<T>>) -> Option<io::Result<T>> {
-        if !self.seen.has(INBOUND) {
+        if !self.looks_inbound() {
             return None;
         }
         let mut state = self.shared.lock();
@@ -623,7 +702,7 @@ impl<'a> Ready<'a> {
                 }
                 Some(result)
             }
-            Next::OnItsWay => Some(Err(io::ErrorKind::WouldBlock.into())),
+            Next::OnItsWay => Some(Err(Errno::AGAIN.into())),
             Next::AskKernel => {
                 // Under the lock, as `deliver` and `unread` set it.
                 state.clear(self.seen, INBOUND);

@@ -4,7 +4,7 @@ use super::{IntoStdError, TcpOptions, TcpStream, ToSocketAddr, into_std, socket}
 use crate::error::during;
 use crate::operation::Operation;
 use crate::source::others::Another;
-use crate::source::{Source, Want};
+use crate::source::{ForConnection, Source, Want};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -126,7 +126,7 @@ impl TcpListener {
         let accepted = match self.source.claim() {
             Some(_claim) => {
                 // SAFETY: [OWNER] is who has the claim, which outlives the operation.
-                let mut operation = unsafe { Operation::new(&self.source, Want::Connection, place) };
+                let mut operation = unsafe { Operation::new(&self.source, ForConnection, place) };
                 poll_fn(|cx| operation.poll(cx, |ready| socket::accept(ready, &mut refused))).await
             }
             None => {

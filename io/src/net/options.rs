@@ -4,7 +4,7 @@ use super::socket;
 use super::{TcpListener, TcpStream, ToSocketAddr};
 use crate::error::during;
 use crate::operation::{Operation, poll_gate};
-use crate::source::{Source, Want};
+use crate::source::{Source, ToBeConnected};
 use rustix::net::sockopt;
 use std::future::Future;
 use std::io;
@@ -168,7 +168,7 @@ impl Connect {
         }
         let Stage::Connecting(source, _) = &self.stage else { panic!("polled after it was ready") };
         // SAFETY: [OWNER]: `&mut self`, which owns the source.
-        let mut operation = unsafe { Operation::resume(source, Want::Connected, self.place) };
+        let mut operation = unsafe { Operation::resume(source, ToBeConnected, self.place) };
         operation.poll(cx, socket::connected)
     }
 }

@@ -52,20 +52,23 @@ fn read_some(ready: Ready<'_>, n: usize, room: usize) -> usize {
 }
 
 /// Reads into a buffer. 0 is the end, if there is room.
+#[inline]
 pub(crate) fn recv(ready: Ready<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    let mut at = 0;
-    let ahead = ready.inbound(|inbound| {
-        inbound.read(buf.len(), |bytes| {
-            buf[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-        })
-    });
-    if let Some(result) = ahead {
+    if ready.looks_inbound()
+        && let Some(result) = recv_inbound(ready, buf)
+    {
         return result;
     }
     let room = buf.len();
     let (_, n) = sys_recv(ready.fd(), buf, RecvFlags::DONTWAIT)?;
     Ok(read_some(ready, n, room))
+}
+
+/// The same of what was received ahead. Apart, so that who asks the kernel does not make room for it.
+#[inline(never)]
+fn recv_inbound(ready: Ready<'_>, buf: &mut [u8]) -> Option<io::Result<usize>> {
+    let room = buf.len();
+    ready.inbound(|inbound| inbound.read(room, |bytes| buf[..bytes.len()].copy_from_slice(bytes)))
 }
 
 /// Reads into memory that nobody has written to. So many bytes of it are written then.
@@ -138,7 +141,7 @@ pub(crate) fn writable(ready: Ready<'_>) -> io::Result<()> {
 fn is_ready(fd: BorrowedFd<'_>, events: PollFlags) -> io::Result<()> {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut [PollFd::from_borrowed_fd(fd, events)], Some(&now))? {
-        0 => Err(io::ErrorKind::WouldBlock.into()),
+        0 => Err(Errno::AGAIN.into()),
         _ => Ok(()),
     }
 }
@@ -242,7 +245,7 @@ pub(crate) fn connected(ready: Ready<'_>) -> io::Result<()> {
         Err(Errno::NOTCONN) => {
             // The error may have come between the two questions.
             sockopt::socket_error(ready.fd())??;
-            Err(io::ErrorKind::WouldBlock.into())
+            Err(Errno::AGAIN.into())
         }
         Err(error) => Err(error.into()),
     }

@@ -7,7 +7,7 @@ use super::{TcpStream, socket};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::during;
 use crate::operation::Operation;
-use crate::source::{Direction, Source, Want};
+use crate::source::{Direction, ForBytes, ForRoom, Source};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -40,9 +40,9 @@ impl<'a> Reading<'a> {
         Self(stream)
     }
 
-    fn operation(&self, place: Place) -> Operation<'a> {
+    fn operation(&self, place: Place) -> Operation<'a, ForBytes> {
         // SAFETY: [OWNER] is `self`, and the operation goes where `self` goes.
-        unsafe { Operation::new(self.0.source(), Want::Bytes, place) }
+        unsafe { Operation::new(self.0.source(), ForBytes, place) }
     }
 
     fn failed(&self, error: io::Error) -> io::Error {
@@ -138,7 +138,7 @@ impl<'a> Reading<'a> {
 
     pub fn poll_read(self, cx: &mut Context<'_>, buf: &mut [u8], place: Place) -> Poll<io::Result<usize>> {
         // SAFETY: [OWNER] is `self`.
-        let mut operation = unsafe { Operation::resume(self.0.source(), Want::Bytes, place) };
+        let mut operation = unsafe { Operation::resume(self.0.source(), ForBytes, place) };
         if buf.is_empty() {
             return operation.poll_start(cx).map_ok(|()| 0);
         }
@@ -152,7 +152,7 @@ impl<'a> Reading<'a> {
         place: Place,
     ) -> Poll<io::Result<usize>> {
         // SAFETY: [OWNER] is `self`.
-        let mut operation = unsafe { Operation::resume(self.0.source(), Want::Bytes, place) };
+        let mut operation = unsafe { Operation::resume(self.0.source(), ForBytes, place) };
         if bufs.iter().all(|buf| buf.is_empty()) {
             return operation.poll_start(cx).map_ok(|()| 0);
         }
@@ -197,9 +197,9 @@ impl<'a> Writing<'a> {
         Self(stream)
     }
 
-    fn operation(&self, place: Place) -> Operation<'a> {
+    fn operation(&self, place: Place) -> Operation<'a, ForRoom> {
         // SAFETY: [OWNER] is `self`, and the operation goes where `self` goes.
-        unsafe { Operation::new(self.0.source(), Want::Room, place) }
+        unsafe { Operation::new(self.0.source(), ForRoom, place) }
     }
 
     fn failed(&self, error: io::Error) -> io::Error {
@@ -269,7 +269,7 @@ impl<'a> Writing<'a> {
 
     pub fn poll_write(self, cx: &mut Context<'_>, buf: &[u8], place: Place) -> Poll<io::Result<usize>> {
         // SAFETY: [OWNER] is `self`.
-        let mut operation = unsafe { Operation::resume(self.0.source(), Want::Room, place) };
+        let mut operation = unsafe { Operation::resume(self.0.source(), ForRoom, place) };
         operation.poll(cx, |ready| socket::send(ready, buf)).map_err(|error| self.failed(error))
     }
 
@@ -280,14 +280,14 @@ impl<'a> Writing<'a> {
         place: Place,
     ) -> Poll<io::Result<usize>> {
         // SAFETY: [OWNER] is `self`.
-        let mut operation = unsafe { Operation::resume(self.0.source(), Want::Room, place) };
+        let mut operation = unsafe { Operation::resume(self.0.source(), ForRoom, place) };
         operation.poll(cx, |ready| socket::send_vectored(ready, bufs)).map_err(|error| self.failed(error))
     }
 }
 
 fn poll_write_all(
     cx: &mut Context<'_>,
-    operation: &mut Operation<'_>,
+    operation: &mut Operation<'_, ForRoom>,
     bytes: &[u8],
     written: &mut usize,
 ) -> Poll<io::Result<()>> {

@@ -9,8 +9,9 @@ use super::{Begun, Direction, OTHERS, Ready, Source, State, Want};
 use crate::error;
 use crate::operation::poll_gate;
 use crate::reactor::{Home, Reactor};
-use crate::readiness::READ;
+use crate::readiness::{READ, Seen};
 use crate::wake::WakeList;
+use rustix::io::Errno;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::Location;
@@ -143,19 +144,19 @@ impl<'a> Another<'a> {
             _ => ready!(poll_gate(cx, place))?,
         }
         loop {
-            match source.attempt(Direction::Read, &mut attempt) {
-                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+            let blocked = match source.attempt(Direction::Read, &mut attempt) {
+                Ok(Err(error)) if error::is(&error, Errno::INTR) => {
                     ready!(poll_budget(cx));
                     continue;
                 }
-                Some(result) => return Poll::Ready(result),
-                None => {}
-            }
-            match self.begin(cx) {
+                Ok(result) => return Poll::Ready(result),
+                Err(blocked) => blocked,
+            };
+            match self.begin(cx, blocked) {
                 Ok(Begun::Waiting) => return Poll::Pending,
                 Ok(Begun::AskAgain) => ready!(poll_budget(cx)),
                 Ok(Begun::Cancelled) => return poll_cancelled(place).map(|cancelled| Err(cancelled.into())),
-                Err(error) => {
+                Ok(Begun::Failed(error)) | Err(error) => {
                     self.forgo(true);
                     return Poll::Ready(Err(error));
                 }
@@ -164,7 +165,7 @@ impl<'a> Another<'a> {
     }
 
     /// As [`Source::begin`], with its own park. After an error that may still be found.
-    fn begin(&mut self, cx: &mut Context<'_>) -> io::Result<Begun> {
+    fn begin(&mut self, cx: &mut Context<'_>, blocked: Seen) -> io::Result<Begun> {
         let (source, want) = (self.source, self.want);
         let shared = &source.shared;
         let park = self.park.get_or_insert_with(|| Arc::pin(Park::on_descriptor(source.fd().as_raw_fd())));
@@ -175,6 +176,7 @@ impl<'a> Another<'a> {
             return Ok(Begun::Cancelled);
         }
         let mut state = shared.lock();
+        state.clear(blocked, READ);
         let ready = state.look().has(READ);
         if let Some(registration) = &state.registration
             && !ready

@@ -146,7 +146,7 @@ fn a_notification_between_the_question_and_the_wait_is_not_lost() {
                     while taken.load(SeqCst) < ROUNDS {
                         // SAFETY: [OWNER]: nobody else reads.
                         let mut operation =
-                            unsafe { Operation::new(stream.source(), Want::Bytes, std::panic::Location::caller()) };
+                            unsafe { Operation::new(stream.source(), ForBytes, std::panic::Location::caller()) };
                         let next = std::future::poll_fn(|cx| {
                             operation.poll(cx, |_| match given.load(SeqCst) {
                                 given if given > taken.load(SeqCst) => Ok(given),
@@ -196,7 +196,7 @@ fn a_notification_at_each_moment_of_a_beginning_wait_makes_it_ask_again() {
         for while_asked in [true, false] {
             let mut asked = 0;
             // SAFETY: [OWNER]: nobody else reads.
-            let mut operation = unsafe { Operation::new(stream.source(), Want::Bytes, std::panic::Location::caller()) };
+            let mut operation = unsafe { Operation::new(stream.source(), ForBytes, std::panic::Location::caller()) };
             shared.notify(READ, &mut WakeList::default());
             let polled = operation.poll(&mut Context::from_waker(&notifying_waker()), |_| {
                 asked += 1;
