@@ -30,7 +30,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use trefoil_runtime::sync::Mutex;
+use trefoil_runtime::sync::biased::{BiasedGuard, BiasedLock};
 use trefoil_runtime::{Driver, Pool, Unpark, nothing_in_flight};
 
 /// How many events one look takes.
@@ -43,13 +43,18 @@ const BELL: u64 = u64::MAX;
 pub(crate) struct Epoll {
     home: Arc<Home>,
     bell: Arc<Bell>,
-    events: RefCell<Vec<Event>>,
-    wake: RefCell<WakeList>,
+    found: RefCell<Found>,
     pace: Pace,
     /// Whether the kernel has `epoll_pwait2` (5.11), as far as we know.
     precise: Cell<bool>,
     /// For what blocks.
     threads: Pool<OnThread>,
+}
+
+/// What a look finds: memory for the next one.
+struct Found {
+    events: Vec<Event>,
+    wake: WakeList,
 }
 
 impl fmt::Debug for Epoll {
@@ -65,10 +70,9 @@ impl Epoll {
         // Edge-triggered, so that it need not be read: each write is an edge, and the counter is too large to fill.
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         Ok(Self {
-            home: Arc::new(Home { epoll, table: Mutex::new(Table::default()), seat: Seat::default() }),
+            home: Arc::new(Home { epoll, table: BiasedLock::new(Table::default()), seat: Seat::default() }),
             bell: Arc::new(bell),
-            events: RefCell::new(Vec::with_capacity(EVENTS)),
-            wake: RefCell::default(),
+            found: RefCell::new(Found { events: Vec::with_capacity(EVENTS), wake: WakeList::default() }),
             pace: Pace::new(Instant::now()),
             precise: Cell::new(true),
             threads: crate::fs::errand::threads(),
@@ -88,26 +92,29 @@ impl Epoll {
     }
 
     /// Waits for events, and dispatches them.
+    #[inline(never)]
     fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.look_inline(timeout)
     }
 
     #[inline(always)]
     fn look_inline(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut events = self.events.borrow_mut();
-        events.clear();
-        match self.wait(&mut events, timeout) {
+        let mut found = self.found.borrow_mut();
+        found.events.clear();
+        match self.wait(&mut found.events, timeout) {
             // A signal: the loop comes back.
             Ok(()) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut wake = self.wake.take();
-        if !events.is_empty() {
-            self.home.dispatch(&events, &mut wake);
+        if found.events.is_empty() {
+            return Ok(());
         }
-        drop(events);
+        let mut wake = std::mem::take(&mut found.wake);
+        let ended = self.home.dispatch(&found.events, &mut wake);
+        drop(found);
+        self.home.seat.count(ended.wrapping_neg(), true);
         wake.wake();
-        wake.put_back(&mut self.wake.borrow_mut());
+        wake.put_back(&mut self.found.borrow_mut().wake);
         Ok(())
     }
 
@@ -216,7 +223,8 @@ impl Drop for Epoll {
 /// What sources hold of their driver. See the module.
 pub(crate) struct Home {
     epoll: OwnedFd,
-    table: Mutex<Table>,
+    /// The driver takes it in each look that finds something, others when they register and when they are gone: it favours the driver's thread.
+    table: BiasedLock<Table>,
     pub seat: Seat,
 }
 
@@ -276,10 +284,14 @@ impl Table {
 }
 
 impl Home {
+    fn table(&self) -> BiasedGuard<'_, Table> {
+        self.table.lock(|| self.seat.is_here())
+    }
+
     /// Registers a source, or a further direction of it. It may find the run over, or the source registered elsewhere
     /// meanwhile: then it does nothing, and the caller looks again.
     pub fn attach(self: &Arc<Self>, source: &Arc<Shared>, want: Want) -> io::Result<()> {
-        let mut table = self.table.lock();
+        let mut table = self.table();
         if table.closed {
             return Ok(());
         }
@@ -311,7 +323,7 @@ impl Home {
 
     /// Takes a source out.
     pub fn detach(&self, source: &Shared, key: u64) {
-        let removed = self.remove(&mut self.table.lock(), source, key);
+        let removed = self.remove(&mut self.table(), source, key);
         drop(removed);
     }
 
@@ -325,7 +337,7 @@ impl Home {
 
     /// Lets a source go that is idle: it moves to another run.
     pub fn leave(self: &Arc<Self>, source: &Shared, key: u64) {
-        let mut table = self.table.lock();
+        let mut table = self.table();
         let mut state = source.lock();
         let left = if state.waiting == 0 {
             state.registration.take_if(|registration| self.is_home(registration, key))
@@ -344,8 +356,10 @@ impl Home {
             && matches!(&registration.home, crate::reactor::Home::Epoll(home) if Arc::ptr_eq(home, self))
     }
 
-    fn dispatch(&self, events: &[Event], wake: &mut WakeList) {
-        let table = self.table.lock();
+    /// How many waits ended by what the kernel says.
+    #[inline(always)]
+    fn dispatch(&self, events: &[Event], wake: &mut WakeList) -> usize {
+        let table = self.table();
         let mut ended = 0;
         for event in events {
             let (key, flags) = (event.data.u64(), event.flags);
@@ -355,18 +369,19 @@ impl Home {
                 ended += source.notify(readiness(flags), wake);
             }
         }
-        self.seat.waits_ended(ended);
+        ended
     }
 
     /// What an edge to read does.
     #[cfg(trefoil_loom)]
     pub fn dispatch_edge(&self, key: u64, wake: &mut WakeList) {
-        self.dispatch(&[Event { flags: EventFlags::IN, data: EventData::new_u64(key) }], wake);
+        let ended = self.dispatch(&[Event { flags: EventFlags::IN, data: EventData::new_u64(key) }], wake);
+        self.seat.waits_ended(ended);
     }
 
     /// The run is over: its sources lose their home.
     pub fn close(self: &Arc<Self>) {
-        let mut table = self.table.lock();
+        let mut table = self.table();
         table.closed = true;
         let slots = std::mem::take(&mut table.slots);
         drop(table);

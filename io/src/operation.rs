@@ -88,25 +88,27 @@ impl<'a, W: Wants> Operation<'a, W> {
     }
 
     /// The same where a wait is under way, or over and not looked at: ours, or that of somebody who has lost interest.
+    #[inline]
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !trefoil_runtime::in_run() {
             return Poll::Ready(Err(error::outside()));
         }
-        let source = self.source;
-        let direction = W::DIRECTION;
         if !self.waits {
             // A `poll_*` function was called before us, and whoever called it has lost interest.
             // SAFETY: the promise of `new`.
-            unsafe { source.end(direction) };
+            unsafe { self.source.end(W::DIRECTION) };
             return poll_gate(cx, self.place);
         }
         // SAFETY: the promise of `new`.
-        let outcome = ready!(unsafe { source.park(direction).poll(cx) });
+        let outcome = ready!(unsafe { self.source.poll_park(cx, W::DIRECTION) });
         self.waits = false;
-        if outcome.is_ok() {
-            return Poll::Ready(Ok(()));
-        }
-        source.settled(direction);
+        if outcome.is_ok() { Poll::Ready(Ok(())) } else { self.aborted(cx) }
+    }
+
+    /// A cancel has ended the wait.
+    #[cold]
+    fn aborted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.source.settled(W::DIRECTION);
         if !self.resumed {
             return poll_cancelled(self.place).map(|cancelled| Err(cancelled.into()));
         }

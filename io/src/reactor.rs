@@ -249,7 +249,7 @@ impl Seat {
     }
 
     #[inline]
-    fn is_here(&self) -> bool {
+    pub fn is_here(&self) -> bool {
         let reactor = self.reactor.load(Ordering::Relaxed);
         !reactor.is_null() && ptr::eq(reactor, driver_address())
     }

@@ -48,7 +48,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use trefoil_runtime::{Completed, OfDescriptor, Park};
+use std::task::{Context, Poll};
+use trefoil_runtime::{Cancelled, Completed, OfDescriptor, Park};
 
 /// One of the two ways in which a descriptor is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,6 +271,7 @@ impl Shared {
 
     /// The driver's side: something happened that the `flags` name. Completes who waits for it, to be woken when all locks are
     /// released. How many waits ended.
+    #[inline(always)]
     pub fn notify(&self, flags: u32, wake: &mut WakeList) -> usize {
         self.complete(&mut self.readiness.lock_and_set(flags), flags, wake)
     }
@@ -278,7 +280,7 @@ impl Shared {
     pub fn report(&self, flags: u32, report: impl FnOnce(&mut State), wake: &mut WakeList) -> usize {
         let mut state = self.readiness.lock_and_set(flags);
         report(&mut state);
-        self.complete(&mut state, flags, wake)
+        self.complete_apart(&mut state, flags, wake)
     }
 
     /// The same, with something for the reader: `deliver` puts it in the queue.
@@ -303,28 +305,39 @@ impl Shared {
         let Some(registration) = state.registration.take_if(|registration| is_ours(registration)) else { return 0 };
         state.disarm(Direction::Read);
         state.set(READ | WRITE);
-        let ended = self.complete(&mut state, READ | WRITE, wake);
+        let ended = self.complete_apart(&mut state, READ | WRITE, wake);
         drop(state);
         drop(registration);
         ended
     }
 
     /// \[FOUND\]: unset and completed under the lock.
-    fn complete(&self, state: &mut State, flags: u32, wake: &mut WakeList) -> usize {
+    #[inline(always)]
+    pub fn complete(&self, state: &mut State, flags: u32, wake: &mut WakeList) -> usize {
         let found = state.waiting & flags & (READ | WRITE);
         if found == 0 {
             return state.complete_others(flags, wake);
         }
         state.waiting &= !found;
-        for direction in [Direction::Read, Direction::Write] {
-            if found & direction.flag() != 0
-                && let Some(park) = self.park(direction)
-                && let Completed::Won(Some(waker)) = park.complete()
-            {
+        let mut complete = |park: &Park| {
+            if let Completed::Won(Some(waker)) = park.complete() {
                 wake.push(waker);
             }
+        };
+        if found & READ != 0 {
+            complete(&self.read);
+        }
+        if found & WRITE != 0
+            && let Some(park) = self.write.get()
+        {
+            complete(park);
         }
         found.count_ones() as usize + state.complete_others(flags, wake)
+    }
+
+    #[inline(never)]
+    fn complete_apart(&self, state: &mut State, flags: u32, wake: &mut WakeList) -> usize {
+        self.complete(state, flags, wake)
     }
 
     /// Sees to it that nobody finds the wait of a direction. Before its park is ended.
@@ -344,6 +357,15 @@ impl Shared {
             let _ = order.send();
         }
     }
+}
+
+/// [`Park::poll`], once for all operations.
+///
+/// # Safety
+/// As for that.
+unsafe fn poll(park: Pin<&Park>, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
+    // SAFETY: the caller's promise.
+    unsafe { park.poll(cx) }
 }
 
 /// A descriptor and its waits. See the module.
@@ -460,9 +482,14 @@ impl Source {
         self.shared.is_waiting(direction)
     }
 
-    /// The wait of this direction. \[OWNER\] goes for it.
-    pub fn park(&self, direction: Direction) -> Pin<&Park> {
-        self.shared.park_to_wait(direction)
+    /// Looks whether a wait is over.
+    ///
+    /// # Safety
+    /// \[OWNER\] of the direction, where a wait was begun.
+    #[inline]
+    pub unsafe fn poll_park(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<(), Cancelled>> {
+        // SAFETY: the caller's promise.
+        unsafe { poll(self.shared.park_to_wait(direction), cx) }
     }
 
     /// Puts bytes back, before all others.
@@ -511,7 +538,7 @@ impl Source {
     /// \[OWNER\] of the direction, whose park is not active.
     pub unsafe fn begin<W: Wants>(
         &self,
-        cx: &mut std::task::Context<'_>,
+        cx: &mut Context<'_>,
         place: &'static std::panic::Location<'static>,
         blocked: Seen,
     ) -> Begun {

@@ -1,16 +1,19 @@
 //! Wakers to be woken when all locks are released.
 
+use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 use trefoil_runtime::discard;
 
 /// Wakes them all, the latest when it is dropped: one that panics does not keep the others from being woken.
 #[derive(Debug, Default)]
-pub(crate) struct WakeList(Vec<Waker>);
+pub(crate) struct WakeList(VecDeque<Waker>);
 
 impl WakeList {
+    #[inline]
     pub fn push(&mut self, waker: Waker) {
-        self.0.push(waker);
+        self.0.push_back(waker);
     }
 
     /// Whether there is nobody to wake.
@@ -18,7 +21,7 @@ impl WakeList {
         self.0.is_empty()
     }
 
-    /// Leaves its memory there for the next time, unless there is some already.
+    /// Leaves its memory there for the next time, unless there is some already, with those who are to be woken then.
     #[inline(always)]
     pub fn put_back(self, slot: &mut Self) {
         if slot.0.capacity() == 0 {
@@ -28,23 +31,32 @@ impl WakeList {
     }
 
     /// Wakes all that are here, and keeps the memory. Called without locks: a waker is user code.
+    #[inline(always)]
     pub fn wake(&mut self) {
-        let mut panicked = None;
-        let mut wakers = self.0.drain(..);
-        // Caught around as many as there are, and not around each.
-        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| wakers.by_ref().for_each(Waker::wake))) {
-            match panicked {
-                None => panicked = Some(payload),
-                // Dropping it is code of others, which may panic once more.
-                Some(_) => discard(payload),
+        if let Err(payload) = self.wake_until_panic() {
+            self.wake_rest(payload);
+        }
+    }
+
+    /// Caught around as many as there are, and not around each.
+    #[inline(always)]
+    fn wake_until_panic(&mut self) -> std::thread::Result<()> {
+        catch_unwind(AssertUnwindSafe(|| {
+            while let Some(waker) = self.0.pop_front() {
+                waker.wake();
             }
+        }))
+    }
+
+    /// Wakes those behind one that has panicked.
+    #[cold]
+    #[inline(never)]
+    fn wake_rest(&mut self, first: Box<dyn Any + Send>) {
+        while let Err(payload) = self.wake_until_panic() {
+            // Dropping it is code of others, which may panic once more.
+            discard(payload);
         }
-        drop(wakers);
-        match panicked {
-            Some(payload) if !std::thread::panicking() => resume_unwind(payload),
-            Some(payload) => discard(payload),
-            None => {}
-        }
+        if std::thread::panicking() { discard(first) } else { resume_unwind(first) }
     }
 }
 

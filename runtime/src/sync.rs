@@ -3,7 +3,7 @@
 //! of another thread arrives; `biased`, the lock of what one thread uses, over `barrier`.
 
 pub(crate) mod barrier;
-pub(crate) mod biased;
+pub mod biased;
 pub(crate) mod inbox;
 pub(crate) mod waker_slot;
 

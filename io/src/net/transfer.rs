@@ -294,11 +294,14 @@ fn poll_write_all(
     if bytes.is_empty() {
         return operation.poll_start(cx);
     }
-    while *written < bytes.len() {
-        match ready!(operation.poll(cx, |ready| socket::send(ready, &bytes[*written..])))? {
+    loop {
+        let rest = &bytes[*written..];
+        match ready!(operation.poll(cx, |ready| socket::send(ready, rest)))? {
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             n => *written += n,
         }
+        if *written == bytes.len() {
+            return Poll::Ready(Ok(()));
+        }
     }
-    Poll::Ready(Ok(()))
 }

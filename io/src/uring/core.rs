@@ -202,7 +202,16 @@ impl Core {
     }
 
     /// Submits what there is to submit, and waits.
+    #[inline]
     pub fn enter(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
+        if self.starved || !self.again.is_empty() {
+            return self.enter_after_trouble(min_complete, timeout);
+        }
+        self.out.enter(min_complete, timeout)
+    }
+
+    #[cold]
+    fn enter_after_trouble(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
         if std::mem::take(&mut self.starved) {
             // Who waited will order the same again.
             std::thread::sleep(OUT_OF_MEMORY_PAUSE);
@@ -222,7 +231,10 @@ impl Core {
             match cqe.key() {
                 key if key & CANCEL != 0 => self.cancelled(&cqe),
                 BELL => self.rung(cqe)?,
-                _ => self.complete(cqe)?,
+                _ => match cqe.buffer() {
+                    Some(id) => self.arrived(&cqe, id)?,
+                    None => self.complete(&cqe)?,
+                },
             }
         }
         if let Some(buffers) = &mut self.buffers {

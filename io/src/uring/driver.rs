@@ -38,6 +38,8 @@ use super::core::Core;
 use super::errands::Finished;
 use super::home::Home;
 use crate::fs::errand::{Errand, OnThread, Under};
+use crate::source::Shared;
+use crate::wake::WakeList;
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
@@ -107,20 +109,31 @@ impl Uring {
             this.enter(if quiet { min_complete } else { 0 }, timeout)?;
             this.dispatch()
         });
-        let (mut wake, mut gone) = (std::mem::take(&mut this.wake), std::mem::take(&mut this.gone));
-        let finished = this.errands.take_finished();
-        drop(core);
-        finished.into_iter().for_each(Finished::finish);
-        wake.wake();
-        gone.clear();
+        let mut wake = std::mem::take(&mut this.wake);
+        if this.gone.is_empty() && !this.errands.has_finished() {
+            drop(core);
+            wake.wake();
+        } else {
+            let (gone, finished) = (std::mem::take(&mut this.gone), this.errands.take_finished());
+            drop(core);
+            end_all(finished, &mut wake, gone);
+        }
         // The memory is used again.
-        self.with_core(|core| {
-            if core.wake.is_empty() && core.gone.is_empty() {
-                (core.wake, core.gone) = (wake, gone);
-            }
-        });
+        if let Ok(mut core) = self.core.try_borrow_mut()
+            && let Some(core) = core.as_mut()
+        {
+            wake.put_back(&mut core.wake);
+        }
         looked
     }
+}
+
+/// Code of others runs here: what is finished is told so, who waits is woken, and what nobody uses any more goes, with its wakers.
+#[cold]
+fn end_all(finished: Vec<Finished>, wake: &mut WakeList, gone: Vec<Arc<Shared>>) {
+    finished.into_iter().for_each(Finished::finish);
+    wake.wake();
+    drop(gone);
 }
 
 impl Driver for Uring {
@@ -174,9 +187,7 @@ impl Driver for Uring {
         let (mut wake, gone) = (std::mem::take(&mut core.wake), std::mem::take(&mut core.gone));
         let finished = core.errands.take_finished();
         drop(core);
-        finished.into_iter().for_each(Finished::finish);
-        wake.wake();
-        drop(gone);
+        end_all(finished, &mut wake, gone);
     }
 }
 

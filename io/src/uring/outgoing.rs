@@ -87,7 +87,19 @@ impl Outgoing {
     ///
     /// # Errors
     /// Those of [`Ring::enter`].
+    #[inline]
     pub fn enter(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
+        // What is left goes out when some completions were popped.
+        if self.keeps_some() {
+            self.send_kept(min_complete, timeout)
+        } else {
+            self.ring.enter(min_complete, timeout).map(drop)
+        }
+    }
+
+    /// The same, where not all had found room.
+    #[cold]
+    fn send_kept(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
         loop {
             for kept in [&mut self.cancels, &mut self.entries] {
                 while let Some(&entry) = kept.front()

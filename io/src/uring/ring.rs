@@ -203,23 +203,33 @@ impl Ring {
                 // A part: the kernel did not come to wait. Go on with the rest; each round takes at least one.
                 Ok(taken) if taken > 0 && self.sq.pending() != 0 => continue,
                 Ok(_) | Err(Errno::INTR | Errno::TIME) => break,
-                Err(errno @ (Errno::BUSY | Errno::AGAIN)) => {
-                    // BUSY: overflowed completions must be popped first (below 5.19). AGAIN: no memory for a request.
-                    // Fetch what is complete; if nothing is, then pause, as we would otherwise spin on a machine that
-                    // is short of memory.
-                    let pause = timeout.unwrap_or(OUT_OF_MEMORY_PAUSE).min(OUT_OF_MEMORY_PAUSE);
-                    match self.call(0, u32::from(errno == Errno::AGAIN && wait > 0), Some(pause)) {
-                        Ok(_) | Err(Errno::INTR | Errno::TIME | Errno::BUSY | Errno::AGAIN) => break,
-                        Err(errno) => return Err(failed("entering the io_uring".into(), advice(errno), errno)),
-                    }
+                Err(errno) => {
+                    self.refused(errno, wait, timeout)?;
+                    break;
                 }
-                Err(errno) => return Err(failed("entering the io_uring".into(), advice(errno), errno)),
             }
         }
         Ok(if self.sq.pending() == 0 { Entered::All } else { Entered::Backlog })
     }
 
+    /// The kernel did not take what it was given.
+    #[cold]
+    fn refused(&self, errno: Errno, wait: u32, timeout: Option<Duration>) -> io::Result<()> {
+        if matches!(errno, Errno::BUSY | Errno::AGAIN) {
+            // BUSY: overflowed completions must be popped first (below 5.19). AGAIN: no memory for a request. Fetch what is
+            // complete; if nothing is, then pause, as we would otherwise spin on a machine that is short of memory.
+            let pause = timeout.unwrap_or(OUT_OF_MEMORY_PAUSE).min(OUT_OF_MEMORY_PAUSE);
+            match self.call(0, u32::from(errno == Errno::AGAIN && wait > 0), Some(pause)) {
+                Ok(_) | Err(Errno::INTR | Errno::TIME | Errno::BUSY | Errno::AGAIN) => Ok(()),
+                Err(errno) => Err(failed("entering the io_uring".into(), advice(errno), errno)),
+            }
+        } else {
+            Err(failed("entering the io_uring".into(), advice(errno), errno))
+        }
+    }
+
     /// The system call itself.
+    #[inline(always)]
     fn call(&self, to_submit: u32, min_complete: u32, timeout: Option<Duration>) -> Result<u32, Errno> {
         #[cfg(test)]
         let (to_submit, min_complete) = whims::of_call(self, to_submit, min_complete)?;

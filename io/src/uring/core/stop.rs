@@ -30,7 +30,7 @@ impl Core {
 
     pub(super) fn cancel(&mut self, target: Key) -> io::Result<()> {
         if self.out.cancel(target)? == Cancelling::TakenBack {
-            self.complete(Cqe::new(target, Errno::CANCELED.raw_os_error().wrapping_neg(), 0))?;
+            self.complete(&Cqe::new(target, Errno::CANCELED.raw_os_error().wrapping_neg(), 0))?;
         }
         Ok(())
     }

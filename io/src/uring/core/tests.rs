@@ -73,7 +73,7 @@ fn a_cancel_that_came_too_late_is_forgotten_with_what_it_was_for() {
     core.enter(0, None).unwrap();
     core.dispatch().unwrap();
     assert!(core.has_news(), "it goes on, as far as is known");
-    core.complete(Cqe::new(Part::Read.key(key), 0, 0)).unwrap();
+    core.complete(&Cqe::new(Part::Read.key(key), 0, 0)).unwrap();
     core.dispatch().unwrap();
     assert!(!core.has_news(), "a loop that is busy looks at the ring for nothing");
     over(core);
@@ -150,7 +150,7 @@ fn without_memory_it_is_not_tried_again_at_once() {
         let kind = if part == Part::Read { Kind::Receive } else { Kind::Poll(Direction::Write) };
         *under(&mut core, key, part) = Under::Way(kind);
         core.under_way += 1;
-        core.complete(Cqe::new(part.key(key), Errno::NOMEM.raw_os_error().wrapping_neg(), 0)).unwrap();
+        core.complete(&Cqe::new(part.key(key), Errno::NOMEM.raw_os_error().wrapping_neg(), 0)).unwrap();
         let before = Instant::now();
         core.enter(0, None).unwrap();
         assert!(before.elapsed() >= OUT_OF_MEMORY_PAUSE);
