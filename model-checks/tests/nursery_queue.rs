@@ -4,11 +4,14 @@
 #![cfg(trefoil_loom)]
 
 use std::cell::{Cell, RefCell};
+use std::panic::Location;
+use std::pin::pin;
 use std::task::Poll;
 
-use trefoil_model_checks::{Nest, Woken, model};
-use trefoil_runtime::model::WakerSlot;
+use trefoil_model_checks::{Nest, Run, Woken, model};
+use trefoil_runtime::model::{WakerSlot, worker_queue};
 use trefoil_runtime::sync::{AtomicBool, Ordering};
+use trefoil_runtime::{Kind, Scope};
 
 // ---- The slot alone ------------------------------------------------------------------------------------------------
 
@@ -139,6 +142,53 @@ fn the_waker_of_a_task_stays() {
         nest.tear_down();
         nest.assert_gone();
         (seen, woken)
+    });
+}
+
+/// The same with the waker of the body of a run, which is woken on the thread of that run, without a reference, and on another one. Seen: whether the
+/// body saw both before the other thread was joined, and how often it was polled in the end.
+#[test]
+fn the_body_of_the_run_is_woken_here_and_elsewhere() {
+    let expected = [(false, 2), (false, 3), (true, 2), (true, 3)];
+    model("slot: wake here, a turn ‖ wake").bound(3).check(expected, |order| {
+        let run = Run::new();
+        let scope = pin!(Scope::new(Kind::Run, Location::caller()));
+        let (slot, turns, queue) = (WakerSlot::new(), Woken::new(), RefCell::new(worker_queue(run.tree)));
+        let there = [AtomicBool::new(false), AtomicBool::new(false)];
+        let (seen, polls) = (Cell::new(false), Cell::new(0));
+        let turn = || {
+            turns.poll(|cx| {
+                queue.borrow_mut().run(&scope, cx, |cx| {
+                    polls.set(polls.get() + 1);
+                    slot.register(cx.waker());
+                    seen.set(there.iter().all(|there| there.load(Ordering::Relaxed)));
+                });
+            });
+        };
+        let publish = |there: &AtomicBool| {
+            there.store(true, Ordering::Relaxed);
+            slot.wake();
+        };
+        run.within(&scope, turn);
+        let (seen_there, ()) = order.race2(
+            || {
+                run.within(&scope, || {
+                    publish(&there[0]);
+                    turn();
+                });
+                seen.get()
+            },
+            || publish(&there[1]),
+        );
+        while queue.borrow().has_work() {
+            run.within(&scope, turn);
+        }
+        assert!(seen.get(), "lost");
+        drop(slot);
+        let mut queue = queue.into_inner();
+        queue.set_body_done();
+        queue.close(&scope);
+        (seen_there, polls.get())
     });
 }
 

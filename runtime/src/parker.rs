@@ -122,11 +122,17 @@ impl Parker {
         let _ = self.state.compare_exchange(PARKED | UNWATCHED, PARKED, Ordering::AcqRel, Ordering::Relaxed);
     }
 
+    /// Sees to it that the worker does not go to sleep, on its own thread: it is not asleep, even if the driver dispatches just now, and the loop looks at
+    /// what can run when that returns.
+    #[inline(always)]
+    pub fn notify_here(&self) {
+        self.here.store(true, Ordering::Relaxed);
+    }
+
     /// Wakes the worker, if it sleeps; otherwise sees to it that it does not go to sleep. Any thread.
     pub fn unpark(&self) {
         if context::tree().is_some_and(|tree| std::ptr::eq(&raw const tree.parker, self)) {
-            // It is not asleep, even if the driver dispatches just now, and the loop looks at what can run when that returns.
-            return self.here.store(true, Ordering::Relaxed);
+            return self.notify_here();
         }
         // Once in each sleep.
         if self.state.fetch_or(NOTIFIED, Ordering::AcqRel) & (PARKED | NOTIFIED) == PARKED {

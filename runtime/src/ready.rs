@@ -72,7 +72,7 @@ pub(crate) use memory::{LookingOn, look_on};
 pub(crate) use memory::{is_looked_at, prepare_for_onlookers};
 pub use owner::ReadyBox;
 pub(crate) use task::Header;
-pub(crate) use wake::{another_waker, is_of, is_ours};
+pub(crate) use wake::{BodyHere, another_waker, is_of, is_ours};
 
 use crate::blind::BLIND;
 use crate::blocks;

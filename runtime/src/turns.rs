@@ -94,6 +94,7 @@ pub fn try_run<F: Future>(
         outcome: None,
         failed: None,
         deadlock: None,
+        ending: false,
         hopeless: false,
         cycles_end: options.cycles_end,
     };
@@ -161,7 +162,9 @@ struct Run<'a, F: Future> {
     failed: Option<Payload>,
     /// It cannot go on, and was cancelled for that (N10).
     deadlock: Option<Deadlock>,
-    /// Nor can its clean-up.
+    /// One of these: it is on its way to its end.
+    ending: bool,
+    /// Nor can its clean-up go on.
     hopeless: bool,
     cycles_end: bool,
 }
@@ -192,8 +195,7 @@ impl<F: Future> Run<'_, F> {
             }
             self.run_calls();
             self.run_ready(&mut cx);
-            let ending = self.failed.is_some() || self.deadlock.is_some();
-            if self.outcome.is_some() || self.hopeless || (ending && self.ready.body_is_stuck()) {
+            if self.outcome.is_some() || (self.ending && (self.hopeless || self.ready.body_is_stuck())) {
                 return self.tell_if_asked();
             }
             if self.wait() {
@@ -264,6 +266,7 @@ impl<F: Future> Run<'_, F> {
         if self.failed.is_none() {
             self.cancel(Source::Shutdown);
         }
+        self.ending = true;
         keep_first(&mut self.failed, payload);
     }
 
@@ -280,6 +283,7 @@ impl<F: Future> Run<'_, F> {
         match &mut self.deadlock {
             None => {
                 self.deadlock = Some(deadlock);
+                self.ending = true;
                 self.worker.suspicion.end();
                 self.cancel(Source::Deadlock);
             }

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     /// The memory of children that have ended.
     pub blocks: Blocks,
     pub driver: Rc<dyn Driver>,
+    /// Where that is in memory. Of an `Rc` of what has no size here it is worked out from the alignment, each time.
+    driver_address: *const (),
     /// What is to be polled in another order than the ordinary one, for tests.
     pub schedule: Option<Schedule>,
     pub quiet: Quiet,
@@ -65,6 +67,7 @@ impl Worker {
         }
         Self {
             blocks: Blocks::new(),
+            driver_address: std::ptr::from_ref(&*driver).cast(),
             driver,
             schedule,
             quiet: Quiet::new(options),
@@ -225,7 +228,7 @@ pub fn with_driver<D: Driver, R>(f: impl FnOnce(&D) -> R) -> Option<R> {
 pub fn driver_address() -> *const () {
     let worker = context::worker();
     // SAFETY: [CURRENT] of the context module.
-    if worker.is_null() { std::ptr::null() } else { std::ptr::from_ref(unsafe { &*(*worker).driver }).cast() }
+    if worker.is_null() { std::ptr::null() } else { unsafe { (*worker).driver_address } }
 }
 
 /// Calls `f` with the worker of the run on this thread, if there is one.

@@ -34,6 +34,30 @@ pub(crate) fn is_of(waker: &Waker, task: *const Header) -> bool {
     is_ours(waker) && ptr::eq(waker.data(), task.cast())
 }
 
+/// The body of the run on this thread, which is there while this thread does not leave the loop of that run.
+pub(crate) struct BodyHere(*const Header);
+
+impl BodyHere {
+    /// If that is whose waker it is.
+    #[inline]
+    pub fn of(waker: &Waker) -> Option<Self> {
+        if !is_ours(waker) {
+            return None;
+        }
+        let task: *const Header = waker.data().cast();
+        // SAFETY: [REF]: the waker's.
+        let header = unsafe { &*task };
+        // That of a run that has ended is done, also if its tree is that of another run now.
+        (header.is_body() && header.is_of_the_run_here().is_some() && !header.is_done()).then_some(Self(task))
+    }
+
+    /// Wakes it.
+    pub fn wake(self) {
+        // SAFETY: [REF]: that of the owner, the run, which is given up on this thread, after `DONE`.
+        unsafe { wake(self.0, false) }
+    }
+}
+
 unsafe fn waker_clone(task: *const ()) -> RawWaker {
     // SAFETY: [REF]: the waker has a reference.
     retain(unsafe { &*task.cast() });
@@ -108,7 +132,7 @@ unsafe fn wake_outside(task: *const Header, give: bool) {
         if !header.is_queued() && !header.is_done() {
             // SAFETY: [OWNER]: this is the thread of the run; [LISTED], [QUEUE] as above.
             unsafe { (*header.queue).push_local(task) };
-            tree.parker.unpark();
+            tree.parker.notify_here();
         }
     } else {
         // SAFETY: [REF].

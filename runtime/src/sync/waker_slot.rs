@@ -8,7 +8,7 @@
 //!        │ wake                 ▼
 //!        ▼              REGISTERING|WAKING ── done: wake it here ─▶ IDLE
 //!     WAKING ────────────── takes the waker, then wakes it ───────▶ IDLE
-//!        └───────────── ours: clones the waker, then wakes that ──▶ SET
+//!        └──── ours: notes whose it is, or clones it; then wakes ──▶ SET
 //! ```
 //!
 //! - **\[SLOT\]** The waker is touched only by who moved the state from `IDLE` or `SET`: to `REGISTERING` (the owner) or to `WAKING` (one of
@@ -17,9 +17,9 @@
 //!
 //! `SET` says that a waker is here. While it is, the owner need not take hold of the slot to find out whether it is the same one. A wake leaves
 //! it there (and wakes a clone) if it is that of a task of ours, whose clone is known to be a count: the nursery is polled again with the same
-//! one, as a rule, and has nothing to register then.
+//! one, as a rule, and has nothing to register then. Of the body of the run on this thread no clone is needed: it stays.
 
-use crate::ready;
+use crate::ready::{self, BodyHere};
 use crate::sync::{AtomicU8, Ordering, UnsafeCell};
 use std::cell::Cell;
 use std::ptr;
@@ -108,12 +108,19 @@ impl WakerSlot {
     pub fn wake(&self) {
         if self.state.fetch_or(WAKING, Ordering::AcqRel) & (REGISTERING | WAKING) == 0 {
             // SAFETY: [SLOT]: we moved the state to WAKING.
-            let (waker, after) = self.waker.with_mut(|slot| match unsafe { &mut *slot } {
+            let (body, waker, after) = self.waker.with_mut(|slot| match unsafe { &mut *slot } {
                 // To take it out, and to register the next time, takes two read-modify-writes and some 20 instructions more.
-                Some(ours) if ready::is_ours(ours) => (Some(ours.clone()), SET),
-                other => (other.take(), IDLE),
+                Some(ours) if ready::is_ours(ours) => match BodyHere::of(ours) {
+                    // For the nursery that is right below it, as those of servers: two less, and 35 instructions, in each turn that begins in the driver.
+                    Some(body) => (Some(body), None, SET),
+                    None => (None, Some(ours.clone()), SET),
+                },
+                other => (None, other.take(), IDLE),
             });
             self.state.swap(after, Ordering::AcqRel);
+            if let Some(body) = body {
+                body.wake();
+            }
             if let Some(waker) = waker {
                 waker.wake();
             }
