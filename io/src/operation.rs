@@ -16,7 +16,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{poll_budget, poll_cancelled, poll_checkpoint_if_cancelled};
+use trefoil_runtime::{cancelled_here, poll_budget, poll_cancelled};
 
 /// See the module.
 #[derive(Debug)]
@@ -120,11 +120,11 @@ impl<'a, W: Wants> Operation<'a, W> {
 /// Before an operation begins: a run, a scope that is not cancelled, and a budget.
 #[inline]
 pub(crate) fn poll_gate(cx: &mut Context<'_>, place: &'static Location<'static>) -> Poll<io::Result<()>> {
-    if !trefoil_runtime::in_run() {
-        return Poll::Ready(Err(error::outside()));
+    match cancelled_here() {
+        Some(false) => poll_budget(cx).map(Ok),
+        Some(true) => poll_cancelled(place).map(|cancelled| Err(cancelled.into())),
+        None => Poll::Ready(Err(error::outside())),
     }
-    ready!(poll_checkpoint_if_cancelled(place))?;
-    poll_budget(cx).map(Ok)
 }
 
 impl<W: Wants> Drop for Operation<'_, W> {

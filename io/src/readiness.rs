@@ -1,7 +1,7 @@
 //! What is known of a descriptor without asking the kernel, and the lock of whatever else its driver and its owner share: one word.
 //!
 //! ```text
-//!   31            8  7       6          0
+//!   63            8  7       6          0
 //!   ┌──────────────┬────────┬────────────┐
 //!   │ tick         │ LOCKED │ flags      │
 //!   └──────────────┴────────┴────────────┘
@@ -9,7 +9,7 @@
 //!
 //! A flag that is set means "perhaps: ask". The driver sets it and moves the tick with each event. Who was told by the kernel
 //! that nothing is left clears it, but only if the tick is still the one from before that question: an event in between
-//! is about something newer than the answer.
+//! is about something newer than the answer. So no tick may come twice: in 56 bits there is room for an event in each nanosecond of two years.
 //!
 //! An event sets a flag and looks who waits for it, and who begins to wait looks at the flags: each takes the lock and touches the word with one
 //! read-modify-write, and gives the lock back by a store, which shows the word as it is then. With a mutex beside the word it was three for an
@@ -20,7 +20,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use trefoil_runtime::sync::{AtomicU32, Ordering, UnsafeCell, spin};
+use trefoil_runtime::sync::{AtomicU64, Ordering, UnsafeCell, spin};
 
 /// Reading (or accepting) is worth a try.
 pub(crate) const READ: u32 = 1;
@@ -32,16 +32,16 @@ pub(crate) const SHORT_READ_LIES: u32 = 4;
 /// Something was received ahead of the reader, and waits in the source: look there first.
 pub(crate) const INBOUND: u32 = 8;
 
-const LOCKED: u32 = 0x80;
-const BELOW_TICK: u32 = 0xff;
-const TICK: u32 = 0x100;
+const LOCKED: u64 = 0x80;
+const BELOW_TICK: u64 = 0xff;
+const TICK: u64 = 0x100;
 
 /// So often who finds the lock taken looks again before it sleeps in between: the thread that has it may not be running.
 const PATIENCE: u32 = 100;
 
 /// See the module.
 pub(crate) struct Readiness<T> {
-    word: AtomicU32,
+    word: AtomicU64,
     value: UnsafeCell<T>,
 }
 
@@ -56,28 +56,35 @@ impl<T> fmt::Debug for Readiness<T> {
 
 /// The word at one moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen(u32);
+pub(crate) struct Seen(u64);
 
 impl Seen {
+    #[inline]
     pub fn has(self, flags: u32) -> bool {
-        self.0 & flags != 0
+        self.0 & u64::from(flags) != 0
+    }
+
+    /// Whether nothing happened in between.
+    #[inline]
+    fn is_as_of(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !BELOW_TICK == 0
     }
 
     /// After an event.
     fn with(self, flags: u32) -> Self {
-        Self((self.0 | flags).wrapping_add(TICK))
+        Self((self.0 | u64::from(flags)).wrapping_add(TICK))
     }
 
     /// After an answer to a question that was asked after `seen`. The other direction may have cleared its flag meanwhile: that is no event.
     fn without(self, flags: u32, seen: Self) -> Self {
-        if (self.0 ^ seen.0) & !BELOW_TICK == 0 { Self(self.0 & !flags) } else { self }
+        if self.is_as_of(seen) { Self(self.0 & !u64::from(flags)) } else { self }
     }
 }
 
 impl<T> Readiness<T> {
     /// Nobody has asked yet.
     pub fn new(value: T) -> Self {
-        Self { word: AtomicU32::new(READ | WRITE), value: UnsafeCell::new(value) }
+        Self { word: AtomicU64::new(u64::from(READ | WRITE)), value: UnsafeCell::new(value) }
     }
 
     #[inline]
@@ -117,7 +124,7 @@ impl<T> Readiness<T> {
 
     /// Writes the word, if it is still this one and the lock is free.
     #[inline]
-    fn change(&self, from: Seen, to: u32) -> bool {
+    fn change(&self, from: Seen, to: u64) -> bool {
         self.word.compare_exchange(from.0, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -137,6 +144,30 @@ impl<T> Readiness<T> {
                 std::thread::sleep(std::time::Duration::from_micros(50));
             }
         }
+    }
+}
+
+/// As of when the kernel has said, to one who did not wait then, that nothing is left. Noted by that one alone, in a plain store, and looked at by it
+/// before it asks again: so the word need not be changed until it waits.
+#[derive(Debug)]
+pub(crate) struct Drained(std::sync::atomic::AtomicU64);
+
+impl Drained {
+    /// It has said nothing: a tick that is never reached.
+    pub fn new() -> Self {
+        Self(std::sync::atomic::AtomicU64::new(u64::MAX))
+    }
+
+    /// Nothing is left, asked after `seen`.
+    #[inline]
+    pub fn note(&self, seen: Seen) {
+        self.0.store(seen.0, Ordering::Relaxed);
+    }
+
+    /// Whether nothing happened since.
+    #[inline]
+    pub fn is_still(&self, seen: Seen) -> bool {
+        seen.is_as_of(Seen(self.0.load(Ordering::Relaxed)))
     }
 }
 
@@ -213,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_drained_is_until_something_happens() {
+        let (readiness, drained) = (Readiness::new(()), Drained::new());
+        assert!(!drained.is_still(readiness.look()));
+        drained.note(readiness.look());
+        readiness.clear(readiness.look(), WRITE);
+        assert!(drained.is_still(readiness.look()));
+        drop(readiness.lock_and_set(WRITE));
+        assert!(!drained.is_still(readiness.look()));
+    }
+
+    #[test]
     fn the_other_direction_is_no_event() {
         let readiness = Readiness::new(());
         let seen = readiness.look();
@@ -223,9 +265,9 @@ mod tests {
 
     #[test]
     fn the_tick_wraps_without_touching_the_flags() {
-        let readiness = Readiness { word: AtomicU32::new(!BELOW_TICK | WRITE), value: UnsafeCell::new(()) };
+        let readiness = Readiness { word: AtomicU64::new(!BELOW_TICK | u64::from(WRITE)), value: UnsafeCell::new(()) };
         drop(readiness.lock_and_set(READ));
-        assert_eq!(readiness.look().0, READ | WRITE);
+        assert_eq!(readiness.look().0, u64::from(READ | WRITE));
     }
 
     #[test]

@@ -38,7 +38,7 @@ use self::others::Others;
 use crate::error;
 use crate::inbound::{Inbound, Next};
 use crate::reactor::{Home, Reactor};
-use crate::readiness::{self, INBOUND, READ, Readiness, Seen, WRITE};
+use crate::readiness::{self, Drained, INBOUND, READ, Readiness, Seen, WRITE};
 use crate::uring::home::Order;
 use crate::wake::WakeList;
 use rustix::io::Errno;
@@ -212,6 +212,8 @@ pub(crate) struct Shared {
     fd: Option<OwnedFd>,
     /// What is known of it, and the lock of the rest.
     pub readiness: Readiness<State>,
+    /// Of the reading direction: \[OWNER\]. Who writes is hardly ever told so without waiting for room.
+    drained: Drained,
     read: Park,
     /// Most connections never wait to write, and idle ones should cost little.
     write: OnceLock<Pin<Box<Park>>>,
@@ -410,6 +412,7 @@ impl Source {
             shared: Arc::new(Shared {
                 fd: Some(fd),
                 readiness: Readiness::new(State::default()),
+                drained: Drained::new(),
                 read,
                 write: OnceLock::new(),
                 peer,
@@ -508,7 +511,7 @@ impl Source {
         attempt: &mut impl FnMut(Ready<'_>) -> io::Result<T>,
     ) -> Result<io::Result<T>, Seen> {
         let seen = self.shared.readiness.look();
-        if !seen.has(direction.flag()) {
+        if !seen.has(direction.flag()) || (direction == Direction::Read && self.shared.drained.is_still(seen)) {
             return Err(seen);
         }
         match attempt(Ready { shared: &self.shared, seen }) {
@@ -705,8 +708,12 @@ impl<'a> Ready<'a> {
     }
 
     /// The kernel did less than was asked of it: it has no more, now.
+    #[inline]
     pub fn drained(self, direction: Direction) {
-        self.shared.readiness.clear(self.seen, direction.flag());
+        match direction {
+            Direction::Read => self.shared.drained.note(self.seen),
+            Direction::Write => self.shared.readiness.clear(self.seen, direction.flag()),
+        }
     }
 
     /// Whether something may have been received ahead.

@@ -1,19 +1,18 @@
 //! Wakers to be woken when all locks are released.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 use trefoil_runtime::discard;
 
 /// Wakes them all, the latest when it is dropped: one that panics does not keep the others from being woken.
 #[derive(Debug, Default)]
-pub(crate) struct WakeList(VecDeque<Waker>);
+pub(crate) struct WakeList(Vec<Waker>);
 
 impl WakeList {
     #[inline]
     pub fn push(&mut self, waker: Waker) {
-        self.0.push_back(waker);
+        self.0.push(waker);
     }
 
     /// Whether there is nobody to wake.
@@ -33,6 +32,8 @@ impl WakeList {
     /// Wakes all that are here, and keeps the memory. Called without locks: a waker is user code.
     #[inline(always)]
     pub fn wake(&mut self) {
+        // To take them from the end, which moves nothing and needs nothing to be put in order behind it.
+        self.0.reverse();
         if let Err(payload) = self.wake_until_panic() {
             self.wake_rest(payload);
         }
@@ -42,7 +43,7 @@ impl WakeList {
     #[inline(always)]
     fn wake_until_panic(&mut self) -> std::thread::Result<()> {
         catch_unwind(AssertUnwindSafe(|| {
-            while let Some(waker) = self.0.pop_front() {
+            while let Some(waker) = self.0.pop() {
                 waker.wake();
             }
         }))

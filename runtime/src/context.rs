@@ -501,6 +501,15 @@ pub fn poll_checkpoint_if_cancelled(place: &'static Location<'static>) -> Poll<R
     if is_cancelled() { poll_cancelled(place).map(Err) } else { Poll::Ready(Ok(())) }
 }
 
+/// Whether the current scope is cancelled; `None` outside of a run. Tells nobody: who finds that it is calls [`poll_cancelled`].
+#[inline]
+pub fn cancelled_here() -> Option<bool> {
+    // Where there is a run there is a scope.
+    let scope = look(|s| s.scope.get());
+    // SAFETY: [CURRENT].
+    unsafe { scope.as_ref() }.map(Scope::is_cancelled)
+}
+
 /// Whether the current scope is cancelled. Tells nobody: see [`poll_checkpoint_if_cancelled`].
 #[inline]
 #[track_caller]

@@ -52,7 +52,8 @@ mod worker;
 
 pub use awaited::{awaited_at, directory};
 pub use context::{
-    BUDGET, STRIKES, locals_differ, locals_in_force, poll_budget, poll_cancelled, poll_checkpoint_if_cancelled,
+    BUDGET, STRIKES, cancelled_here, locals_differ, locals_in_force, poll_budget, poll_cancelled,
+    poll_checkpoint_if_cancelled,
 };
 pub use driver::{Driver, ThreadDriver, Unpark, nothing_in_flight};
 pub use guest::{ChildKey, Ender, GuestWait};

@@ -172,15 +172,22 @@ impl Partial<'_> {
         self.read == self.buf.len()
     }
 
+    #[inline]
     fn give_back(&mut self) {
         if self.read > 0 && !self.is_full() {
-            self.source.unread(&self.buf[..self.read]);
-            self.read = 0;
+            self.unread();
         }
+    }
+
+    #[cold]
+    fn unread(&mut self) {
+        self.source.unread(&self.buf[..self.read]);
+        self.read = 0;
     }
 }
 
 impl Drop for Partial<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.give_back();
     }

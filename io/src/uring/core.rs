@@ -202,7 +202,7 @@ impl Core {
     }
 
     /// Submits what there is to submit, and waits.
-    #[inline]
+    #[inline(always)]
     pub fn enter(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
         if self.starved || !self.again.is_empty() {
             return self.enter_after_trouble(min_complete, timeout);

@@ -98,7 +98,13 @@ impl Uring {
     }
 
     /// Submits, waits (if nothing happened meanwhile), and dispatches.
+    #[inline(never)]
     fn look(&self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
+        self.look_inline(min_complete, timeout)
+    }
+
+    #[inline(always)]
+    fn look_inline(&self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
         let mut core = self.core.borrow_mut();
         let Some(this) = core.as_mut() else { return Ok(()) };
         this.rang = false;
@@ -160,12 +166,14 @@ impl Driver for Uring {
         self.home.seat.waits() + self.with_core(|core| core.leaving()).unwrap_or(0)
     }
 
+    // What a loop does all the time: a copy of its own, in which nothing is asked of a timeout.
+    #[inline(never)]
     fn park_in_flight(&self) -> io::Result<()> {
         // Who waits is asked first: as a rule somebody does.
         if !cfg!(trefoil_blind) && self.home.seat.waits() == 0 && self.in_flight() == 0 {
             return Err(nothing_in_flight());
         }
-        self.look(1, None)
+        self.look_inline(1, None)
     }
 
     fn shutdown(&self) {

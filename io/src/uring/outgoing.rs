@@ -87,7 +87,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// Those of [`Ring::enter`].
-    #[inline]
+    #[inline(always)]
     pub fn enter(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
         // What is left goes out when some completions were popped.
         if self.keeps_some() {

@@ -195,6 +195,8 @@ impl Ring {
     ///
     /// Only what makes the ring unusable: it belongs to another thread, or the kernel lost completions for want of
     /// memory.
+    // Where there is no timeout nothing of it is left.
+    #[inline(always)]
     pub fn enter(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<Entered> {
         let wait = if timeout.is_some_and(|timeout| timeout.is_zero()) { 0 } else { min_complete };
         loop {

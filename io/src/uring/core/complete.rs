@@ -30,6 +30,7 @@ impl Core {
         let lent = unsafe { buffers.claim(id, cqe.result().unwrap_or(0)) };
         let (mut enough, mut end_unseen) = (false, false);
         if let Some(entry) = self.sources.get_mut(key) {
+            assert!(*entry.under(Part::Read) != Under::Idle, "a completion of what was not begun: {cqe:?}");
             if !cqe.more() {
                 *entry.under(Part::Read) = Under::Idle;
                 self.under_way -= 1;
