@@ -200,6 +200,25 @@ fn n13a_a_waker_that_looks_at_the_scope_is_not_woken_while_that_is_opened() {
 }
 
 /// R15: the cancel comes while it is polled for the first time, and wakes the task around it, which does not poll it again for that.
+/// Its scope is opened in one that is cancelled: nobody wakes it for that, and it is ended in that poll.
+#[test]
+fn n13a_a_foreign_future_in_a_scope_that_was_cancelled_before_is_polled_once() {
+    run_virtual(async || {
+        for shielded in [false, true] {
+            let (scope, polls) = (CancelScope::new(), Cell::new(0));
+            let body = future::poll_fn(|_| {
+                polls.set(polls.get() + 1);
+                Poll::<Ended>::Pending
+            });
+            scope.cancel();
+            let ended = scope
+                .run(async { if shielded { shield_for(ms(3), body).await } else { move_on_after(ms(5), body).await } });
+            assert_eq!(ended.await, Ok(shielded.then_some(None)));
+            assert_eq!(polls.get(), 1 + usize::from(shielded), "under the shield its own deadline ends it");
+        }
+    });
+}
+
 #[test]
 fn n13a_a_foreign_future_in_a_foreign_combinator_that_cancels_the_scope_around_it() {
     run_virtual(async || {
