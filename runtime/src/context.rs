@@ -213,6 +213,12 @@ pub(crate) fn scope_and_task() -> (*const Scope, *const Header) {
     look(|s| (if s.unopened.get().is_null() { s.scope.get() } else { ptr::null() }, s.task.get()))
 }
 
+/// What a scope has around it: the frame without what it does not need.
+#[inline(always)]
+pub(crate) fn surroundings() -> (Option<&'static Tree>, *const Scope, *const Unopened, *const Header) {
+    look(|s| (s.tree(), s.scope.get(), s.unopened.get(), s.task.get()))
+}
+
 /// The queue that is being run.
 #[inline]
 pub(crate) fn ready() -> *const Ready {

@@ -268,7 +268,7 @@ impl Scope {
     pub(crate) fn exit(&self) {
         let flags = self.flags();
         if flags & ALONE != 0 {
-            self.change(EXITED, WAKER_SET);
+            self.flags.store((flags | EXITED) & !WAKER_SET, Ordering::Release);
         } else {
             self.flags.fetch_xor(EXITED | (flags & WAKER_SET), Ordering::AcqRel);
         }
@@ -542,10 +542,10 @@ impl Scope {
         if self.has(EXITED) {
             return false;
         }
-        let mut locked = tree.lock();
-        let absorbs = self.is_cancelled() && self.ends_cancelled(&locked);
-        let waker = locked.leave_scope(self);
-        drop(locked);
+        let (absorbs, waker) = {
+            let mut locked = tree.lock();
+            (self.is_cancelled() && self.ends_cancelled(&locked), locked.leave_scope(self))
+        };
         drop(waker);
         absorbs
     }

@@ -281,11 +281,12 @@ impl Plan {
             Held::Own(Put::made(|| Scope::entered(self.kind, self.place, deadline, false, tree, frame, waker)))
         };
         let entry = Entry { scope, linked: true, strikes, waker: key };
-        let mut locked = tree.lock();
-        // SAFETY: [HELD]: the entry has it, and unlinks it; for the frame, the caller's word.
-        unsafe { locked.link_new(&entry.scope) };
-        record::scope_entered(&entry.scope, || entry.scope.who());
-        drop(locked);
+        {
+            let mut locked = tree.lock();
+            // SAFETY: [HELD]: the entry has it, and unlinks it; for the frame, the caller's word.
+            unsafe { locked.link_new(&entry.scope) };
+            record::scope_entered(&entry.scope, || entry.scope.who());
+        }
         entry
     }
 
@@ -353,10 +354,12 @@ pub(crate) struct Unopened {
 impl Unopened {
     #[inline(always)]
     fn new(plan: &Plan, waker: &Waker, entry: &mut Option<Entry<Held>>) -> Self {
-        let Frame { tree, scope, unopened: around, task, .. } = context::frame();
+        let (tree, scope, around, task) = context::surroundings();
         let Some(tree) = tree else { context::outside("a scope") };
         let entered = plan.moment(tree);
-        let (strikes, inner) = (context::strikes(), Cell::new(ptr::null()));
+        // SAFETY: [CURRENT] of the context module.
+        let strikes = unsafe { task.as_ref() }.map_or(0, Header::strikes);
+        let inner = Cell::new(ptr::null());
         Self { plan, scope, around, task, tree, entered, waker, strikes, inner, entry }
     }
 
