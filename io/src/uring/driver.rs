@@ -97,6 +97,18 @@ impl Uring {
         Under::on_thread(&self.threads, errand)
     }
 
+    // Not a closure, which the compiler would leave where it is.
+    #[inline(always)]
+    fn enter(&self, core: &mut Core, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
+        core.rang = false;
+        self.home.take_requests(core)?;
+        // A detach may have dispatched: not only what wakes somebody, but also the ring of who wakes this loop, or asks for more;
+        // and what is gone is closed below, which its peer waits for.
+        let quiet = core.wake.is_empty() && core.gone.is_empty() && !core.errands.has_finished() && !core.rang;
+        core.enter(if quiet { min_complete } else { 0 }, timeout)?;
+        core.dispatch()
+    }
+
     /// Submits, waits (if nothing happened meanwhile), and dispatches.
     #[inline(never)]
     fn look(&self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
@@ -107,14 +119,7 @@ impl Uring {
     fn look_inline(&self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {
         let mut core = self.core.borrow_mut();
         let Some(this) = core.as_mut() else { return Ok(()) };
-        this.rang = false;
-        let looked = self.home.take_requests(this).and_then(|()| {
-            // A detach may have dispatched: not only what wakes somebody, but also the ring of who wakes this loop, or asks for more;
-            // and what is gone is closed below, which its peer waits for.
-            let quiet = this.wake.is_empty() && this.gone.is_empty() && !this.errands.has_finished() && !this.rang;
-            this.enter(if quiet { min_complete } else { 0 }, timeout)?;
-            this.dispatch()
-        });
+        let looked = self.enter(this, min_complete, timeout);
         let mut wake = std::mem::take(&mut this.wake);
         if this.gone.is_empty() && !this.errands.has_finished() {
             drop(core);

@@ -220,13 +220,14 @@ impl Home {
     }
 
     /// Does what other threads have asked for.
+    #[inline(always)]
     pub fn take_requests(&self, core: &mut Core) -> io::Result<()> {
-        if self.is_asked() {
-            for request in self.requests.take() {
-                request.carry_out(core)?;
-            }
-        }
-        Ok(())
+        if self.is_asked() { self.carry_out_all(core) } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn carry_out_all(&self, core: &mut Core) -> io::Result<()> {
+        self.requests.take().into_iter().try_for_each(|request| request.carry_out(core))
     }
 
     /// Takes no more requests.
