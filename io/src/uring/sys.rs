@@ -241,7 +241,7 @@ impl Sqe {
 
     /// Accepts one connection; completes with its descriptor, which is close-on-exec and non-blocking. **The completion
     /// owns a descriptor**: whoever pops it must close or keep it, also if nobody waits any more. The peer's
-    /// address is not asked for: `getpeername` has it.
+    /// address is not asked for: see [`with_peer`](Self::with_peer), or ask with `getpeername`.
     pub fn accept(listener: BorrowedFd<'_>, key: u64) -> Self {
         let mut sqe = Self::new(op::ACCEPT, listener.as_raw_fd(), key);
         sqe.op_flags = flag::SOCK_CLOEXEC_NONBLOCK;
