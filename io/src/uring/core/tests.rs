@@ -1,4 +1,5 @@
 use super::*;
+use crate::inbound::Next;
 use crate::source::Direction;
 use crate::source::{Source, Want};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, socketpair};
@@ -189,4 +190,39 @@ fn the_end_is_looked_for_beside_a_receive_that_has_brought_something() {
         assert_eq!(source.shared().lock().inbound.len(), said.len());
         over(core);
     }
+}
+
+/// The address that is written down may be that of a connection whose completion found no room.
+#[test]
+fn nobody_is_taken_for_who_connected_behind_them() {
+    let Some(mut core) = core() else { return };
+    if core.peer.is_none() {
+        return println!("skipped: an accept that goes on says nothing of peers");
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let clients = [0; 2].map(|_| std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (listener, key) = attached(&mut core, listener.into());
+    // All places for completions but one.
+    let mut others = Vec::new();
+    while core.out.ring.ready() + 1 < core.out.ring.cq_entries() {
+        let (fd, peer) = socket();
+        let (source, key) = attached(&mut core, fd);
+        core.arm(key, Kind::Poll(Direction::Write)).unwrap();
+        core.enter(0, None).unwrap();
+        others.push((source, peer));
+    }
+    core.arm(key, Kind::Accept).unwrap();
+    core.enter(0, None).unwrap();
+    assert!(core.out.ring.overflows());
+    core.dispatch().unwrap();
+    core.enter(0, None).unwrap();
+    core.dispatch().unwrap();
+    for client in clients {
+        let Next::Item(Ok((accepted, peer))) = listener.shared().lock().inbound.accept() else { panic!("lost") };
+        let accepted = std::net::TcpStream::from(accepted);
+        assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+        assert!(peer.is_none_or(|peer| peer == client.local_addr().unwrap()), "{peer:?} is not {client:?}");
+    }
+    core.stop(key, Part::Read).unwrap();
+    over(core);
 }
