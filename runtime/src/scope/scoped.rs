@@ -329,7 +329,7 @@ type Around = (*const Scope, *const Header);
 
 /// A scope without handles, other than a shield, whose body is being polled for the first time, and in which nothing has waited, opened
 /// a scope or asked about it yet. Nobody can tell that it is not there: it is cancelled when the one around it is, and its deadline is not
-/// due. Most bodies under a deadline are done at once, and never need it: 15 ns instead of 159 ns.
+/// due. Most bodies under a deadline are done at once, and never need it: 10 ns instead of 31 ns.
 ///
 /// It lies on the stack of the poll, and the context points to it meanwhile.
 pub(crate) struct Unopened {
