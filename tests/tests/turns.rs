@@ -128,6 +128,45 @@ fn r85_the_driver_is_looked_at_between_any_two_steps_of_a_task() {
     }
 }
 
+/// Also where they are children of one nursery, deep down, that takes its turns itself since nothing else can run.
+#[test]
+fn r85_the_driver_is_looked_at_in_the_turns_that_a_nursery_takes_itself() {
+    const STEPS: usize = 300;
+    let log = Log::default();
+    run(&log, || (), async {
+        let step = |name: &'static str| {
+            let log = &log;
+            async move {
+                for _ in 0..STEPS {
+                    log.borrow_mut().push(name.into());
+                    checkpoint().await?;
+                }
+                Ok(())
+            }
+        };
+        local_nursery(async |n| -> Result<(), Cancelled> {
+            n.spawn(async {
+                local_nursery(async |inner| -> Result<(), Cancelled> {
+                    inner.spawn(step("a"));
+                    inner.spawn(step("b"));
+                    Ok(())
+                })
+                .await
+                .unwrap();
+                Ok(())
+            });
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+    let log = log.borrow();
+    assert_eq!(log.iter().filter(|line| *line != "look").count(), 2 * STEPS);
+    for turn in log.split(|line| line == "look") {
+        assert!(turn.is_empty() || turn == ["a", "b"], "{turn:?}");
+    }
+}
+
 /// A busy task does not keep the loop from the driver, whose event another task waits for, nor from deadlines.
 #[test]
 fn r85_a_busy_task_starves_neither_io_nor_deadlines() {

@@ -9,6 +9,7 @@ mod generator_ends;
 mod join_and_until;
 mod nursery;
 mod nursery_cancel;
+mod own_turns;
 mod race;
 mod race_ends;
 mod race_model;
