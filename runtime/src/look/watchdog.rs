@@ -274,13 +274,15 @@ impl Drop for Watching {
 /// The watchdog's thread, if there could be one.
 fn started() -> Option<&'static Thread> {
     static STARTED: OnceLock<Option<Thread>> = OnceLock::new();
+    let mut failed = None;
     let started = STARTED.get_or_init(|| {
         let spawned = std::thread::Builder::new().name("trefoil-watchdog".into()).spawn(watch);
-        let report = |error| {
-            crate::report_warn!(%error, "there is no thread for the watchdog: nobody says which task holds up its loop");
-        };
-        spawned.map(|handle| handle.thread().clone()).map_err(report).ok()
+        spawned.map(|handle| handle.thread().clone()).map_err(|error| failed = Some(error)).ok()
     });
+    // Out here: a subscriber is code of others, which may begin a run, and come here again.
+    if let Some(error) = failed {
+        crate::report_warn!(%error, "there is no thread for the watchdog: nobody says which task holds up its loop");
+    }
     started.as_ref()
 }
 
@@ -310,5 +312,49 @@ fn watch() {
         if !slept || interval.is_some() {
             std::thread::park_timeout(interval.unwrap_or(Duration::from_millis(1)));
         }
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::started;
+    use tracing::{Event, Metadata, Subscriber, span};
+
+    /// Begins a run where it is told something, as far as the watchdog is concerned.
+    struct Begins(std::sync::mpsc::Sender<bool>);
+
+    impl Subscriber for Begins {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, _: &Event<'_>) {
+            self.0.send(started().is_some()).unwrap();
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "it has no other processes")]
+    fn who_is_told_that_there_is_no_watchdog_may_begin_a_run() {
+        // In a process in which a stack is larger than the memory that there can be.
+        const NO_THREADS: (&str, &str) = ("RUST_MIN_STACK", "140737488355328");
+        if std::env::var(NO_THREADS.0).as_deref() != Ok(NO_THREADS.1) {
+            let test = "look::watchdog::tests::who_is_told_that_there_is_no_watchdog_may_begin_a_run";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let child =
+                child.args([test, "--exact", "--test-threads=1"]).env(NO_THREADS.0, NO_THREADS.1).output().unwrap();
+            assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+            assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "it ran there");
+            return;
+        }
+        let (told, hears) = std::sync::mpsc::channel();
+        tracing::subscriber::with_default(Begins(told), || assert!(started().is_none()));
+        assert_eq!(hears.iter().collect::<Vec<_>>(), [false], "once");
     }
 }
