@@ -148,7 +148,7 @@ impl<T> Readiness<T> {
 }
 
 /// As of when the kernel has said, to one who did not wait then, that nothing is left. Noted by that one alone, in a plain store, and looked at by it
-/// before it asks again: so the word need not be changed until it waits.
+/// before it asks again: so the word need not be changed until it waits. Where several accept from one listener each looks at it, and none notes it.
 #[derive(Debug)]
 pub(crate) struct Drained(std::sync::atomic::AtomicU64);
 

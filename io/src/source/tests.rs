@@ -3,6 +3,7 @@
 use super::*;
 use crate::inbound::End;
 use crate::net::{TcpListener, TcpStream};
+use crate::wake::WakeList;
 use rustix::io::Errno;
 use std::task::{Context, Poll, Waker};
 use std::{future::Future, pin::pin};
