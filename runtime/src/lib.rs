@@ -27,6 +27,8 @@ mod guest;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod idle;
 mod look;
+#[cfg(all(test, not(trefoil_loom)))]
+mod no_threads;
 mod park;
 mod parker;
 mod payload;

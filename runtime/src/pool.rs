@@ -195,15 +195,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "it has no other processes")]
     fn what_no_thread_can_be_had_for_comes_back_whole() {
-        // In a process in which a stack is larger than the memory that there can be.
-        const NO_THREADS: (&str, &str) = ("RUST_MIN_STACK", "140737488355328");
-        if std::env::var(NO_THREADS.0).as_deref() != Ok(NO_THREADS.1) {
-            let test = "pool::tests::what_no_thread_can_be_had_for_comes_back_whole";
-            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            let child =
-                child.args([test, "--exact", "--test-threads=1"]).env(NO_THREADS.0, NO_THREADS.1).output().unwrap();
-            assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
-            assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "it ran there");
+        if !crate::no_threads::is_here("pool::tests::what_no_thread_can_be_had_for_comes_back_whole") {
             return;
         }
         let pool = Pool::<Box<dyn FnOnce() + Send>>::new("test-pool", Runs::Operations);

@@ -342,15 +342,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "it has no other processes")]
     fn who_is_told_that_there_is_no_watchdog_may_begin_a_run() {
-        // In a process in which a stack is larger than the memory that there can be.
-        const NO_THREADS: (&str, &str) = ("RUST_MIN_STACK", "140737488355328");
-        if std::env::var(NO_THREADS.0).as_deref() != Ok(NO_THREADS.1) {
-            let test = "look::watchdog::tests::who_is_told_that_there_is_no_watchdog_may_begin_a_run";
-            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            let child =
-                child.args([test, "--exact", "--test-threads=1"]).env(NO_THREADS.0, NO_THREADS.1).output().unwrap();
-            assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
-            assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "it ran there");
+        if !crate::no_threads::is_here("look::watchdog::tests::who_is_told_that_there_is_no_watchdog_may_begin_a_run") {
             return;
         }
         let (told, hears) = std::sync::mpsc::channel();
