@@ -12,7 +12,7 @@ pub(crate) enum Direction {
 }
 
 impl Direction {
-    /// Its flag in [`Readiness`], and its bit in `waiting`.
+    /// Its flag in [`Readiness`](crate::readiness::Readiness), and its bit in `waiting`.
     pub const fn flag(self) -> u32 {
         1 << self as u32
     }

@@ -50,7 +50,8 @@ impl<'a> RunAround<'a> {
     }
 
     /// Whether the next turn may follow at once, since nothing else in the whole run has anything to do. Then what comes between two turns of the
-    /// loop has been done, as the loop does it: in no task and no queue, which is how it is when this returns.
+    /// loop has been done, as the loop does it: in no task and no queue, which is how it is when this returns. The scope stays that of the nursery, where
+    /// the loop's is that of the run: only the waker of others that asks for it could tell.
     #[inline(always)]
     fn next_turn(self) -> bool {
         // SAFETY: [OWNER]: inside of the `run` of the queue around the one that asks.
