@@ -19,7 +19,7 @@ pub(crate) type Guard<'a> = readiness::Guard<'a, State>;
 
 /// What the driver shares with the owner of a source.
 pub(crate) struct Shared {
-    /// `None` only once [`Source::into_fd`] has taken it, which consumes the source.
+    /// `None` only once [`Source::into_fd`](super::Source::into_fd) has taken it, which consumes the source.
     pub(super) fd: Option<OwnedFd>,
     /// What is known of it, and the lock of the rest.
     pub readiness: Readiness<State>,
