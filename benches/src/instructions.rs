@@ -42,8 +42,9 @@ struct Counted {
     less: Option<(Batches, f64)>,
 }
 
+/// On io_uring: how often epoll's driver looks at the clock depends on how long its turns take, and so, under valgrind, on the machine.
 const fn counted(name: &'static str, batches: Batches) -> Counted {
-    Counted { name, batches, driver: "epoll", less: None }
+    Counted { name, batches, driver: "io_uring", less: None }
 }
 
 const COUNTED: &[Counted] = &[
@@ -57,8 +58,8 @@ const COUNTED: &[Counted] = &[
         ..counted("deadline-set-and-removed", batches("deadline-waits", "1", 10_000))
     },
     // Both ends, so two reads and two writes.
-    counted("echo-turn-epoll", batches("echo-turn", "64", 1_000)),
-    Counted { driver: "io_uring", ..counted("echo-turn-io_uring", batches("echo-turn", "64", 1_000)) },
+    Counted { driver: "epoll", ..counted("echo-turn-epoll", batches("echo-turn", "64", 1_000)) },
+    counted("echo-turn-io_uring", batches("echo-turn", "64", 1_000)),
 ];
 
 /// Whether no count is above its bound.
