@@ -219,6 +219,10 @@ impl Driver for Reactor {
         self.driver().poll_now()
     }
 
+    fn slack(&self) -> Duration {
+        self.driver().slack()
+    }
+
     fn unparker(&self) -> Arc<dyn Unpark> {
         self.driver().unparker()
     }
@@ -370,5 +374,20 @@ impl Home {
 
     pub fn waits_ended(&self, n: usize) {
         self.seat().waits_ended(n);
+    }
+}
+
+#[cfg(all(test, not(trefoil_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_says_of_itself_is_what_its_driver_says() {
+        for (kind, slack) in [(DriverKind::IoUring, 0), (DriverKind::Epoll, 50)] {
+            let reactor = Reactor::make(kind, Settings::default()).unwrap();
+            let said = (reactor.name().to_string(), reactor.slack(), reactor.in_flight());
+            assert_eq!(said, (kind.to_string(), Duration::from_micros(slack), 0));
+            reactor.shutdown();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The memory of children and scopes that have ended, for those that come: a list for each size, in the hands of the loop.
 //!
 //! To ask the allocator for each child, and to give it back, is half of what a child costs that does nothing. A loop keeps [`KEPT`] bytes at most,
-//! gives what is over [`STAYS`] back when it has nothing to do, and the rest with the end of its run. A block is one of the allocator's, always, of a layout that its size alone decides. So it does not matter
+//! gives what is over [`STAYS`] back before a sleep of a millisecond or more, and the rest with the end of its run. A block is one of the allocator's, always, of a layout that its size alone decides. So it does not matter
 //! which loop takes it, or none: what ends outside of a run, or where the lists are full, or is large, or asks for more than the usual
 //! alignment, goes back to the allocator.
 //!
@@ -19,7 +19,7 @@ use std::ptr::{self, NonNull};
 /// How many bytes a loop keeps while it is busy: of a hundred thousand small children. Under Miri none, so that it sees a use of what is freed.
 const KEPT: usize = if cfg!(miri) { 0 } else { 16 << 20 };
 
-/// How many it keeps that sleeps now and then: of some thousand.
+/// How many it keeps that has time to give back what is over: of some thousand.
 const STAYS: usize = 256 << 10;
 
 /// How many blocks are given back before a sleep, at most: what comes meanwhile waits for that.
@@ -69,7 +69,7 @@ impl Blocks {
         Self { lists: [const { Cell::new(ptr::null_mut()) }; LISTS], room: Cell::new(room), most: room }
     }
 
-    /// To be called when the loop has nothing to do: gives some of them back, if there are many.
+    /// To be called when the loop has nothing to do for a while: gives some of them back, if there are many.
     #[inline]
     pub fn rest(&self) {
         if self.bytes() > STAYS {

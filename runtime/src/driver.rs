@@ -53,6 +53,12 @@ pub trait Driver: Any + fmt::Debug {
         self.poll()
     }
 
+    /// By how much longer than it is asked to the kernel lets it sleep, so as to end several sleeps at once: 50 µs, unless somebody has told Linux
+    /// otherwise (`PR_SET_TIMERSLACK`).
+    fn slack(&self) -> Duration {
+        Duration::from_micros(50)
+    }
+
     /// What wakes it.
     fn unparker(&self) -> Arc<dyn Unpark>;
 

@@ -34,6 +34,7 @@ mod parker;
 mod payload;
 #[cfg_attr(trefoil_loom, allow(dead_code))]
 mod pool;
+mod prefetch;
 #[doc(hidden)]
 pub mod probe;
 mod quiet;

@@ -152,6 +152,11 @@ impl Driver for Uring {
         "io_uring"
     }
 
+    /// The timeout of a wait for completions has none.
+    fn slack(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.look(1, timeout)
     }

@@ -4,6 +4,7 @@ use super::{Abort, Completed, Known, Named, On, Park};
 use crate::blind::BLIND;
 use crate::context;
 use crate::look::record::{self, Ended};
+use crate::prefetch::prefetch;
 use crate::ready::{self, Header};
 use crate::reason::{Detail, Manner, Reason};
 use crate::scope::Scope;
@@ -105,6 +106,20 @@ impl Core {
     /// Where it was made, or waited last. For the owner, or under the lock of the tree it is linked in.
     pub(crate) fn place(&self) -> &'static Location<'static> {
         self.place.get()
+    }
+
+    /// Where those are between which it stands in its list. The task of one is before it in memory, as a rule.
+    ///
+    /// # Safety
+    /// \[LOCKED\]: it is in a list.
+    pub(crate) unsafe fn prefetch_neighbours(&self) {
+        // SAFETY: the caller's word.
+        let (prev, next) = self.links.with(|links| unsafe { ((*links).before.prev, (*links).next) });
+        for park in [prev, next] {
+            for at in [-64, 0, 64] {
+                prefetch(park.wrapping_byte_offset(at));
+            }
+        }
     }
 
     /// When the wait ends by itself, or what the owner keeps in that word; `None` while it is in a list, since then the tree knows. Only the owner

@@ -17,6 +17,7 @@
 //! An entry that is removed stays as a dead one, unless it was added last to its list, until it surfaces or more than half of them are dead: then all those are
 //! swept out at once. So nobody has to know where in a list it is. A million sleepers have a million of entries, so these are short: 20 bytes.
 
+use crate::prefetch::prefetch;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::mem;
@@ -29,8 +30,11 @@ pub trait Owner: Copy {
     /// Its place among those with the same deadline; [`SLEEPER`] for one that comes after all that have a place, in the order in which they were inserted.
     fn order(self) -> u64;
 
-    /// Its deadline is due soon, together with others: what it is about to need may be fetched.
+    /// Its deadline is due soon, together with others: its memory may be fetched.
     fn prefetch(self) {}
+
+    /// The same, when that has come: what it leads to.
+    fn prefetch_neighbours(self) {}
 }
 
 /// A key that stands for "not in the wheel".
@@ -87,6 +91,8 @@ const DIGITS: usize = 64_usize.div_ceil(BITS);
 
 /// So many dead ones are left alone.
 const FEW: usize = 32;
+/// So many entries of a list are fetched ahead of the one that is looked at: they are anywhere in the table.
+const AHEAD: usize = 8;
 /// In a list of so many, or fewer, the first is looked for; and its memory is kept.
 const SHORT: usize = 64;
 /// The memory of more is given back when it is not used.
@@ -377,9 +383,29 @@ impl<P: Owner> Wheel<P> {
         self.mark_empty(digit, value);
     }
 
+    #[inline(always)]
+    fn prefetch_slot(&self, key: Option<&u32>) {
+        if let Some(&key) = key {
+            prefetch(self.slots.as_ptr().wrapping_add(key as usize));
+        }
+    }
+
+    /// What those are about to need that are due now, or some of them.
+    pub fn prefetch_near(&self) {
+        for near in self.near.iter().take(FEW) {
+            if let Some(owner) = self.slots[near.key as usize].owner {
+                owner.prefetch_neighbours();
+            }
+        }
+    }
+
     /// The first entry of a list, if one is alive.
     fn first_of(&self, digit: usize, value: usize) -> Option<(u32, Entry<P>)> {
-        let alive = self.lists[digit * VALUES + value].iter().filter_map(|&key| {
+        let list = &self.lists[digit * VALUES + value];
+        if list.len() > AHEAD {
+            list.iter().for_each(|key| self.prefetch_slot(Some(key)));
+        }
+        let alive = list.iter().filter_map(|&key| {
             let Slot { at, owner } = self.slots[key as usize];
             owner.map(|owner| (key, Entry { at, owner }))
         });
@@ -412,7 +438,8 @@ impl<P: Owner> Wheel<P> {
         let mut list = mem::take(&mut self.lists[digit * VALUES + value]);
         self.mark_empty(digit, value);
         self.far -= list.len();
-        for &key in &list {
+        for (place, &key) in list.iter().enumerate() {
+            self.prefetch_slot(list.get(place + AHEAD));
             let Slot { at, owner } = self.slots[key as usize];
             match owner {
                 Some(owner) => {
