@@ -27,7 +27,7 @@ use crate::park::Core;
 use crate::ready::Header;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell};
 use crate::time::clock;
-use crate::time::wheel::NOWHERE;
+use crate::time::wheel::Key;
 use crate::tree::{Locked, Tree};
 use std::fmt;
 use std::marker::PhantomPinned;
@@ -73,7 +73,7 @@ pub(crate) struct Links {
     pub first_park: *const Core,
     pub last_park: *const Core,
     /// The key of its deadline.
-    pub index: u32,
+    pub key: Option<Key>,
     /// How many deadlines of scopes there were before its own: of two that are equal, the one that was made first comes first (N2).
     pub made: u64,
     pub waker: Option<Waker>,
@@ -170,7 +170,7 @@ impl Scope {
                 last_child: ptr::null(),
                 first_park: ptr::null(),
                 last_park: ptr::null(),
-                index: NOWHERE,
+                key: None,
                 made: 0,
                 waker,
                 cause: None,

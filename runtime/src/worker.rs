@@ -6,7 +6,7 @@ pub use self::options::Options;
 use crate::blind::BLIND;
 use crate::blocks::Blocks;
 use crate::context;
-use crate::driver::Driver;
+use crate::driver::{Driver, OwnDriver};
 use crate::idle::{Idle, Odd};
 use crate::look::deadlock::Suspicion;
 use crate::look::instrument::{Instruments, Watch};
@@ -29,9 +29,7 @@ use std::time::Duration;
 pub(crate) struct Worker {
     /// The memory of children that have ended.
     pub blocks: Blocks,
-    pub driver: Rc<dyn Driver>,
-    /// Where that is in memory. Of an `Rc` of what has no size here it is worked out from the alignment, each time.
-    driver_address: *const (),
+    pub driver: OwnDriver,
     /// What is to be polled in another order than the ordinary one, for tests.
     pub schedule: Option<Schedule>,
     pub quiet: Quiet,
@@ -70,8 +68,7 @@ impl Worker {
         }
         Self {
             blocks: Blocks::new(),
-            driver_address: std::ptr::from_ref(&*driver).cast(),
-            driver,
+            driver: OwnDriver::new(driver),
             schedule,
             quiet: Quiet::new(options),
             idle,
@@ -233,7 +230,7 @@ pub fn with_driver<D: Driver, R>(f: impl FnOnce(&D) -> R) -> Option<R> {
 pub fn driver_address() -> *const () {
     let worker = context::worker();
     // SAFETY: [CURRENT] of the context module.
-    if worker.is_null() { std::ptr::null() } else { unsafe { (*worker).driver_address } }
+    if worker.is_null() { std::ptr::null() } else { unsafe { (*worker).driver.address() } }
 }
 
 /// Calls `f` with the worker of the run on this thread, if there is one.

@@ -10,7 +10,7 @@ use crate::reason::{Detail, Manner, Reason};
 use crate::scope::Scope;
 use crate::scope::cancelled::Cancelled;
 use crate::sync::{AtomicPtr, AtomicU8, Ordering, UnsafeCell};
-use crate::time::wheel::NOWHERE;
+use crate::time::wheel::Key;
 use crate::tree::{Tree, TreeId};
 use std::cell::Cell;
 use std::marker::PhantomPinned;
@@ -68,8 +68,8 @@ pub(crate) struct Core {
     manner: Cell<Manner>,
     /// In which tree it is, or was. [OWNER].
     tree: Cell<TreeId>,
-    /// Place in the heap of deadlines; [LOCKED].
-    pub(crate) index: Cell<u32>,
+    /// Of its deadline; [LOCKED].
+    pub(crate) key: Cell<Option<Key>>,
     waker: UnsafeCell<Option<Waker>>,
     /// In whose list it is; null while it is in none. Written under the lock, read by the owner without it.
     pub(crate) scope: AtomicPtr<Scope>,
@@ -93,7 +93,7 @@ impl Core {
             state: AtomicU8::new(IDLE),
             manner: Cell::new(Manner::NONE),
             tree: Cell::new(TreeId::NONE),
-            index: Cell::new(NOWHERE),
+            key: Cell::new(None),
             waker: UnsafeCell::new(None),
             scope: AtomicPtr::new(ptr::null_mut()),
             task: AtomicPtr::new(ptr::null_mut()),

@@ -17,6 +17,7 @@ use crate::sync::{AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
 use crate::tree::Tree;
 use crate::worker::Worker;
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::task::Context;
@@ -204,10 +205,13 @@ impl ReadyBox {
     ) -> bool {
         let around = self.begin(scope, cx);
         let (mut turns, mut run) = (TURNS, None);
+        // So that the address is in a register: what is polled might write to that of `self`, for all that the compiler knows.
+        let mut queue = ManuallyDrop::new(Self(self.0));
+        let queue = &mut *queue;
         loop {
-            self.turn(scope, &mut poll_body);
-            let busy = self.busy();
-            if !self.has_work() {
+            queue.turn(scope, &mut poll_body);
+            let busy = queue.busy();
+            if !queue.has_work() {
                 busy.set(0);
                 return false;
             }
@@ -223,10 +227,10 @@ impl ReadyBox {
             // A future beside this one in the same task, which nobody here knows of, gets its turn too.
             let Some(run) = run.filter(|_| turns > 0) else { return true };
             turns -= 1;
-            if (self.live() == 0 && self.body_done()) || !goes_on(self) || !run.next_turn() {
+            if (queue.live() == 0 && queue.body_done()) || !goes_on(queue) || !run.next_turn() {
                 return true;
             }
-            context::set_queue(around.task, self.as_ptr());
+            context::set_queue(around.task, queue.as_ptr());
         }
     }
 

@@ -6,7 +6,7 @@ use crate::scope::cause::Cause;
 use crate::scope::cause::{Source, Why};
 use crate::scope::{CANCEL_CALLED, EFFECTIVE, ONCE, POLITE, SHIELD, SOFT, SOFT_CALLED, Scope, WAKER_SET};
 use crate::sync::Ordering;
-use crate::time::wheel::NOWHERE;
+use crate::time::wheel::Key;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
@@ -49,17 +49,17 @@ impl Locked<'_> {
     }
 
     fn cancel_at(&mut self, scope: &Scope, why: Why, at: u64, late: Option<Duration>) {
-        if let Some(index) = self.note(scope, why, at, late) {
-            if index != NOWHERE {
-                self.disarm(index);
+        if let Some(key) = self.note(scope, why, at, late) {
+            if let Some(key) = key {
+                self.disarm(key);
             }
             scope.set(CANCEL_CALLED);
             self.refresh(scope);
         }
     }
 
-    /// Notes why a scope is cancelled: its place in the heap, if this is the first reason.
-    fn note(&mut self, scope: &Scope, why: Why, at: u64, late: Option<Duration>) -> Option<u32> {
+    /// Notes why a scope is cancelled: the key of its deadline, if this is the first reason.
+    fn note(&mut self, scope: &Scope, why: Why, at: u64, late: Option<Duration>) -> Option<Option<Key>> {
         let Why { source, place, culprit } = why;
         let info = scope.who();
         // SAFETY: [LOCKED].
@@ -71,7 +71,7 @@ impl Locked<'_> {
                 _ => place,
             };
             (*links).cause = Some(Arc::new(Cause { source, place, at, scope: info, late, culprit }));
-            Some((*links).index)
+            Some((*links).key)
         })
     }
 
@@ -235,10 +235,8 @@ impl Locked<'_> {
         }
         let now = self.now();
         let late = Duration::from_nanos(now.saturating_sub(scope.deadline.load(Ordering::Relaxed)));
-        if let Some(index) = self.note(scope, Why::new(Source::Deadline, scope.place), now, Some(late))
-            && index != NOWHERE
-        {
-            self.disarm(index);
+        if let Some(Some(key)) = self.note(scope, Why::new(Source::Deadline, scope.place), now, Some(late)) {
+            self.disarm(key);
         }
         scope.set(CANCEL_CALLED);
     }

@@ -6,7 +6,7 @@ use crate::prefetch::prefetch;
 use crate::scope::{CANCEL_CALLED, Scope};
 use crate::sync::Ordering;
 use crate::time::clock::NEVER;
-use crate::time::wheel::{Entry, NOWHERE, Owner, SLEEPER};
+use crate::time::wheel::{Entry, Key, Owner, SLEEPER};
 use std::ptr::NonNull;
 
 /// Whose deadline it is: a [`Who`] in one word, with the lowest bit for a park.
@@ -38,12 +38,12 @@ impl Timer {
 }
 
 impl Owner for Timer {
-    fn keyed(self, index: u32) {
+    fn keyed(self, key: Option<Key>) {
         // SAFETY: [LOCKED]: the wheel is only touched under the lock, and what is in it is linked.
         unsafe {
             match self.who() {
-                Who::Scope(scope) => (*scope).links.with_mut(|links| (*links).index = index),
-                Who::Park(park) => (*park).index.set(index),
+                Who::Scope(scope) => (*scope).links.with_mut(|links| (*links).key = key),
+                Who::Park(park) => (*park).key.set(key),
             }
         }
     }
@@ -132,7 +132,7 @@ impl Locked<'_> {
 
     /// Takes a deadline out.
     #[inline(never)]
-    pub(super) fn disarm(&mut self, key: u32) {
+    pub(super) fn disarm(&mut self, key: Key) {
         self.state.wheel.remove(key);
     }
 
@@ -157,18 +157,16 @@ impl Locked<'_> {
             return;
         }
         // SAFETY: [LOCKED].
-        let index = scope.links.with(|links| unsafe { (*links).index });
-        match (index, at) {
-            (NOWHERE, u64::MAX) => {}
-            (NOWHERE, _) => self.arm_scope(scope, at),
-            (_, u64::MAX) => {
-                self.disarm(index);
-            }
-            (_, _) if at < self.state.wheel.at(index) => {
-                self.state.wheel.change(index, at);
+        let key = scope.links.with(|links| unsafe { (*links).key });
+        match (key, at) {
+            (None, u64::MAX) => {}
+            (None, _) => self.arm_scope(scope, at),
+            (Some(key), u64::MAX) => self.disarm(key),
+            (Some(key), _) if at < self.state.wheel.at(key) => {
+                self.state.wheel.change(key, at);
                 self.earlier(at);
             }
-            (_, _) => {}
+            (Some(_), _) => {}
         }
     }
 
@@ -179,7 +177,7 @@ impl Locked<'_> {
     }
 
     /// The next deadline, and its key.
-    fn first(&mut self, now: u64) -> Option<(u32, Entry<Timer>)> {
+    fn first(&mut self, now: u64) -> Option<(Key, Entry<Timer>)> {
         let first = loop {
             let Some((key, first)) = self.state.wheel.first(now) else { break None };
             let deadline = first.owner.deadline();

@@ -7,7 +7,6 @@ use crate::ready::Header;
 use crate::scope::{EFFECTIVE, SHIELD, SOFT, Scope, WAKER_SET};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::time::clock::NEVER;
-use crate::time::wheel::NOWHERE;
 use std::ptr;
 use std::task::Waker;
 
@@ -58,17 +57,14 @@ impl Locked<'_> {
     /// When the wait of a park that is linked ends by itself.
     #[inline(always)]
     pub(crate) fn until(&self, park: &Core) -> u64 {
-        match park.index.get() {
-            NOWHERE => NEVER,
-            key => self.state.wheel.at(key),
-        }
+        park.key.get().map_or(NEVER, |key| self.state.wheel.at(key))
     }
 
     pub(crate) fn unlink_park(&mut self, park: &Core) {
         let scope = park.scope.load(Ordering::Relaxed);
         let until = self.until(park);
-        if park.index.get() != NOWHERE {
-            self.disarm(park.index.get());
+        if let Some(key) = park.key.get() {
+            self.disarm(key);
         }
         // SAFETY: [LOCKED]: the park is linked, so its scope, its neighbours and its task are there.
         unsafe {
@@ -291,18 +287,18 @@ impl Locked<'_> {
         let parent = take(&scope.parent);
         // SAFETY: [LOCKED].
         unsafe {
-            let (prev, next, index, waker) = scope.links.with_mut(|links| {
+            let (prev, next, key, waker) = scope.links.with_mut(|links| {
                 let links = &mut *links;
                 let task = take(&scope.task);
                 if !task.is_null() {
                     (*task).waits_sub(1);
                 }
-                let gone = (links.prev, links.next, links.index, links.waker.take());
+                let gone = (links.prev, links.next, links.key, links.waker.take());
                 (links.prev, links.next) = (ptr::null(), ptr::null());
                 gone
             });
-            if index != NOWHERE {
-                self.disarm(index);
+            if let Some(key) = key {
+                self.disarm(key);
             }
             self.detach(parent, prev, next);
             waker

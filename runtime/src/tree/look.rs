@@ -7,7 +7,6 @@ use crate::reason::Reason;
 use crate::scope::cause::{Cause, Source};
 use crate::scope::{SHIELD, Scope};
 use crate::sync::Ordering;
-use crate::time::wheel::NOWHERE;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -148,7 +147,7 @@ impl Locked<'_> {
                 place: park.place(),
                 made: Core::made_at(this),
                 since: park.links.with(|links| (*links).since),
-                for_ever: park.index.get() == NOWHERE,
+                for_ever: park.key.get().is_none(),
                 come,
                 wakers: match (park.wakes_its_task(), park.abort_kind()) {
                     (false, _) => 0,

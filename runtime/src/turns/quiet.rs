@@ -52,7 +52,7 @@ impl<F: Future> Run<'_, F> {
     /// something can run, a deadline was set, or the run is to end.
     #[cold]
     pub(super) fn suspicious(&mut self, alarm: u64) {
-        let (driver, begin) = (self.worker.driver.clone(), Instant::now());
+        let (driver, begin) = (self.worker.driver.share(), Instant::now());
         let (mut look, mut said) = (SOON, false);
         loop {
             // What is in the kernel comes first; and whatever another thread did before it ended is seen after it was not there any more.
