@@ -260,14 +260,17 @@ fn aio_o12_cancelling_from_another_thread_cancels_the_task() {
     run_real(async || {
         event_loop(async {
             let handle = get_running_loop();
-            let (told, was_told) = mpsc::channel();
+            let ((begun, has_begun), (told, was_told)) = (mpsc::channel(), mpsc::channel());
             to_thread(move || {
                 let body = || async move {
+                    begun.send(()).unwrap();
                     let waited = sleep(SECOND * 3600).await;
                     told.send(waited).unwrap();
                     waited
                 };
                 let task = run_coroutine_threadsafe(body, &handle).unwrap();
+                // One that is cancelled before it has begun is never polled.
+                has_begun.recv().unwrap();
                 assert_eq!(task.result(ms(5)), Err(RemoteError::TimedOut));
                 assert!(!task.done());
                 assert!(task.cancel() && task.cancelled() && !task.cancel());
