@@ -6,9 +6,10 @@
 use crate::context;
 use crate::look::deadlock;
 use crate::look::holders::Thing;
-use crate::park::{Abort, Known, Park, Wait};
+use crate::park::{Abort, Known, Park, Tail, Wait};
 use crate::ready::RawJoin;
 use crate::scope::cancelled::Cancelled;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -33,6 +34,8 @@ pub enum Ender {
     Child(ChildKey),
     /// Those that hold this, when they give back so many units.
     Holders(Thing, u32),
+    /// Nobody who is known, of something that was made there.
+    Made(&'static Location<'static>),
 }
 
 /// See the module.
@@ -68,14 +71,16 @@ impl GuestWait {
         }
         let park = self.park.get_or_insert_with(|| Box::pin(Park::new_at(place)));
         let wait = Wait { abort: Abort::Lasting, ..wait };
+        let known = match by {
+            Ender::Unknown => Known::NEW,
+            Ender::Child(child) => Known::of_child(child.0),
+            Ender::Holders(thing, units) => Known::of(Some(thing), units as usize),
+            Ender::Made(place) => Known::made(place),
+        };
         // SAFETY: as above.
         let begun = unsafe {
-            park.set_place(place);
-            match by {
-                Ender::Unknown => park.as_ref().begin_for_child(cx, wait, 0),
-                Ender::Child(child) => park.as_ref().begin_for_child(cx, wait, child.0),
-                Ender::Holders(thing, units) => park.as_ref().begin_for(cx, wait, Some(thing), units as usize),
-            }
+            park.make_anew(place, known);
+            park.as_ref().begin_as_made(cx, wait)
         };
         match begun {
             Ok(()) => {

@@ -374,21 +374,8 @@ impl Park<Known> {
         unsafe { self.begin_with(cx, wait, |_| {}) }
     }
 
-    /// Begins to wait for so many units of something, if it has a name; at the place where it was [made](Park::new_at), or that was
+    /// Begins to wait for the end of the child whose header has this address; at the place where it was [made](Park::new_at), or that was
     /// [set](Park::set_place).
-    #[inline(always)]
-    pub(crate) unsafe fn begin_for(
-        self: Pin<&Self>,
-        cx: &mut Context<'_>,
-        wait: Wait,
-        thing: Option<Thing>,
-        units: usize,
-    ) -> Result<(), Cancelled> {
-        // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, |known| known.wait_for(thing, units)) }
-    }
-
-    /// The same for the end of the child whose header has this address, if it is not 0.
     #[inline(always)]
     pub(crate) unsafe fn begin_for_child(
         self: Pin<&Self>,
@@ -397,7 +384,7 @@ impl Park<Known> {
         child: usize,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, |known| known.wait_for(None, child)) }
+        unsafe { self.begin_with(cx, wait, |known| *known = Known::of_child(child)) }
     }
 }
 

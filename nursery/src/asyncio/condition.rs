@@ -48,16 +48,24 @@ type Place = &'static Location<'static>;
 /// .unwrap();
 /// # });
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Condition {
     lock: Lock,
     waiters: Waiters,
 }
 
+impl Default for Condition {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Condition {
     /// One with a lock of its own, which nobody holds.
+    #[track_caller]
     pub fn new() -> Self {
-        Self::default()
+        Self { lock: Lock::new(), waiters: Waiters::at(Location::caller()) }
     }
 
     /// Whether somebody holds the lock.

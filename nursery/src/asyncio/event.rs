@@ -32,7 +32,7 @@ use trefoil_runtime::{Cancelled, Reason};
 /// .unwrap();
 /// # });
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Event {
     set: Cell<bool>,
     waiters: Waiters,
@@ -40,8 +40,9 @@ pub struct Event {
 
 impl Event {
     /// One that is not set.
+    #[track_caller]
     pub fn new() -> Self {
-        Self::default()
+        Self { set: Cell::new(false), waiters: Waiters::at(Location::caller()) }
     }
 
     /// Sets it: all who wait go on, in the order in which they came, and nobody waits until it is cleared.
@@ -80,6 +81,13 @@ impl Event {
         }
         let place = Place { event: self, waiter: self.waiters.join(reason) };
         place.waiter.wait_at(at).await
+    }
+}
+
+impl Default for Event {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -12,7 +12,7 @@ use std::future::IntoFuture;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 use std::task::Waker;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Ender, Reason, Thing};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Ender, Reason};
 
 /// What a cancel has to say.
 pub(crate) type Message = Option<Rc<str>>;
@@ -44,10 +44,8 @@ enum Callback<T: 'static, E: CancelAware + 'static> {
 pub(crate) enum Kind {
     /// It is cancelled at once (C17).
     Plain,
-    /// The same; it is what somebody waits for who waits for this.
-    For(Reason),
-    /// The same, for a unit of what others hold.
-    Held(Reason, Thing),
+    /// The same; it is what somebody waits for who waits for this, and who could end that.
+    For(Reason, Ender),
     /// A task's: it is asked.
     Task(Rc<Control>),
     /// It asks others, such as that of a combinator: what somebody waits for, and how.
@@ -59,8 +57,7 @@ impl Kind {
     pub fn waits_for(&self) -> (Reason, Ender) {
         match self {
             Kind::Plain => (Reason::Custom("a future of asyncio"), Ender::Unknown),
-            Kind::For(reason) => (*reason, Ender::Unknown),
-            Kind::Held(reason, thing) => (*reason, Ender::Holders(*thing, 1)),
+            Kind::For(reason, ender) => (*reason, *ender),
             Kind::Task(task) => (Reason::Join, Ender::Child(task.child())),
             Kind::Asks(what, _) => (Reason::Custom(what), Ender::Unknown),
         }
@@ -159,12 +156,12 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
     /// One that is cancelled at once, by whoever awaits it, and done by [`finish`](Self::finish): what is to be waited for is this.
     #[track_caller]
     pub(crate) fn pending(reason: Reason) -> Self {
-        Self::new(Kind::For(reason), Location::caller())
+        Self::new(Kind::For(reason, Ender::Unknown), Location::caller())
     }
 
     /// The same for what others hold, where it is known who.
-    pub(crate) fn pending_for(reason: Reason, thing: Option<Thing>) -> Self {
-        Self::new(thing.map_or(Kind::For(reason), |thing| Kind::Held(reason, thing)), Location::caller())
+    pub(crate) fn pending_for(reason: Reason, ender: Ender) -> Self {
+        Self::new(Kind::For(reason, ender), Location::caller())
     }
 
     /// Waits for it, and clones the result, at `place`.
@@ -489,7 +486,7 @@ impl<T: 'static, E: CancelAware + 'static> AnyFuture for Inner<T, E> {
             return false;
         }
         match &self.kind {
-            Kind::Plain | Kind::For(_) | Kind::Held(..) => Future { inner: self }.finish_cancelled(),
+            Kind::Plain | Kind::For(..) => Future { inner: self }.finish_cancelled(),
             Kind::Task(control) => control.cancel(message),
             Kind::Asks(_, ask) => ask(message),
         }

@@ -120,7 +120,7 @@ impl Lock {
         }
         let at = place;
         let held = self.holder.borrow_mut().thing();
-        let mut place = Place { lock: self, waiter: self.waiters.join_for(Reason::Lock, held), woken: false };
+        let mut place = Place { lock: self, waiter: self.waiters.join_held(Reason::Lock, held), woken: false };
         place.waiter.wait_at(at).await?;
         place.woken = true;
         self.hold(at);

@@ -4,7 +4,7 @@ use super::future::{Future, Kind};
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use trefoil_runtime::{CancelAware, Reason};
+use trefoil_runtime::{CancelAware, Ender, Reason};
 
 /// The future can have no result: who was to give it one is gone (D-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ where
     T: 'static,
     E: CancelAware + From<Abandoned> + 'static,
 {
-    of(Kind::For(Reason::Custom(what)), place)
+    of(Kind::For(Reason::Custom(what), Ender::Unknown), place)
 }
 
 fn of<T, E>(kind: Kind, place: &'static Location<'static>) -> (Resolver<T, E>, Future<T, E>)

@@ -88,7 +88,7 @@ impl Semaphore {
         }
         let at = place;
         let held = self.holders.borrow_mut().thing();
-        let mut place = Place { semaphore: self, waiter: self.waiters.join_for(Reason::Permits, held), woken: false };
+        let mut place = Place { semaphore: self, waiter: self.waiters.join_held(Reason::Permits, held), woken: false };
         place.waiter.wait_at(at).await?;
         place.woken = true;
         Ok(self.hold(at))

@@ -4,7 +4,7 @@ use super::awaitable::Awaitable;
 use super::future::{Future, Kind};
 use super::here;
 use std::panic::Location;
-use trefoil_runtime::Reason;
+use trefoil_runtime::{Ender, Reason};
 
 /// A future of the same result, whose cancellation does not reach what it is of. Async code becomes a task.
 ///
@@ -50,7 +50,7 @@ pub fn shield<A: Awaitable>(awaitable: A) -> Future<A::Value, A::Error> {
         _ = outer.finish(inner.outcome());
         return outer;
     }
-    let outer = Future::new(Kind::For(Reason::Custom("what a shield of asyncio protects")), place);
+    let outer = Future::new(Kind::For(Reason::Custom("what a shield of asyncio protects"), Ender::Unknown), place);
     let event_loop = here::running();
     let told = outer.told();
     let callback = {

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use trefoil_runtime::{self as runtime, Cancelled, Reason};
+use trefoil_runtime::{self as runtime, Cancelled, Ender, Reason};
 
 /// Sleeps for a length of time; with none, gives up the turn.
 ///
@@ -36,7 +36,7 @@ pub fn sleep(length: Duration) -> impl StdFuture<Output = Result<(), Cancelled>>
             return next_turn().await;
         }
         let event_loop = here::running();
-        let future = Future::<(), Cancelled>::new(super::future::Kind::For(Reason::Sleep), place);
+        let future = Future::<(), Cancelled>::new(super::future::Kind::For(Reason::Sleep, Ender::Unknown), place);
         let set = future.clone();
         let when = runtime::after(runtime::now_nanos(), length);
         let timer = call_at(&event_loop, when, Box::new(move || _ = set.finish(Ok(()))));

@@ -3,7 +3,8 @@
 use super::Future;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use trefoil_runtime::{Reason, Thing};
+use std::panic::Location;
+use trefoil_runtime::{Ender, Reason, Thing};
 
 /// One who waits: `(&waiter).await`. It stays done once it is woken or cancelled.
 pub(super) type Waiter = Future<()>;
@@ -17,17 +18,28 @@ fn wake(waiter: &Waiter) -> bool {
 pub(super) struct Waiters {
     /// Not borrowed while a waiter is woken or dropped, since that may run code of others.
     line: RefCell<VecDeque<Waiter>>,
+    /// Where that was made which they wait for, if it is to be told.
+    made: Option<&'static Location<'static>>,
 }
 
 impl Waiters {
-    /// A new one, at the end.
-    pub fn join(&self, reason: Reason) -> Waiter {
-        self.join_for(reason, None)
+    /// Of what was made there, and nobody holds.
+    pub fn at(made: &'static Location<'static>) -> Self {
+        Self { made: Some(made), ..Self::default() }
     }
 
-    /// The same for what others hold, where it is known who.
-    pub fn join_for(&self, reason: Reason, thing: Option<Thing>) -> Waiter {
-        let waiter = Waiter::pending_for(reason, thing);
+    /// A new one, at the end.
+    pub fn join(&self, reason: Reason) -> Waiter {
+        self.join_for(reason, self.made.map_or(Ender::Unknown, Ender::Made))
+    }
+
+    /// The same for a unit of what others hold, where it is known who.
+    pub fn join_held(&self, reason: Reason, held: Option<Thing>) -> Waiter {
+        self.join_for(reason, held.map_or(Ender::Unknown, |thing| Ender::Holders(thing, 1)))
+    }
+
+    fn join_for(&self, reason: Reason, ender: Ender) -> Waiter {
+        let waiter = Waiter::pending_for(reason, ender);
         self.line.borrow_mut().push_back(waiter.clone());
         waiter
     }

@@ -54,16 +54,16 @@ impl Known {
         if BLIND { Self::NEW } else { Self { thing, number: units, detail: Detail::NONE } }
     }
 
+    /// The child whose header has this address.
+    #[inline(always)]
+    pub(crate) fn of_child(child: usize) -> Self {
+        if BLIND { Self::NEW } else { Self { number: child, ..Self::NEW } }
+    }
+
     /// Something that nobody holds, and that was made there.
     #[inline(always)]
     pub(crate) fn made(place: &'static Location<'static>) -> Self {
         if BLIND { Self::NEW } else { Self { thing: None, number: 0, detail: Detail::made(place) } }
-    }
-
-    /// So many units of something, if it has a name; else the child whose header has this address.
-    #[inline(always)]
-    pub(super) fn wait_for(&mut self, thing: Option<Thing>, number: usize) {
-        (self.thing, self.number) = (thing, number);
     }
 
     pub(super) fn on(&self) -> On {

@@ -141,16 +141,16 @@ fn n10_each_kind_of_wait_has_its_name() {
 #[test]
 fn n10_each_kind_of_wait_of_asyncio_has_its_name() {
     go_by_their_names(asyncio_kinds! {
-        "waits for an event": { asyncio::Event::new().wait().await? }
+        "waits for an event (made at kinds.rs:_)": { asyncio::Event::new().wait().await? }
         "waits for a lock": {
             let lock = asyncio::Lock::new();
             let _held = lock.acquire().await?;
             drop(lock.acquire().await?)
         }
         "waits for permits": { drop(asyncio::Semaphore::new(0).acquire().await?) }
-        "waits for a condition": { asyncio::Condition::new().acquire().await?.wait().await.1? }
-        "waits for a condition": { asyncio::Condition::new().acquire().await?.wait_for(|| false).await.1? }
-        "waits for others at a barrier": { asyncio::Barrier::new(2).wait().await.map_or((), drop) }
+        "waits for a condition (made at kinds.rs:_)": { asyncio::Condition::new().acquire().await?.wait().await.1? }
+        "waits for a condition (made at kinds.rs:_)": { asyncio::Condition::new().acquire().await?.wait_for(|| false).await.1? }
+        "waits for others at a barrier (made at kinds.rs:_)": { asyncio::Barrier::new(2).wait().await.map_or((), drop) }
         "waits for room in a queue": {
             let queue = Queue::new(1);
             while queue.put(1).await.is_ok() {}
@@ -252,7 +252,7 @@ fn each_kind_of_wait_that_something_ends_has_its_name() {
             let _server = asyncio::start_server(async |_, _| io::Result::Ok(()), "127.0.0.1:0").await?;
             sleep_forever().await?
         }
-        "waits for a condition": {
+        "waits for a condition (made at kinds.rs:": {
             let waits = async |_, _| io::Result::Ok(asyncio::Condition::new().acquire().await?.wait().await.1?);
             let server = asyncio::start_server(waits, "127.0.0.1:0").await?;
             let _client = asyncio::open_connection(server.local_addr()?).await?;
