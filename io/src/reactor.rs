@@ -384,7 +384,11 @@ mod tests {
     #[test]
     fn what_it_says_of_itself_is_what_its_driver_says() {
         for (kind, slack) in [(DriverKind::IoUring, 0), (DriverKind::Epoll, 50)] {
-            let reactor = Reactor::make(kind, Settings::default()).unwrap();
+            let Ok(reactor) = Reactor::make(kind, Settings::default()) else {
+                assert_eq!(kind, DriverKind::IoUring, "epoll can be had everywhere");
+                println!("skipped: no {kind}");
+                continue;
+            };
             let said = (reactor.name().to_string(), reactor.slack(), reactor.in_flight());
             assert_eq!(said, (kind.to_string(), Duration::from_micros(slack), 0));
             reactor.shutdown();

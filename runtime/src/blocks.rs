@@ -1,7 +1,7 @@
 //! The memory of children and scopes that have ended, for those that come: a list for each size, in the hands of the loop.
 //!
 //! To ask the allocator for each child, and to give it back, is half of what a child costs that does nothing. A loop keeps [`KEPT`] bytes at most,
-//! gives what is over [`STAYS`] back before a sleep of a millisecond or more, and the rest with the end of its run. A block is one of the allocator's, always, of a layout that its size alone decides. So it does not matter
+//! gives what is over [`STAYS`] back before it sleeps, in parts, and the rest with the end of its run; but seldom before a [`NAP`]. A block is one of the allocator's, always, of a layout that its size alone decides. So it does not matter
 //! which loop takes it, or none: what ends outside of a run, or where the lists are full, or is large, or asks for more than the usual
 //! alignment, goes back to the allocator.
 //!
@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
+use std::time::Duration;
 
 /// How many bytes a loop keeps while it is busy: of a hundred thousand small children. Under Miri none, so that it sees a use of what is freed.
 const KEPT: usize = if cfg!(miri) { 0 } else { 16 << 20 };
@@ -24,6 +25,12 @@ const STAYS: usize = 256 << 10;
 
 /// How many blocks are given back before a sleep, at most: what comes meanwhile waits for that.
 const AT_ONCE: usize = 256;
+
+/// A sleep that is to be shorter than this. To give back memory in the 80 µs between two lots of timers was a fifth of what 100,000 of them took.
+const NAP: Duration = Duration::from_millis(1);
+
+/// Before one of so many naps some is given back all the same: a loop that does nothing else, such as one with a ticker, has nothing left after a while.
+const NAPS: u8 = 128;
 
 /// The sizes are 8 and 16 times the number of the list: with its own word before it, that is what glibc's allocator rounds to.
 const LISTS: usize = 64;
@@ -57,6 +64,8 @@ pub(crate) struct Blocks {
     room: Cell<usize>,
     /// How many may be kept in all.
     most: usize,
+    /// How many naps there were since some were given back.
+    naps: Cell<u8>,
 }
 
 impl Blocks {
@@ -66,13 +75,27 @@ impl Blocks {
     }
 
     fn with_room(room: usize) -> Self {
-        Self { lists: [const { Cell::new(ptr::null_mut()) }; LISTS], room: Cell::new(room), most: room }
+        Self {
+            lists: [const { Cell::new(ptr::null_mut()) }; LISTS],
+            room: Cell::new(room),
+            most: room,
+            naps: Cell::new(0),
+        }
     }
 
-    /// To be called when the loop has nothing to do for a while: gives some of them back, if there are many.
+    /// To be called when the loop is about to sleep, until then at the latest: gives some of them back, if there are many.
     #[inline]
-    pub fn rest(&self) {
+    pub fn rest(&self, timeout: Option<Duration>) {
         if self.bytes() > STAYS {
+            self.give_back_unless_it_naps(timeout);
+        }
+    }
+
+    #[cold]
+    fn give_back_unless_it_naps(&self, timeout: Option<Duration>) {
+        let naps = if timeout.is_some_and(|timeout| timeout < NAP) { self.naps.get() + 1 } else { NAPS };
+        self.naps.set(naps % NAPS);
+        if naps == NAPS {
             self.give_back();
         }
     }
@@ -81,7 +104,6 @@ impl Blocks {
         self.most - self.room.get()
     }
 
-    #[cold]
     fn give_back(&self) {
         let mut left = AT_ONCE;
         for list in (0..LISTS).rev() {
@@ -326,12 +348,18 @@ mod tests {
         } {}
         let before = blocks.bytes();
         assert!(before > STAYS + 399 * layout.size());
-        blocks.rest();
+        for nap in 1..NAPS {
+            blocks.rest(Some(NAP - Duration::from_nanos(1)));
+            assert_eq!(blocks.bytes(), before, "kept over nap {nap}");
+        }
+        blocks.rest(Some(Duration::ZERO));
         assert_eq!(before - blocks.bytes(), AT_ONCE * layout.size());
-        blocks.rest();
+        blocks.rest(Some(Duration::ZERO));
+        assert_eq!(before - blocks.bytes(), AT_ONCE * layout.size(), "it is counted anew");
+        blocks.rest(Some(NAP));
         assert!(blocks.bytes() <= STAYS && blocks.bytes() + layout.size() > STAYS);
         let stays = blocks.bytes();
-        blocks.rest();
+        blocks.rest(None);
         assert_eq!(blocks.bytes(), stays);
     }
 

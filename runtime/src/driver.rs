@@ -56,8 +56,8 @@ pub trait Driver: Any + fmt::Debug {
         self.poll()
     }
 
-    /// By how much longer than it is asked to the kernel lets it sleep, so as to end several sleeps at once: 50 µs, unless somebody has told Linux
-    /// otherwise (`PR_SET_TIMERSLACK`).
+    /// By how much longer than it is asked to the kernel lets it sleep, so as to end several sleeps at once: 50 µs, as Linux does where nobody has
+    /// told it otherwise (`PR_SET_TIMERSLACK`, or a priority for real time: there the loop gets up more often for deadlines that are dense).
     fn slack(&self) -> Duration {
         Duration::from_micros(50)
     }

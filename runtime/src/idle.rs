@@ -5,7 +5,7 @@
 //! hand each other items do so in 0.3 µs instead of 23. Where it looks in vain it does so less often, half as often each time:
 //! what is wasted stays a small part. `Builder::spin` has it look always, at the driver too.
 //!
-//! **Resting** ([`Idle::rests_until`]). Where deadlines are dense, the loop sleeps [`REST`] after some were due and takes the next ones together: 100,000 sleeps
+//! **Resting** ([`Idle::rests_until`]). Where deadlines are dense, which is where several were due together, the loop sleeps for [`REST`] and takes the next ones together: 100,000 sleeps
 //! that end within a second cost a fifth of the processor's time. A deadline that is alone is not late by that.
 //!
 //! Why it does not simply sleep, as nearly always, is in one word ([`Odd`]), which is all that it looks at then.
@@ -128,9 +128,11 @@ impl Idle {
         }
     }
 
-    /// Deadlines were due now.
-    pub fn expired(&self, now: u64) {
-        self.rested.set(now.saturating_add(self.rest));
+    /// So many deadlines were due now.
+    pub fn expired(&self, now: u64, how_many: usize) {
+        if how_many > 1 {
+            self.rested.set(now.saturating_add(self.rest));
+        }
     }
 
     /// When to get up for a deadline.
@@ -193,13 +195,15 @@ mod tests {
     fn a_deadline_that_is_alone_is_not_late() {
         let idle = Idle::new(Duration::ZERO, Duration::ZERO);
         assert_eq!(idle.rests_until(5), 5);
-        idle.expired(1_000);
+        idle.expired(1_000, 1);
+        assert_eq!(idle.rests_until(1_001), 1_001, "one was before it, as where a task sleeps again and again");
+        idle.expired(1_000, 2);
         assert_eq!(idle.rests_until(1_001), 1_000 + REST);
         assert_eq!(idle.rests_until(1_000 + REST + 1), 1_000 + REST + 1);
         // What the kernel adds is part of it.
         for (slack, rest) in [(50_000, REST - 50_000), (REST, 0), (u64::MAX, 0)] {
             let idle = Idle::new(Duration::ZERO, Duration::from_nanos(slack));
-            idle.expired(1_000);
+            idle.expired(1_000, 2);
             assert_eq!(idle.rests_until(1_001), (1_000 + rest).max(1_001));
         }
     }

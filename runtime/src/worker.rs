@@ -55,9 +55,6 @@ pub(crate) struct Worker {
 /// In how many turns of a busy loop without deadlines the clock is read once.
 pub(crate) const CLOCK_EVERY: u32 = 32;
 
-/// Over a shorter sleep than this all memory is kept: to give it back in the 80 µs between two lots of timers was a fifth of what 100,000 of them took.
-const NAP: Duration = Duration::from_millis(1);
-
 impl Worker {
     pub fn new(tree: &'static Tree, driver: Rc<dyn Driver>, instruments: Instruments, options: &Options) -> Self {
         let (schedule, watch) = (Schedule::new(options.order), Watch::new(instruments));
@@ -106,16 +103,14 @@ impl Worker {
 
     /// Sleeps in the driver.
     pub fn park(&self, timeout: Option<Duration>) -> std::io::Result<()> {
-        if timeout.is_none_or(|timeout| timeout >= NAP) {
-            self.blocks.rest();
-        }
+        self.blocks.rest(timeout);
         self.driver.park(timeout)
     }
 
     /// The same without a timeout, if something is in flight there; an error of its own if nothing is.
     #[inline(always)]
     pub fn park_in_flight(&self) -> std::io::Result<()> {
-        self.blocks.rest();
+        self.blocks.rest(None);
         self.driver.park_in_flight()
     }
 
@@ -190,8 +185,9 @@ impl Worker {
         }
         if tree.next_look() <= now {
             let mut locked = tree.lock();
-            if locked.expire(now) > 0 {
-                self.idle.expired(now);
+            let expired = locked.expire(now);
+            if expired > 0 {
+                self.idle.expired(now, expired);
                 let _told = record::in_loop(Loop::Expires);
                 drop(locked);
             }

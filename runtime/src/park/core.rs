@@ -115,7 +115,7 @@ impl Core {
     pub(crate) unsafe fn prefetch_neighbours(&self) {
         // SAFETY: the caller's word.
         let (prev, next) = self.links.with(|links| unsafe { ((*links).before.prev, (*links).next) });
-        for park in [prev, next] {
+        for park in [prev, next].into_iter().filter(|park| !park.is_null()) {
             for at in [-64, 0, 64] {
                 prefetch(park.wrapping_byte_offset(at));
             }

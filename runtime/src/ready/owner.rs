@@ -205,7 +205,8 @@ impl ReadyBox {
     ) -> bool {
         let around = self.begin(scope, cx);
         let (mut turns, mut run) = (TURNS, None);
-        // So that the address is in a register: what is polled might write to that of `self`, for all that the compiler knows.
+        // So that the address is in a register: what is polled might write to that of `self`, for all that the compiler knows. It is in the place of
+        // `self`, which is not used while this is.
         let mut queue = ManuallyDrop::new(Self(self.0));
         let queue = &mut *queue;
         loop {

@@ -38,8 +38,8 @@ pub trait Owner: Copy {
     fn prefetch_neighbours(self) {}
 }
 
-/// Which entry it is: its place in the table, and one more, so that none at all is 0. Who waits for something else begins with zeros only, which are
-/// stored together.
+/// Which entry it is: its place in the table, and one more, so that none at all is 0: of a wait that begins most words are 0,
+/// and stored together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(NonZeroU32);
 
@@ -118,7 +118,8 @@ const DIGITS: usize = 64_usize.div_ceil(BITS);
 
 /// So many dead ones are left alone.
 const FEW: usize = 32;
-/// So many entries of a list are fetched ahead of the one that is looked at: they are anywhere in the table.
+/// Of a list that is distributed so many entries are fetched ahead of the one that is looked at: they are anywhere in the table. One that is looked through is
+/// fetched whole, if it has more.
 const AHEAD: usize = 8;
 /// In a list of so many, or fewer, the first is looked for; and its memory is kept.
 const SHORT: usize = 64;
@@ -264,7 +265,7 @@ impl<P: Owner> Wheel<P> {
         self.newest = Some(key);
     }
 
-    /// Removes an entry; its owner is told [`NOWHERE`].
+    /// Removes an entry; its owner is told `None`.
     #[inline(always)]
     pub fn remove(&mut self, key: Key) {
         let slot = &mut self.slots[key.place()];
@@ -414,8 +415,11 @@ impl<P: Owner> Wheel<P> {
         }
     }
 
-    /// What those are about to need that are due now, or some of them.
+    /// What those are about to need that are due now, or some of them. Of one that is alone nothing can be fetched ahead.
     pub fn prefetch_near(&self) {
+        if self.near.len() < 2 {
+            return;
+        }
         for near in self.near.iter().take(FEW) {
             if let Some(owner) = self.slots[near.key.place()].owner {
                 owner.prefetch_neighbours();

@@ -193,9 +193,9 @@ impl Locked<'_> {
     /// Applies every deadline that is due, in order (R45, R46). How many there were.
     pub fn expire(&mut self, now: u64) -> usize {
         let mut expired = 0;
-        self.first(now);
+        let mut first = self.first(now);
         self.state.wheel.prefetch_near();
-        while let Some((key, entry)) = self.first(now).filter(|(_, entry)| entry.at <= now) {
+        while let Some((key, entry)) = first.filter(|(_, entry)| entry.at <= now) {
             expired += 1;
             match entry.owner.who() {
                 Who::Scope(scope) => {
@@ -216,6 +216,7 @@ impl Locked<'_> {
                     }
                 }
             }
+            first = self.first(now);
         }
         expired
     }
