@@ -384,7 +384,7 @@ impl Park<Known> {
         child: usize,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, |known| *known = Known::of_child(child)) }
+        unsafe { self.begin_with(cx, wait, |known| known.wait_for_child(child)) }
     }
 }
 

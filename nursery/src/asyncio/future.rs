@@ -159,7 +159,7 @@ impl<T: 'static, E: CancelAware + 'static> Future<T, E> {
         Self::new(Kind::For(reason, Ender::Unknown), Location::caller())
     }
 
-    /// The same for what others hold, where it is known who.
+    /// The same, where it is known who could end the wait, or where that was made which it is for.
     pub(crate) fn pending_for(reason: Reason, ender: Ender) -> Self {
         Self::new(Kind::For(reason, ender), Location::caller())
     }

@@ -60,6 +60,12 @@ impl Known {
         if BLIND { Self::NEW } else { Self { number: child, ..Self::NEW } }
     }
 
+    /// The same of one that has noted its reason, which stays.
+    #[inline(always)]
+    pub(super) fn wait_for_child(&mut self, child: usize) {
+        (self.thing, self.number) = (None, child);
+    }
+
     /// Something that nobody holds, and that was made there.
     #[inline(always)]
     pub(crate) fn made(place: &'static Location<'static>) -> Self {
