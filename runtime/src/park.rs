@@ -98,10 +98,10 @@ impl On {
     pub const UNKNOWN: Self = Self::Child(0);
 }
 
-// Two words for the waker, since it may be that of a combinator; one each for the scope, the task, the place, the time, and the two neighbours; one for all
+// One word each for the waker, the scope, the task, the place, the time, and the two neighbours; and one for all
 // the rest. A million sleeping children have a million of them.
 #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
-const _: () = assert!(size_of::<Park<Bare>>() <= 72);
+const _: () = assert!(size_of::<Park<Bare>>() <= 64);
 
 /// The one blocking primitive. See the module.
 #[repr(C)]

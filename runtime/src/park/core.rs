@@ -5,7 +5,7 @@ use crate::blind::BLIND;
 use crate::context;
 use crate::look::record::{self, Ended};
 use crate::prefetch::prefetch;
-use crate::ready::{self, Header};
+use crate::ready::{self, Header, ThinWaker};
 use crate::reason::{Detail, Manner, Reason};
 use crate::scope::Scope;
 use crate::scope::cancelled::Cancelled;
@@ -70,7 +70,7 @@ pub(crate) struct Core {
     tree: Cell<TreeId>,
     /// Of its deadline; [LOCKED].
     pub(crate) key: Cell<Option<Key>>,
-    waker: UnsafeCell<Option<Waker>>,
+    waker: UnsafeCell<Option<ThinWaker>>,
     /// In whose list it is; null while it is in none. Written under the lock, read by the owner without it.
     pub(crate) scope: AtomicPtr<Scope>,
     /// The task that waits. As `scope`.
@@ -253,11 +253,11 @@ impl Core {
                 // One that was prepared, and not used, is of who polled before. It is dropped here, and not under the lock.
                 self.state.store(IDLE, Ordering::Relaxed);
                 // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-                drop(self.waker.with_mut(|slot| unsafe { &mut *slot }.take()));
+                drop(unsafe { self.take_waker() });
             }
             return;
         }
-        let waker = cx.waker().clone();
+        let waker = ThinWaker::another(cx.waker());
         // SAFETY: [WAKER]: IDLE, and the caller is the owner.
         let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
         self.state.store(IDLE | PREPARED, Ordering::Relaxed);
@@ -278,13 +278,10 @@ impl Core {
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
         let mut waiting = WAITING | OTHER;
         if park.state.load(Ordering::Relaxed) & PREPARED == 0 {
-            let waker = if ready::is_of(cx.waker(), frame.task) {
+            if ready::is_of(cx.waker(), frame.task) {
                 waiting = WAITING;
-                // SAFETY: [REF] of the tasks: of the waker of that task.
-                unsafe { ready::another_waker(frame.task) }
-            } else {
-                cx.waker().clone()
-            };
+            }
+            let waker = ThinWaker::another(cx.waker());
             // SAFETY: [WAKER]: IDLE, and the caller is the owner.
             let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
             drop(old);
@@ -358,9 +355,15 @@ impl Core {
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
         self.state.store(IDLE, Ordering::Relaxed);
         // SAFETY: [WAKER]: the outcome is published, or there will be none.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
-        drop(waker);
+        drop(unsafe { self.take_waker() });
         state & DONE != 0
+    }
+
+    /// \[WAKER\]: of who may touch it.
+    #[inline(always)]
+    unsafe fn take_waker(&self) -> Option<Waker> {
+        // SAFETY: the caller's word.
+        self.waker.with_mut(|slot| unsafe { &mut *slot }.take()).map(ThinWaker::into_waker)
     }
 
     #[inline]
@@ -389,7 +392,7 @@ impl Core {
             }
         }
         // SAFETY: [WAKER]: we set BUSY.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+        let waker = unsafe { self.take_waker() };
         self.state.fetch_and(!BUSY, Ordering::AcqRel);
         waker
     }
@@ -408,7 +411,7 @@ impl Core {
             }
         }
         // SAFETY: [WAKER]: we set BUSY.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+        let waker = unsafe { self.take_waker() };
         self.state.fetch_and(!BUSY, Ordering::AcqRel);
         waker
     }
@@ -429,7 +432,7 @@ impl Core {
             }
         };
         // SAFETY: [WAKER]: we set CLAIMED.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+        let waker = unsafe { self.take_waker() };
         // A plain store: nobody else writes the word of a park that is claimed.
         self.state.store(claimed | outcome, Ordering::Release);
         Completed::Won(waker)
@@ -438,8 +441,8 @@ impl Core {
     /// Registers the waker of a wait that goes on. Returns the state then.
     fn refresh(&self, cx: &mut Context<'_>) -> u8 {
         // Before the waker is taken hold of: the clone of a foreign executor may do anything, and panic.
-        let new = cx.waker().clone();
-        let other = if ready::is_of(&new, context::task()) { 0 } else { OTHER };
+        let new = ThinWaker::another(cx.waker());
+        let other = if ready::is_of(cx.waker(), context::task()) { 0 } else { OTHER };
         let before = loop {
             let state = self.state.load(Ordering::Acquire);
             if state & OVER != 0 {
@@ -447,7 +450,7 @@ impl Core {
             }
             if state & (BUSY | CLAIMED) != 0 {
                 // Another thread has the waker set before, and is about to wake it: come back in the next turn.
-                new.wake();
+                new.into_waker().wake();
                 return state;
             }
             let busy = state | BUSY | other;

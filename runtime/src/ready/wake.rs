@@ -16,19 +16,6 @@ pub(crate) fn is_ours(waker: &Waker) -> bool {
     ptr::eq(waker.vtable(), &WAKER)
 }
 
-/// A waker of this task, as the clone of one is. By who has one.
-///
-/// # Safety
-/// \[REF\].
-#[inline(always)]
-pub(crate) unsafe fn another_waker(task: *const Header) -> Waker {
-    // SAFETY: the caller's word; the reference that is made here is the new one's.
-    unsafe {
-        retain(&*task);
-        Waker::from_raw(RawWaker::new(task.cast(), &WAKER))
-    }
-}
-
 /// Whether a waker is that of this task, and not of a combinator in it.
 pub(crate) fn is_of(waker: &Waker, task: *const Header) -> bool {
     is_ours(waker) && ptr::eq(waker.data(), task.cast())
