@@ -1,6 +1,6 @@
 //! What was measured: in memory, and as JSON, from which the reports can be made again.
 
-use crate::aims::{Metric, ROWS, Row};
+use crate::aims::{Aim, Metric, ROWS, Row};
 use crate::machine;
 use crate::samples::{Samples, digits, printed};
 use serde_json::{Map, Value, json};
@@ -34,13 +34,42 @@ pub struct Verdict {
     pub of_floor: String,
     pub aim: String,
     /// None if there is no aim, or nothing was measured.
-    pub met: Option<bool>,
+    pub met: Option<Met>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// The number.
+    Yes,
+    /// It takes too long, but is as far ahead of the best peer as it was to be.
+    AsRatio,
+    No,
 }
 
 impl Verdict {
     pub fn met(&self) -> &'static str {
-        self.met.map_or("–", |met| if met { "yes" } else { "no" })
+        match self.met {
+            None => "–",
+            Some(Met::Yes) => "yes",
+            Some(Met::AsRatio) => "as a ratio",
+            Some(Met::No) => "no",
+        }
     }
+}
+
+/// Whether that much meets the aim, where the best peer takes so much.
+fn meets(aim: Aim, ours: f64, peer: Option<f64>) -> Met {
+    let ratio = peer.filter(|peer| *peer > 0.0).map(|peer| printed(ours / peer));
+    match aim.of_peer().zip(ratio) {
+        _ if printed(ours) <= aim.at_most => Met::Yes,
+        Some((most, ratio)) if ratio <= printed(most) => Met::AsRatio,
+        _ => Met::No,
+    }
+}
+
+fn aim_text(aim: Aim) -> String {
+    let text = format!("≤ {}", digits(aim.at_most).trim_end_matches(".00"));
+    aim.of_peer().map_or(text.clone(), |of_peer| format!("{text} (× {})", digits(of_peer)))
 }
 
 impl Measured {
@@ -78,8 +107,8 @@ impl Measured {
                 best_peer: peer.map_or("–".to_owned(), |(name, median)| format!("{name} {}", digits(median))),
                 of_peer: ratio(peer.map(|(_, median)| median)),
                 of_floor: ratio(self.median(metric, ours.floor)),
-                aim: aim.map_or("–".to_owned(), |aim| format!("≤ {}", digits(aim).trim_end_matches(".00"))),
-                met: median.zip(aim).map(|(median, aim)| printed(median) <= aim),
+                aim: aim.map_or("–".to_owned(), aim_text),
+                met: median.zip(aim).map(|(median, aim)| meets(aim, median, peer.map(|(_, median)| median))),
             }
         };
         self.row.field.ours.iter().enumerate().map(verdict).collect()
@@ -90,9 +119,9 @@ impl Measured {
         !metric.aims.is_empty() || metric.name == self.row.metrics[0].name
     }
 
-    /// Whether an aim was measured, and missed.
+    /// Whether an aim was measured, and missed, be it in nanoseconds alone.
     pub fn missed(&self) -> bool {
-        self.row.metrics.iter().any(|metric| self.verdicts(metric).iter().any(|verdict| verdict.met == Some(false)))
+        self.row.metrics.iter().any(|metric| self.verdicts(metric).iter().any(|verdict| verdict.met.is_some_and(|met| met != Met::Yes)))
     }
 
     fn to_json(&self) -> Value {
@@ -103,7 +132,7 @@ impl Measured {
             });
             let value = json!({
                 "unit": metric.unit,
-                "aims": metric.aims,
+                "aims": metric.aims.iter().map(|aim| aim.map(|aim| aim.at_most)).collect::<Vec<_>>(),
                 "samples": samples.collect::<Map<_, _>>(),
             });
             (metric.name.to_owned(), value)
@@ -191,10 +220,23 @@ mod tests {
         let measured = &report.rows[0];
         let verdicts = measured.verdicts(&measured.row.metrics[0]);
         let [on_io_uring, on_epoll] = &verdicts[..] else { panic!("two") };
-        assert_eq!((on_io_uring.met, on_epoll.met), (Some(true), Some(false)));
+        assert_eq!((on_io_uring.met, on_epoll.met), (Some(Met::Yes), Some(Met::No)));
         assert_eq!((on_io_uring.of_floor.as_str(), on_epoll.of_floor.as_str()), ("–", "1.03"));
         assert_eq!((on_io_uring.of_peer.as_str(), on_io_uring.best_peer.as_str()), ("0.80", "tokio 1.25"));
         assert!(measured.missed());
+    }
+
+    #[test]
+    fn on_a_slower_machine_an_aim_is_a_part_of_what_the_best_peer_takes() {
+        let aim = Aim { at_most: 80.0, beside: Some(100.0) };
+        assert_eq!(aim_text(aim), "≤ 80.0 (× 0.80)");
+        let met = [(80.04, None), (80.1, None), (200.0, Some(250.0)), (200.0, Some(246.0)), (79.0, Some(1.0))];
+        assert_eq!(
+            met.map(|(ours, peer)| meets(aim, ours, peer)),
+            [Met::Yes, Met::No, Met::AsRatio, Met::No, Met::Yes]
+        );
+        let ratio = Aim { at_most: 1.0, beside: None };
+        assert_eq!((aim_text(ratio).as_str(), meets(ratio, 1.01, Some(5.0))), ("≤ 1", Met::No));
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn chart(one: &Measured) -> Result<Option<String>, Box<dyn Error>> {
             let text = format!("{} [{}–{}]", digits(bar.median), digits(bar.least), digits(bar.most));
             area.draw_text(&text, &value, (x(bar.median.max(bar.most)) + 8, middle))?;
         }
-        if let Some(aim) = metric.aim(0).filter(|aim| *aim <= most) {
+        if let Some(aim) = metric.aim(0).map(|aim| aim.at_most).filter(|aim| *aim <= most) {
             let bottom = 40 + (bars.len() as u32 * BAR) as i32;
             area.draw(&PathElement::new([(x(aim), 36), (x(aim), bottom)], RED))?;
             let label = font.color(&RED).pos(Pos::new(HPos::Center, VPos::Top));

@@ -46,7 +46,10 @@ pub fn markdown(report: &Report) -> String {
     for (name, value) in &report.machine {
         let _ = writeln!(text, "- {name}: {value}");
     }
-    text.push_str("\nMedian [least–most] of the rounds. Less is better.\n\n");
+    text.push_str(
+        "\nMedian [least–most] of the rounds. Less is better. An aim was set in the nanoseconds of one machine, beside what the best peer took there: `(× 0.83)` is \
+         the same as a part of that. Where everything takes longer, `as a ratio` says that we are as far ahead of the best peer here as we were to be there.\n\n",
+    );
     text.push_str(
         "| | | | best peer | × best peer | × floor | aim | met |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
