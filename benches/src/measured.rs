@@ -121,7 +121,10 @@ impl Measured {
 
     /// Whether an aim was measured, and missed, be it in nanoseconds alone.
     pub fn missed(&self) -> bool {
-        self.row.metrics.iter().any(|metric| self.verdicts(metric).iter().any(|verdict| verdict.met.is_some_and(|met| met != Met::Yes)))
+        self.row
+            .metrics
+            .iter()
+            .any(|metric| self.verdicts(metric).iter().any(|verdict| verdict.met.is_some_and(|met| met != Met::Yes)))
     }
 
     fn to_json(&self) -> Value {

@@ -2,14 +2,20 @@
 
 const NOTES: &str = include_str!("../notes.md");
 
-/// The text below the heading with that name.
-pub fn of(row: &str) -> Option<String> {
+/// A section.
+#[derive(Debug)]
+pub struct Note {
+    /// It may be about several rows: their names, by comma.
+    pub rows: &'static str,
+    pub text: &'static str,
+}
+
+/// The one about that row.
+pub fn of(row: &str) -> Option<Note> {
     let sections = NOTES.split("\n## ").skip(1);
-    let mut named = sections.filter_map(|section| section.split_once('\n')).filter(|(names, _)| {
-        // One text may be about several rows.
-        names.split(',').any(|name| name.trim() == row)
-    });
-    named.next().map(|(_, text)| text.trim().to_owned())
+    let mut notes = sections.filter_map(|section| section.split_once('\n'));
+    let (rows, text) = notes.find(|(rows, _)| rows.split(',').any(|name| name.trim() == row))?;
+    Some(Note { rows: rows.trim(), text: text.trim() })
 }
 
 #[cfg(test)]

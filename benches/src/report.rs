@@ -4,6 +4,7 @@ use crate::aims::{Field, SERVED, SPINNING, STRUCTURE};
 use crate::measured::{Report, Verdict};
 use crate::notes;
 use crate::samples::Samples;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// For the terminal.
@@ -67,9 +68,15 @@ pub fn markdown(report: &Report) -> String {
     }
     text.push_str("\n## Where an aim is missed\n\n");
     text.push_str("What the time goes to, and what was tried. Written by hand, in [notes.md](notes.md).\n");
+    let mut told = BTreeMap::new();
     for one in report.rows.iter().filter(|one| one.missed()) {
-        let note = notes::of(one.row.name).unwrap_or_else(|| "Not looked into yet.".to_owned());
-        let _ = write!(text, "\n### {}: {}\n\n{note}\n", one.row.name, one.row.title);
+        let note = notes::of(one.row.name);
+        let _ = write!(text, "\n### {}: {}\n\n", one.row.name, one.row.title);
+        let _ = match note.map(|note| (told.insert(note.rows, one.row.name), note)) {
+            None => writeln!(text, "Not looked into yet."),
+            Some((None, note)) => writeln!(text, "{}", note.text),
+            Some((Some(above), _)) => writeln!(text, "As for {above}, above."),
+        };
     }
     all_runtimes(&mut text, report, "All runtimes", &STRUCTURE);
     all_runtimes(&mut text, report, "All servers", &SERVED);
