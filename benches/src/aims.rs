@@ -33,7 +33,7 @@ pub struct Ours {
 
 impl Field {
     pub fn is_peer(&self, runtime: &str) -> bool {
-        !self.ours.iter().any(|ours| [ours.name, ours.floor].contains(&runtime))
+        self.pair != Some(runtime) && !self.ours.iter().any(|ours| [ours.name, ours.floor].contains(&runtime))
     }
 }
 
@@ -54,13 +54,14 @@ impl Metric {
     }
 }
 
-/// What is to be reached. It was set on one machine, in its nanoseconds, beside what the peers took there; on another one, where everything takes
-/// longer, what can be told is whether we are as far ahead of them.
+/// What is to be reached. It was set on one machine, in its nanoseconds, beside what the peers took there; on another one what can be told is
+/// whether we stand beside them as we were to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Aim {
     /// At most so much.
     pub at_most: f64,
-    /// What the best peer took on the machine on which that was set. None where the number is a ratio already.
+    /// What the best of the peers that run this took on the machine on which that was set (`peers_measured.md`). None where the number is a ratio
+    /// already.
     pub beside: Option<f64>,
 }
 
@@ -238,7 +239,7 @@ pub const ROWS: &[Row] = &[
         title: "cancel 100,000 sleeping children, each told and awaited",
         args: &["cancel-told", "--size", "100000"],
         field: &STRUCTURE,
-        metrics: &[metric("ns", "ns", &[beside(80.0, 143.0)])],
+        metrics: &[metric("ns", "ns", &[beside(80.0, 167.0)])],
     },
     Row {
         name: "cancel-dropped",
@@ -304,7 +305,7 @@ pub const ROWS: &[Row] = &[
         title: "a file in the page cache, read in pieces of 64 KiB: one piece",
         args: &["cached-file", "--size", "1"],
         field: &FILES,
-        metrics: &[metric("ns", "ns", &[beside(5_000.0, 4_900.0), beside(5_000.0, 4_900.0)])],
+        metrics: &[metric("ns", "ns", &[beside(5_000.0, 5_800.0), beside(5_000.0, 5_800.0)])],
     },
     Row {
         name: "echo",

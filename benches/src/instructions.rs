@@ -10,10 +10,14 @@ use std::process::{Command, Stdio};
 /// A count may be so much above the recorded one.
 const TOLERANCE: f64 = 0.03;
 
+/// The same where io_uring cannot be had, as in most containers: on epoll, whose looks at the clock take up to a fifth more under valgrind.
+const ELSEWHERE: f64 = 0.3;
+
 /// How often what is above its bound is counted once more.
 const AGAIN: usize = 3;
 
 /// What is counted: so many operations in each batch.
+#[derive(Clone)]
 struct Batches {
     workload: &'static str,
     size: &'static str,
@@ -26,6 +30,7 @@ const fn batches(workload: &'static str, size: &'static str, each: u64) -> Batch
 }
 
 /// Two runs of different length are counted, in batches, so that what is between them is the work alone.
+#[derive(Clone)]
 struct Runs {
     short: u64,
     long: u64,
@@ -34,6 +39,7 @@ struct Runs {
 /// Of what is so short that it shows how the times of the batches are sorted.
 const MANY: Runs = Runs { short: 30, long: 80 };
 
+#[derive(Clone)]
 struct Counted {
     name: &'static str,
     batches: Batches,
@@ -51,6 +57,8 @@ const COUNTED: &[Counted] = &[
     counted("spawn-and-join", Batches { runs: MANY, ..batches("spawn", "1000", 1_000) }),
     counted("turn", batches("turn", "100", 100_000)),
     counted("channel-round-trip", batches("channel", "1", 10_000)),
+    // Each of the two polled with a waker of a combinator, not that of the task.
+    counted("channel-combined", batches("channel-combined", "1", 10_000)),
     counted("deadline-ready", batches("deadline-ready", "1", 10_000)),
     // A turn within the deadline, and one without: none of them counts.
     Counted {
@@ -79,18 +87,24 @@ pub fn check(record: bool) -> Result<bool, Box<dyn Error>> {
     for counted in COUNTED {
         let name = counted.name;
         let bound = recorded.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let mut counted = counted.clone();
+        let mut tolerance = TOLERANCE;
         let mut count = match counted.count(&program, 1) {
-            Ok(count) => count,
             Err(error) if counted.driver == "io_uring" && error.to_string().contains("cannot be had") => {
                 if record {
                     return Err(
                         format!("{name} cannot be recorded: io_uring cannot be had, here or under valgrind").into()
                     );
                 }
-                println!("{name:24} PASSED OVER: io_uring cannot be had, here or under valgrind");
-                continue;
+                if name.ends_with("io_uring") {
+                    println!("{name:24} PASSED OVER: io_uring cannot be had, here or under valgrind");
+                    continue;
+                }
+                (counted.driver, tolerance) = ("epoll", ELSEWHERE);
+                print!("io_uring cannot be had, so on epoll: ");
+                counted.count(&program, 1)?
             }
-            Err(error) => return Err(error),
+            count => count?,
         };
         text.push_str(&format!("{name} {count:.1}\n"));
         if record {
@@ -98,10 +112,10 @@ pub fn check(record: bool) -> Result<bool, Box<dyn Error>> {
             continue;
         }
         let bound: f64 = bound.ok_or_else(|| format!("{file} does not name {name}"))?.parse()?;
-        if count > bound * (1.0 + TOLERANCE) {
+        if count > bound * (1.0 + tolerance) {
             count = counted.count(&program, AGAIN)?;
         }
-        let ok = count <= bound * (1.0 + TOLERANCE);
+        let ok = count <= bound * (1.0 + tolerance);
         let percent = (count / bound - 1.0) * 100.0;
         println!(
             "{name:24} {count:7.1} instructions, {percent:+5.1} % of {bound:.1}{}",

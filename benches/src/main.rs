@@ -24,6 +24,7 @@ mod samples;
 use aims::{ROWS, Row};
 use lexopt::{Arg, Parser, ValueExt};
 use measured::Report;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,7 +69,12 @@ fn main() -> ExitCode {
             return instructions::check(options.record);
         }
         let report = match &options.from {
-            Some(file) => Report::from_json(&fs::read_to_string(file)?)?,
+            Some(file) => {
+                let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+                let mut report = Report::from_json(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+                report.keep(&options.rows, &options.only);
+                report
+            }
             None => Report::new(measure::all(&program::build(true)?, &options)?),
         };
         print!("{}", report::table(&report));
@@ -87,11 +93,14 @@ fn main() -> ExitCode {
 
 /// What was asked for.
 fn write(report: &Report, options: &Options) -> Result<(), Box<dyn Error>> {
+    let write = |file: &Path, text: String| {
+        fs::write(file, text).map_err(|error| format!("{} cannot be written: {error}", file.display()))
+    };
     if let Some(file) = &options.json {
-        fs::write(file, format!("{:#}\n", report.to_json()))?;
+        write(file, format!("{:#}\n", report.to_json()))?;
     }
     if let Some(file) = &options.results {
-        fs::write(file, report::markdown(report))?;
+        write(file, report::markdown(report))?;
     }
     if let Some(directory) = &options.plot {
         plot::write(report, directory)?;
@@ -120,7 +129,7 @@ fn arguments() -> Result<Option<Options>, lexopt::Error> {
             Arg::Long("only") => {
                 for name in parser.value()?.string()?.split(',') {
                     if !ROWS.iter().any(|row| row.field.runtimes.contains(&name)) {
-                        let names = [aims::STRUCTURE.runtimes, aims::SERVED.runtimes, aims::SPINNING.runtimes].concat();
+                        let names: BTreeSet<_> = ROWS.iter().flat_map(|row| row.field.runtimes).collect();
                         return Err(format!("no runtime {name}; there are {names:?}").into());
                     }
                     options.only.push(name.to_owned());
@@ -142,7 +151,15 @@ fn arguments() -> Result<Option<Options>, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let all = options.rows.is_empty() && options.only.is_empty() && !options.quick && options.from.is_none();
+    if options.record && !options.instructions {
+        return Err("--record is for --instructions".into());
+    }
+    // A report of everything is of five rounds at least.
+    let all = options.rows.is_empty()
+        && options.only.is_empty()
+        && !options.quick
+        && options.from.is_none()
+        && options.rounds.is_none_or(|rounds| rounds >= 5);
     if options.rows.is_empty() {
         options.rows = ROWS.iter().collect();
     }

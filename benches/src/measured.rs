@@ -1,6 +1,6 @@
 //! What was measured: in memory, and as JSON, from which the reports can be made again.
 
-use crate::aims::{Aim, Metric, ROWS, Row};
+use crate::aims::{Metric, ROWS, Row};
 use crate::machine;
 use crate::samples::{Samples, digits, printed};
 use serde_json::{Map, Value, json};
@@ -34,42 +34,25 @@ pub struct Verdict {
     pub of_floor: String,
     pub aim: String,
     /// None if there is no aim, or nothing was measured.
-    pub met: Option<Met>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Met {
-    /// The number.
-    Yes,
-    /// It takes too long, but is as far ahead of the best peer as it was to be.
-    AsRatio,
-    No,
+    pub met: Option<bool>,
+    /// The aim as a part of what the best peer takes.
+    pub ratio_aim: String,
+    /// The same of that.
+    pub ratio_met: Option<bool>,
+    /// Whether no peer takes less, as far as is printed.
+    pub is_level: Option<bool>,
 }
 
 impl Verdict {
-    pub fn met(&self) -> &'static str {
-        match self.met {
-            None => "–",
-            Some(Met::Yes) => "yes",
-            Some(Met::AsRatio) => "as a ratio",
-            Some(Met::No) => "no",
-        }
+    /// Whether an aim was missed, be it in one of the two.
+    pub fn is_missed(&self) -> bool {
+        self.met == Some(false) || self.ratio_met == Some(false)
     }
 }
 
-/// Whether that much meets the aim, where the best peer takes so much.
-fn meets(aim: Aim, ours: f64, peer: Option<f64>) -> Met {
-    let ratio = peer.filter(|peer| *peer > 0.0).map(|peer| printed(ours / peer));
-    match aim.of_peer().zip(ratio) {
-        _ if printed(ours) <= aim.at_most => Met::Yes,
-        Some((most, ratio)) if ratio <= printed(most) => Met::AsRatio,
-        _ => Met::No,
-    }
-}
-
-fn aim_text(aim: Aim) -> String {
-    let text = format!("≤ {}", digits(aim.at_most).trim_end_matches(".00"));
-    aim.of_peer().map_or(text.clone(), |of_peer| format!("{text} (× {})", digits(of_peer)))
+/// For people.
+pub fn yes_or_no(met: Option<bool>) -> &'static str {
+    met.map_or("–", |met| if met { "yes" } else { "no" })
 }
 
 impl Measured {
@@ -97,6 +80,11 @@ impl Measured {
         let peer = self.best_peer(metric);
         let verdict = |(at, ours): (usize, &crate::aims::Ours)| {
             let (median, aim) = (self.median(metric, ours.name), metric.aim(at));
+            let ratio_aim = aim.and_then(|aim| aim.of_peer());
+            let of_peer = median.zip(peer).filter(|(_, (_, peer))| *peer > 0.0).map(|(ours, (_, peer))| ours / peer);
+            let text = |aim: Option<f64>| {
+                aim.map_or("–".to_owned(), |aim| format!("≤ {}", digits(aim).trim_end_matches(".00")))
+            };
             let ratio = |other: Option<f64>| match (median, other) {
                 (Some(ours), Some(other)) if other > 0.0 => digits(ours / other),
                 _ => "–".to_owned(),
@@ -107,8 +95,11 @@ impl Measured {
                 best_peer: peer.map_or("–".to_owned(), |(name, median)| format!("{name} {}", digits(median))),
                 of_peer: ratio(peer.map(|(_, median)| median)),
                 of_floor: ratio(self.median(metric, ours.floor)),
-                aim: aim.map_or("–".to_owned(), aim_text),
-                met: median.zip(aim).map(|(median, aim)| meets(aim, median, peer.map(|(_, median)| median))),
+                aim: text(aim.map(|aim| aim.at_most)),
+                met: median.zip(aim).map(|(median, aim)| printed(median) <= aim.at_most),
+                ratio_aim: text(ratio_aim),
+                is_level: of_peer.map(|ratio| printed(ratio) <= 1.0),
+                ratio_met: of_peer.zip(ratio_aim).map(|(ratio, most)| printed(ratio) <= printed(most)),
             }
         };
         self.row.field.ours.iter().enumerate().map(verdict).collect()
@@ -119,12 +110,9 @@ impl Measured {
         !metric.aims.is_empty() || metric.name == self.row.metrics[0].name
     }
 
-    /// Whether an aim was measured, and missed, be it in nanoseconds alone.
+    /// Whether an aim was measured, and missed.
     pub fn missed(&self) -> bool {
-        self.row
-            .metrics
-            .iter()
-            .any(|metric| self.verdicts(metric).iter().any(|verdict| verdict.met.is_some_and(|met| met != Met::Yes)))
+        self.row.metrics.iter().any(|metric| self.verdicts(metric).iter().any(|verdict| verdict.is_missed()))
     }
 
     fn to_json(&self) -> Value {
@@ -187,6 +175,16 @@ impl Report {
         })
     }
 
+    /// What was asked for, and nothing else. Who is `only` is all, if there is nobody.
+    pub fn keep(&mut self, rows: &[&'static Row], only: &[String]) {
+        self.rows.retain(|one| rows.iter().any(|row| row.name == one.row.name));
+        let is_kept = |runtime: &str| only.is_empty() || only.iter().any(|name| name == runtime);
+        for one in &mut self.rows {
+            one.samples.retain(|(_, runtime), _| is_kept(runtime));
+            one.failed.retain(|(runtime, _)| is_kept(runtime));
+        }
+    }
+
     pub fn from_json(text: &str) -> Result<Self, Box<dyn Error>> {
         let value: Value = serde_json::from_str(text)?;
         let rows = value["rows"].as_array().ok_or("no rows: not written by --json")?;
@@ -223,23 +221,37 @@ mod tests {
         let measured = &report.rows[0];
         let verdicts = measured.verdicts(&measured.row.metrics[0]);
         let [on_io_uring, on_epoll] = &verdicts[..] else { panic!("two") };
-        assert_eq!((on_io_uring.met, on_epoll.met), (Some(Met::Yes), Some(Met::No)));
+        assert_eq!((on_io_uring.met, on_epoll.met), (Some(true), Some(false)));
         assert_eq!((on_io_uring.of_floor.as_str(), on_epoll.of_floor.as_str()), ("–", "1.03"));
         assert_eq!((on_io_uring.of_peer.as_str(), on_io_uring.best_peer.as_str()), ("0.80", "tokio 1.25"));
         assert!(measured.missed());
     }
 
     #[test]
-    fn on_a_slower_machine_an_aim_is_a_part_of_what_the_best_peer_takes() {
-        let aim = Aim { at_most: 80.0, beside: Some(100.0) };
-        assert_eq!(aim_text(aim), "≤ 80.0 (× 0.80)");
-        let met = [(80.04, None), (80.1, None), (200.0, Some(250.0)), (200.0, Some(246.0)), (79.0, Some(1.0))];
-        assert_eq!(
-            met.map(|(ours, peer)| meets(aim, ours, peer)),
-            [Met::Yes, Met::No, Met::AsRatio, Met::No, Met::Yes]
-        );
-        let ratio = Aim { at_most: 1.0, beside: None };
-        assert_eq!((aim_text(ratio).as_str(), meets(ratio, 1.01, Some(5.0))), ("≤ 1", Met::No));
+    fn an_aim_is_judged_in_nanoseconds_and_beside_the_best_peer() {
+        let row = ROWS.iter().find(|row| row.name == "channel").unwrap();
+        let verdict = |ours: f64, glommio: f64| {
+            let mut measured = Measured::new(row);
+            for (runtime, value) in [("trefoil", ours), ("glommio", glommio), ("tokio", 1_000.0)] {
+                measured.samples.entry(("ns".to_owned(), runtime)).or_default().push(value);
+            }
+            let verdict = measured.verdicts(&row.metrics[0]).pop().unwrap();
+            assert_eq!((verdict.aim.as_str(), verdict.ratio_aim.as_str()), ("≤ 80.0", "≤ 0.69"));
+            (verdict.met, verdict.ratio_met, measured.missed())
+        };
+        assert_eq!(verdict(80.0, 200.0), (Some(true), Some(true), false));
+        assert_eq!(verdict(80.1, 200.0), (Some(false), Some(true), true), "a slower machine");
+        assert_eq!(verdict(40.0, 50.0), (Some(true), Some(false), true), "a faster one");
+    }
+
+    #[test]
+    fn who_is_measured_as_the_pair_is_no_peer() {
+        for row in ROWS {
+            for runtime in row.field.pair.iter().chain(row.field.ours.iter().flat_map(|ours| [&ours.name, &ours.floor]))
+            {
+                assert!(!row.field.is_peer(runtime), "{runtime} in {}", row.name);
+            }
+        }
     }
 
     #[test]
@@ -249,5 +261,16 @@ mod tests {
         let back = Report::from_json(&text).unwrap();
         assert_eq!(back.to_json().to_string(), text);
         assert!(Report::from_json("{}").is_err());
+    }
+
+    #[test]
+    fn of_a_report_what_was_asked_for_is_kept() {
+        let row = |name| ROWS.iter().find(|row| row.name == name).unwrap();
+        let mut report = sample();
+        report.keep(&[row("turn"), row("echo")], &["tokio".to_owned()]);
+        let [echo] = &report.rows[..] else { panic!("one") };
+        assert_eq!(echo.samples.keys().map(|(_, runtime)| *runtime).collect::<Vec<_>>(), ["tokio"]);
+        report.keep(&[row("turn")], &[]);
+        assert!(report.rows.is_empty());
     }
 }

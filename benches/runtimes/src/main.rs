@@ -72,6 +72,8 @@ enum Workload {
     Turn,
     /// An item there and one back, over two channels with room for one, on one thread.
     Channel,
+    /// The same between two futures in a combinator, which has a waker for each. To count instructions.
+    ChannelCombined,
     /// The same between two threads, each with a loop of its own, on two cores.
     ChannelThreads,
     /// A deadline around what is ready.
@@ -103,6 +105,7 @@ impl Workload {
             "yield" => Self::Yield,
             "turn" => Self::Turn,
             "channel" => Self::Channel,
+            "channel-combined" => Self::ChannelCombined,
             "channel-threads" => Self::ChannelThreads,
             "deadline-ready" => Self::DeadlineReady,
             "deadline-waits" => Self::DeadlineWaits,

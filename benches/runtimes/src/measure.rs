@@ -16,7 +16,9 @@ pub fn pin_to(core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core);
     if let Err(error) = sched_setaffinity(None, &cores) {
-        eprintln!("not pinned to core {core}: {error}");
+        // What is measured would be something else.
+        eprintln!("cannot be pinned to core {core}: {error}");
+        std::process::exit(2);
     }
 }
 

@@ -6,8 +6,10 @@ use crate::{Load, Metric, Workload};
 use std::future::{Future, poll_fn};
 use std::hint::black_box;
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use trefoil::fs::File;
 use trefoil::net::{TcpListener, TcpStream};
@@ -22,6 +24,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Yield => in_a_child(yields(load)),
         Workload::Turn => in_a_child(turns(load)),
         Workload::Channel => in_a_child(round_trips(load)),
+        Workload::ChannelCombined => in_a_child(combined_round_trips(load)),
         Workload::ChannelThreads => between_threads(load),
         Workload::DeadlineReady => in_a_child(deadline_ready(load)),
         Workload::DeadlineWaits => in_a_child(deadline_waits(load)),
@@ -75,8 +78,8 @@ async fn cached_pieces(load: &Load) -> Vec<Metric> {
 
 /// Most code runs in a child of some nursery, not in the first task of the run.
 fn in_a_child<T>(work: impl Future<Output = T>) -> T {
-    let ended = builder()
-        .run(local_nursery(async |n| -> Result<T, Cancelled> { n.spawn(async { Ok(work.await) }).await }));
+    let ended =
+        builder().run(local_nursery(async |n| -> Result<T, Cancelled> { n.spawn(async { Ok(work.await) }).await }));
     ended.expect("nobody cancels")
 }
 
@@ -180,6 +183,44 @@ async fn round_trips(load: &Load) -> Vec<Metric> {
         n.spawn(async move { Ok(trips(there, back, 10_000, Series::new(load)).await) }).await
     });
     ended.await.expect("no child fails")
+}
+
+async fn combined_round_trips(load: &Load) -> Vec<Metric> {
+    let (there, echo_there) = channel(1);
+    let (echo_back, back) = channel(1);
+    let mut metrics = Vec::new();
+    let trips = async { metrics = trips(there, back, 10_000, Series::new(load)).await };
+    let echo = async { echo(echo_there, echo_back).await.expect("nobody cancels") };
+    combined(pin!(echo), pin!(trips)).await;
+    metrics
+}
+
+/// Polls each of the two when its own waker was woken, as the combinators of others do.
+async fn combined(mut one: Pin<&mut impl Future<Output = ()>>, mut other: Pin<&mut impl Future<Output = ()>>) {
+    struct Bell(AtomicBool, Waker);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.wake_by_ref();
+        }
+        fn wake_by_ref(self: &Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+            self.1.wake_by_ref();
+        }
+    }
+    let around = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let bells = [0, 1].map(|_| Arc::new(Bell(AtomicBool::new(true), around.clone())));
+    let wakers = bells.clone().map(Waker::from);
+    let mut left = [true; 2];
+    poll_fn(|_| {
+        for at in [0, 1] {
+            if left[at] && bells[at].0.swap(false, Ordering::Relaxed) {
+                let cx = &mut Context::from_waker(&wakers[at]);
+                left[at] = if at == 0 { one.as_mut().poll(cx) } else { other.as_mut().poll(cx) }.is_pending();
+            }
+        }
+        if left == [false; 2] { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 fn between_threads(load: &Load) -> Vec<Metric> {

@@ -257,8 +257,12 @@ impl Core {
             }
             return;
         }
-        let waker = ThinWaker::another(cx.waker());
         // SAFETY: [WAKER]: IDLE, and the caller is the owner.
+        if self.waker.with(|slot| unsafe { &*slot }.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))) {
+            return self.state.store(IDLE | PREPARED, Ordering::Relaxed);
+        }
+        let waker = ThinWaker::another(cx.waker());
+        // SAFETY: as above.
         let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
         self.state.store(IDLE | PREPARED, Ordering::Relaxed);
         drop(old);
@@ -432,41 +436,49 @@ impl Core {
             }
         };
         // SAFETY: [WAKER]: we set CLAIMED.
-        let waker = unsafe { self.take_waker() };
+        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
         // A plain store: nobody else writes the word of a park that is claimed.
         self.state.store(claimed | outcome, Ordering::Release);
-        Completed::Won(waker)
+        Completed::Won(waker.map(ThinWaker::into_waker))
     }
 
     /// Registers the waker of a wait that goes on. Returns the state then.
     fn refresh(&self, cx: &mut Context<'_>) -> u8 {
-        // Before the waker is taken hold of: the clone of a foreign executor may do anything, and panic.
-        let new = ThinWaker::another(cx.waker());
         let other = if ready::is_of(cx.waker(), context::task()) { 0 } else { OTHER };
-        let before = loop {
-            let state = self.state.load(Ordering::Acquire);
-            if state & OVER != 0 {
+        // Mostly it is the one that is there. Another one is made while the slot is free: the clone of a foreign executor may do anything, and panic.
+        let mut new = None;
+        loop {
+            let before = loop {
+                let state = self.state.load(Ordering::Acquire);
+                if state & OVER != 0 {
+                    return state;
+                }
+                if state & (BUSY | CLAIMED) != 0 {
+                    // Another thread has the waker set before, and is about to wake it: come back in the next turn.
+                    cx.waker().wake_by_ref();
+                    return state;
+                }
+                let busy = state | BUSY | other;
+                if self.state.compare_exchange_weak(state, busy, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    break state;
+                }
+            };
+            // SAFETY: [WAKER]: we set BUSY.
+            let (old, is_there) = self.waker.with_mut(|slot| match (unsafe { &mut *slot }, new.take()) {
+                (slot, Some(new)) => (slot.replace(new), true),
+                (slot, None) => (None, slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))),
+            });
+            let state = self.state.fetch_and(!BUSY, Ordering::AcqRel);
+            drop(old);
+            if state & !before & ASKED != 0 {
+                // A cancel asked meanwhile, and left the wake-up to us.
+                cx.waker().wake_by_ref();
+            }
+            if is_there || state & OVER != 0 {
                 return state;
             }
-            if state & (BUSY | CLAIMED) != 0 {
-                // Another thread has the waker set before, and is about to wake it: come back in the next turn.
-                new.into_waker().wake();
-                return state;
-            }
-            let busy = state | BUSY | other;
-            if self.state.compare_exchange_weak(state, busy, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                break state;
-            }
-        };
-        // SAFETY: [WAKER]: we set BUSY.
-        let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(new));
-        let state = self.state.fetch_and(!BUSY, Ordering::AcqRel);
-        drop(old);
-        if state & !before & ASKED != 0 {
-            // A cancel asked meanwhile, and left the wake-up to us.
-            cx.waker().wake_by_ref();
+            new = Some(ThinWaker::another(cx.waker()));
         }
-        state
     }
 
     /// Moves a wait that goes on into the scope that polls it. \[OWNER\].

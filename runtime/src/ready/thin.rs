@@ -1,9 +1,12 @@
-//! A waker in one word: a [`Waker`] has two, of which the second is nearly always the same. A million sleeping children have a million of them.
+//! A waker in one word: a [`Waker`] has two, of which the second is nearly always the same. A million sleeping children have a million of them: 180
+//! bytes each instead of 196.
 
 use super::task::Header;
 use super::wake::{WAKER, is_ours, retain};
+use crate::blocks;
 use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
+use std::num::NonZero;
+use std::ptr::{self, NonNull};
 use std::task::{RawWaker, Waker};
 
 /// Of a task's waker it is the address of the header, with the reference that the waker has; any other one is in a box, which the lowest bit says.
@@ -37,31 +40,52 @@ impl ThinWaker {
         unsafe { ManuallyDrop::new(self).take() }
     }
 
-    #[cold]
+    /// As of [`Waker::will_wake`].
+    #[inline(always)]
+    pub fn will_wake(&self, waker: &Waker) -> bool {
+        match self.as_boxed() {
+            // SAFETY: it is there as long as this is.
+            Some(boxed) => unsafe { boxed.as_ref() }.will_wake(waker),
+            None => is_ours(waker) && ptr::eq(self.0.as_ptr(), waker.data()),
+        }
+    }
+
+    /// In memory of the loop's: malloc and free for each wait in a combinator of others were a third of a round trip over a channel in
+    /// `FuturesUnordered`.
     #[inline(never)]
     fn boxed(waker: &Waker) -> Self {
-        let boxed = NonNull::from(Box::leak(Box::new(waker.clone())));
+        let boxed = blocks::put(ManuallyDrop::new(waker.clone()));
         Self(boxed.cast().map_addr(|at| at | BOXED))
+    }
+
+    #[inline(always)]
+    fn as_boxed(&self) -> Option<NonNull<ManuallyDrop<Waker>>> {
+        (self.0.addr().get() & BOXED != 0).then(|| {
+            // Not 0 without the bit: it is that of a block.
+            self.0.map_addr(|at| NonZero::new(at.get() & !BOXED).unwrap_or(at)).cast()
+        })
     }
 
     /// # Safety
     /// It is not used again.
     #[inline(always)]
     unsafe fn take(&self) -> Waker {
-        let waker = self.0.as_ptr();
-        if waker.addr() & BOXED != 0 {
+        match self.as_boxed() {
             // SAFETY: the caller's word.
-            return unsafe { self.unbox() };
+            Some(boxed) => unsafe { Self::unbox(boxed) },
+            // SAFETY: the vtable is for headers; [REF]: ours, which is the waker's now.
+            None => unsafe { Waker::from_raw(RawWaker::new(self.0.as_ptr(), &WAKER)) },
         }
-        // SAFETY: the vtable is for headers; [REF]: ours, which is the waker's now.
-        unsafe { Waker::from_raw(RawWaker::new(waker, &WAKER)) }
     }
 
-    #[cold]
     #[inline(never)]
-    unsafe fn unbox(&self) -> Waker {
-        // SAFETY: it was made by `boxed`; and the caller's word.
-        unsafe { *Box::from_raw(self.0.as_ptr().map_addr(|at| at & !BOXED).cast::<Waker>()) }
+    unsafe fn unbox(boxed: NonNull<ManuallyDrop<Waker>>) -> Waker {
+        // SAFETY: `boxed` has put it there, and it is not used again: the caller's word.
+        unsafe {
+            let waker = ManuallyDrop::take(&mut *boxed.as_ptr());
+            blocks::drop_put(boxed);
+            waker
+        }
     }
 }
 
@@ -100,6 +124,8 @@ mod tests {
         let waker = Waker::from(counts.clone());
         let (woken, dropped, leaves) =
             (ThinWaker::another(&waker), ThinWaker::another(&waker), ThinWaker::another(&waker));
+        assert!(woken.will_wake(&waker) && !woken.will_wake(Waker::noop()));
+        assert!(!woken.will_wake(&Waker::from(Arc::new(Counts::default()))));
         drop(waker);
         assert_eq!(Arc::strong_count(&counts), 4);
         drop(dropped);

@@ -11,7 +11,9 @@ pub fn serve(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
 }
 
 pub fn spinning(listener: std::net::TcpListener, size: usize) -> io::Result<()> {
-    run(LocalExecutorBuilder::new(Placement::Unbound).spin_before_park(super::SPIN), listener, size)
+    // Who has no core of its own does not spin, whatever is asked for. This process has one.
+    let placement = Placement::Fixed(crate::measure::last_core());
+    run(LocalExecutorBuilder::new(placement).spin_before_park(super::SPIN), listener, size)
 }
 
 fn run(builder: LocalExecutorBuilder, listener: std::net::TcpListener, size: usize) -> io::Result<()> {

@@ -57,6 +57,7 @@ const WITHOUT_BUFFERS: &[(&str, Serve)] = &[
     ("trefoil-epoll", trefoil::on_epoll_without_buffers),
     ("tokio", tokio::without_buffers),
     ("smol", smol::without_buffers),
+    ("monoio", monoio::without_buffers),
     ("compio", compio::without_buffers),
     ("raw-io_uring", raw_uring::serve),
     ("raw-epoll", raw_epoll::serve),

@@ -70,12 +70,15 @@ impl Process {
         Ok(self.clock.now()?.into())
     }
 
-    /// How long the server and this program have waited for their cores: other programs had them.
+    /// How long the threads of the server and of this program have waited for their cores: other programs had them.
     pub fn waited(&self) -> Result<Duration, Box<dyn Error>> {
         let mut waited = 0;
         for process in ["self", &self.child.id().to_string()] {
-            let times = std::fs::read_to_string(format!("/proc/{process}/schedstat"))?;
-            waited += times.split(' ').nth(1).ok_or("schedstat")?.parse::<u64>()?;
+            for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+                // One that has ended meanwhile does not wait.
+                let Ok(times) = std::fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+                waited += times.split(' ').nth(1).ok_or("schedstat")?.parse::<u64>()?;
+            }
         }
         Ok(Duration::from_nanos(waited))
     }

@@ -28,7 +28,9 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
         Workload::CachedFile => in_a_task(cached_pieces(load)),
-        Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn => return None,
+        Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn | Workload::ChannelCombined => {
+            return None;
+        }
     })
 }
 

@@ -26,7 +26,11 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::ChannelThreads | Workload::DeadlineReady | Workload::DeadlineWaits => {
             return None;
         }
-        Workload::CancelTold | Workload::CancelCleanup | Workload::EchoTurn | Workload::CachedFile => {
+        Workload::CancelTold
+        | Workload::CancelCleanup
+        | Workload::EchoTurn
+        | Workload::ChannelCombined
+        | Workload::CachedFile => {
             return None;
         }
     })

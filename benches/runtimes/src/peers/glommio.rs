@@ -29,7 +29,9 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::CachedFile => in_a_task(cached_pieces(load)),
         // Its channel is for one thread.
         Workload::ChannelThreads => return None,
-        Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn => return None,
+        Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn | Workload::ChannelCombined => {
+            return None;
+        }
     })
 }
 

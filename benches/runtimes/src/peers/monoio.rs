@@ -31,7 +31,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::ChannelThreads => return None,
         // It cannot cancel tasks.
         Workload::CancelTold | Workload::CancelDropped | Workload::CancelCleanup => return None,
-        Workload::EchoTurn => return None,
+        Workload::EchoTurn | Workload::ChannelCombined => return None,
     })
 }
 

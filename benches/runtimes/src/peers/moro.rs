@@ -1,7 +1,7 @@
 //! moro's scopes, the one peer whose children borrow; in a task of tokio, whose timers they use.
 
-use super::tokio::{Boxed, in_a_task, sleep};
-use crate::measure::{Alive, HOUR, Series, alive, resident, turn};
+use super::tokio::{Boxed, in_a_task, sleep, sleep_until};
+use crate::measure::{Alive, HOUR, Series, Timers, alive, resident, turn};
 use crate::{Load, Metric, Workload};
 use std::hint::black_box;
 use std::time::Duration;
@@ -13,6 +13,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Yield => in_a_task(yields(load)),
         Workload::Turn => in_a_task(turns(load)),
         Workload::CancelDropped => in_a_task(cancel(load)),
+        Workload::Timers => in_a_task(timers(load)),
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
         _ => return None,
@@ -97,6 +98,21 @@ async fn cancel(load: Load) -> Vec<Metric> {
         assert_eq!(alive(), 0);
     }
     series.metrics()
+}
+
+async fn timers(load: Load) -> Vec<Metric> {
+    let mut timers = Timers::new();
+    let scope = moro::async_scope!(|scope| {
+        for _ in 0..load.size {
+            let target = timers.next();
+            drop(scope.spawn(async move {
+                sleep_until(target).await;
+                Timers::woken(target);
+            }));
+        }
+    });
+    scope.await;
+    timers.metrics(load.size)
 }
 
 async fn bytes(load: Load) -> Vec<Metric> {

@@ -30,7 +30,9 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Bytes => in_a_task(bytes(load)),
         Workload::Nested => in_a_task(nested_turns(load)),
         Workload::CachedFile => in_a_task(cached_pieces(load)),
-        Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn => return None,
+        Workload::CancelDropped | Workload::CancelCleanup | Workload::EchoTurn | Workload::ChannelCombined => {
+            return None;
+        }
     })
 }
 
@@ -89,8 +91,10 @@ impl<F: Future<Output = ()> + 'static> Group<F> {
         }
     }
     async fn cancel_all(self) {
-        for task in self.tasks {
-            task.cancel().await;
+        // All are told before one is awaited.
+        drop(self.tasks);
+        while crate::measure::alive() > 0 {
+            turn().await;
         }
     }
 }

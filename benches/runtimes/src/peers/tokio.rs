@@ -34,7 +34,7 @@ pub fn run(workload: Workload, load: &Load) -> Option<Vec<Metric>> {
         Workload::Nested => in_a_task(nested_turns(load)),
         Workload::CachedFile => in_a_task(cached_pieces(load)),
         // Dropping a JoinSet tells the tasks, and does not wait for them.
-        Workload::CancelDropped | Workload::EchoTurn => return None,
+        Workload::CancelDropped | Workload::EchoTurn | Workload::ChannelCombined => return None,
     })
 }
 
