@@ -6,7 +6,7 @@
 use crate::context;
 use crate::look::deadlock;
 use crate::look::holders::Thing;
-use crate::park::{Abort, Known, Park, Tail, Wait};
+use crate::park::{Abort, Ahead, Known, Park, Tail, Wait};
 use crate::ready::RawJoin;
 use crate::scope::cancelled::Cancelled;
 use std::panic::Location;
@@ -80,7 +80,7 @@ impl GuestWait {
         // SAFETY: as above.
         let begun = unsafe {
             park.make_anew(place, known);
-            park.as_ref().begin_as_made(cx, wait)
+            park.as_ref().begin_as_made(cx, wait, Ahead::NONE)
         };
         match begun {
             Ok(()) => {

@@ -185,7 +185,7 @@ impl Park {
         let manner =
             if BLIND { Manner::new(Reason::Forever, Abort::AtOnce, false) } else { Manner::of_descriptor(what) };
         // SAFETY: the caller's word; [TAIL]: a `Named`, as the manner says.
-        unsafe { Core::begin(self.core(), cx, manner, u64::MAX) }
+        unsafe { Core::begin(self.core(), cx, manner, u64::MAX, Ahead::NONE) }
     }
 }
 
@@ -230,16 +230,6 @@ impl<T: Tail> Park<T> {
         self.core.is_waiting()
     }
 
-    /// Clones the waker of a foreign executor ahead of a [`begin`](Self::begin) that is called under a lock: its `clone` is code of others,
-    /// which may come back for that lock. Nothing to do for a waker of ours.
-    ///
-    /// # Safety
-    /// \[OWNER\].
-    pub unsafe fn prepare(&self, cx: &Context<'_>) {
-        // SAFETY: the caller's word.
-        unsafe { self.core.prepare(cx) }
-    }
-
     /// Begins to wait, in the current scope. Call it before anybody can find this park to complete it.
     ///
     /// `Err` in a cancelled scope: nothing was begun. The waker stays until [`end`](Self::end).
@@ -253,7 +243,7 @@ impl<T: Tail> Park<T> {
     pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
         self.core.set_place(wait.place);
         // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, |_| {}) }
+        unsafe { self.begin_with(cx, wait, Ahead::NONE, |_| {}) }
     }
 
     // Inlined, so that what is known of a wait by its type is a constant.
@@ -262,6 +252,7 @@ impl<T: Tail> Park<T> {
         self: Pin<&Self>,
         cx: &mut Context<'_>,
         wait: Wait,
+        ahead: Ahead,
         note: impl FnOnce(&mut T),
     ) -> Result<(), Cancelled> {
         assert!(!self.is_active(), "a Park waits for one thing at a time");
@@ -276,7 +267,7 @@ impl<T: Tail> Park<T> {
         let reason = if BLIND { Reason::Forever } else { wait.reason };
         let manner = Manner::new(reason, wait.abort, T::KNOWN);
         // SAFETY: the caller's word; [TAIL].
-        unsafe { Core::begin(self.core(), cx, manner, wait.until) }
+        unsafe { Core::begin(self.core(), cx, manner, wait.until, ahead) }
     }
 
     /// Where it will wait next, if that is not where it was made.
@@ -369,9 +360,14 @@ impl Park<Known> {
     /// # Safety
     /// \[OWNER\].
     #[inline(always)]
-    pub(crate) unsafe fn begin_as_made(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
+    pub(crate) unsafe fn begin_as_made(
+        self: Pin<&Self>,
+        cx: &mut Context<'_>,
+        wait: Wait,
+        ahead: Ahead,
+    ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, |_| {}) }
+        unsafe { self.begin_with(cx, wait, ahead, |_| {}) }
     }
 
     /// Begins to wait for the end of the child whose header has this address; at the place where it was [made](Park::new_at), or that was
@@ -381,15 +377,33 @@ impl Park<Known> {
         self: Pin<&Self>,
         cx: &mut Context<'_>,
         wait: Wait,
+        ahead: Ahead,
         child: usize,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, |known| known.wait_for_child(child)) }
+        unsafe { self.begin_with(cx, wait, ahead, |known| known.wait_for_child(child)) }
     }
 }
 
-/// Whether a park that is idle has to be [prepared](Park::prepare) before a wait is begun under a lock.
-#[inline]
-pub(crate) fn needs_prepare(cx: &Context<'_>) -> bool {
-    !ready::is_ours(cx.waker()) || context::opens_foreign()
+/// The waker of a foreign executor, cloned ahead of a wait that is begun under a lock: its `clone` is code of others, which may come back for that lock.
+pub(crate) struct Ahead(Option<Waker>);
+
+impl Ahead {
+    /// Of a wait that is begun under no lock.
+    pub const NONE: Self = Self(None);
+
+    /// Of who polls. Nothing for a waker of ours.
+    #[inline(always)]
+    pub fn of(cx: &Context<'_>) -> Self {
+        if ready::is_ours(cx.waker()) && !context::opens_foreign() { Self::NONE } else { Self::cloned(cx) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn cloned(cx: &Context<'_>) -> Self {
+        if context::opens_foreign() {
+            let _ = context::open_frame();
+        }
+        Self((!ready::is_ours(cx.waker())).then(|| cx.waker().clone()))
+    }
 }

@@ -15,7 +15,7 @@ use crate::blind::BLIND;
 use crate::context;
 use crate::look::deadlock;
 use crate::look::holders::Thing;
-use crate::park::{self, Completed, Known, Park, Tail, Wait};
+use crate::park::{Ahead, Completed, Known, Park, Tail, Wait};
 use crate::scope::cancelled::Cancelled;
 use crate::sync::UnsafeCell;
 use crate::sync::biased::{BiasedGuard, BiasedLock};
@@ -427,10 +427,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
             return Poll::Ready(Err((cancelled, this.node().and_then(|node| unsafe { node.take() }))));
         }
         std::task::ready!(context::poll_budget(cx));
-        if this.made || park::needs_prepare(cx) {
-            // SAFETY: [OWNER] of the park: `&mut self`. Not under the lock: see there.
-            unsafe { this.make(wait.place, Known::NEW).park.prepare(cx) };
-        }
+        let ahead = Ahead::of(cx);
         let mut guard = queue.lock();
         // Which of them it is, is a constant of most that look: whether to suspect is not asked at run time.
         let (list, bring, known, suspect) = match look(&mut guard) {
@@ -447,7 +444,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         // SAFETY: [LISTED]: not in a list yet, and we have the lock.
         node.slot.with_mut(|slot| unsafe { *slot = bring });
         // SAFETY: [OWNER] of the park, which is pinned as above. Nobody can find it before it is in the list.
-        if unsafe { Pin::new_unchecked(&node.park).begin_as_made(cx, wait) }.is_err() {
+        if unsafe { Pin::new_unchecked(&node.park).begin_as_made(cx, wait, ahead) }.is_err() {
             drop(guard);
             // SAFETY: as above.
             unsafe { node.park.end() };

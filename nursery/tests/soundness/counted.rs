@@ -3,8 +3,10 @@
 
 use super::support::*;
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -151,4 +153,79 @@ fn local_children_are_woken_from_elsewhere_and_stay() {
         }
     });
     drops.assert_all();
+}
+
+/// Counts its clones, wakes and drops, the last one of which is that of the waker itself.
+fn counted() -> (Waker, impl Fn() -> [usize; 3]) {
+    let counts: [Arc<AtomicUsize>; 3] = Default::default();
+    let hook = |at: usize| -> Option<Hook> {
+        let count = counts[at].clone();
+        Some(Box::new(move || {
+            count.fetch_add(1, SeqCst);
+        }))
+    };
+    let hooks = Hooks { clone: hook(0), wake: hook(1), drop: hook(2), ..Hooks::default() };
+    (hooks.waker(), move || counts.clone().map(|count| count.load(SeqCst)))
+}
+
+#[test]
+fn a_waker_of_others_is_cloned_once_for_a_wait_however_often_that_is_polled() {
+    run_virtual(async {
+        let (one, one_counts) = counted();
+        let (other, other_counts) = counted();
+        let event = Event::new();
+        let mut wait = Box::pin(event.wait());
+        for _ in 0..3 {
+            assert!(once_with(wait.as_mut(), &one).is_pending());
+        }
+        assert_eq!(one_counts(), [1, 0, 0]);
+        for _ in 0..3 {
+            assert!(once_with(wait.as_mut(), &other).is_pending());
+        }
+        assert_eq!((one_counts(), other_counts()), ([1, 0, 1], [1, 0, 0]), "the first one is given back");
+        event.set();
+        assert_eq!((one_counts(), other_counts()), ([1, 0, 1], [1, 1, 0]), "the second one is woken, and used up");
+        assert!(once_with(wait.as_mut(), &one).is_ready());
+        assert_eq!(one_counts(), [1, 0, 1], "what is over needs no waker");
+    });
+}
+
+#[test]
+fn a_waker_of_others_is_given_back_by_a_wait_that_is_dropped_or_cancelled() {
+    run_virtual(async {
+        let (waker, counts) = counted();
+        let (tx, rx) = channel::<u8>(0);
+        for operation in 0..4 {
+            let before = counts();
+            let scope = CancelScope::new();
+            let mut wait: Pin<Box<dyn Future<Output = ()>>> = match operation {
+                0 => Box::pin(async { _ = sleep(HOUR).await }),
+                1 => Box::pin(async { _ = rx.recv().await }),
+                2 => Box::pin(async { _ = tx.send(1).await }),
+                _ => Box::pin(async { _ = scope.run(sleep(HOUR)).await }),
+            };
+            assert!(once_with(wait.as_mut(), &waker).is_pending());
+            drop(wait);
+            let [cloned, woken, dropped] = counts();
+            assert_eq!(woken, before[1], "operation {operation}");
+            assert!(cloned > before[0] && cloned - before[0] == dropped - before[2], "operation {operation}");
+        }
+    });
+}
+
+/// Its clone is code of others, also where a wait is polled with it that has another one.
+#[test]
+fn a_wait_keeps_its_waker_where_the_clone_of_the_next_one_panics() {
+    let panics = Hooks { clone: Some(Box::new(|| panic_any("in a clone"))), ..Hooks::default() }.waker();
+    run_virtual(async {
+        let (waker, counts) = counted();
+        let event = Event::new();
+        let mut wait = Box::pin(event.wait());
+        assert!(once_with(wait.as_mut(), &waker).is_pending());
+        assert!(catch_unwind(AssertUnwindSafe(|| once_with(wait.as_mut(), &panics))).is_err());
+        assert_eq!(counts(), [1, 0, 0]);
+        event.set();
+        assert_eq!(counts(), [1, 1, 0]);
+        assert!(once_with(wait.as_mut(), &waker).is_ready());
+    });
 }

@@ -186,7 +186,7 @@ impl Wake for Count {
     }
 }
 
-type Hook = Box<dyn Fn() + Send + Sync>;
+pub type Hook = Box<dyn Fn() + Send + Sync>;
 
 /// What a waker does when it is cloned, woken, and dropped.
 #[derive(Default)]

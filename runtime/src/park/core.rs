@@ -1,6 +1,6 @@
 //! What a wait is to the tree and to who ends it, whatever it waits for: the state machine of a park.
 
-use super::{Abort, Completed, Known, Named, On, Park};
+use super::{Abort, Ahead, Completed, Known, Named, On, Park};
 use crate::blind::BLIND;
 use crate::context;
 use crate::look::record::{self, Ended};
@@ -26,11 +26,8 @@ const ABORTED: u8 = 8;
 const ASKED: u8 = 16;
 /// Somebody is about to publish the outcome, and has the waker.
 const CLAIMED: u8 = 32;
-/// Idle, with the waker of the wait that is about to begin.
-const PREPARED: u8 = 64;
-
 /// It was polled with another waker than that of the task itself: a combinator's.
-const OTHER: u8 = 128;
+const OTHER: u8 = 64;
 
 const IDLE: u8 = 0;
 const OVER: u8 = DONE | ABORTED;
@@ -241,55 +238,24 @@ impl Core {
         self.state.load(Ordering::Acquire) & DONE != 0
     }
 
-    pub(super) unsafe fn prepare(&self, cx: &Context<'_>) {
-        if self.is_active() {
-            return;
-        }
-        if context::opens_foreign() {
-            let _ = context::open_frame();
-        }
-        if ready::is_ours(cx.waker()) {
-            if self.state.load(Ordering::Relaxed) & PREPARED != 0 {
-                // One that was prepared, and not used, is of who polled before. It is dropped here, and not under the lock.
-                self.state.store(IDLE, Ordering::Relaxed);
-                // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-                drop(unsafe { self.take_waker() });
-            }
-            return;
-        }
-        // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-        if self.waker.with(|slot| unsafe { &*slot }.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))) {
-            return self.state.store(IDLE | PREPARED, Ordering::Relaxed);
-        }
-        let waker = ThinWaker::another(cx.waker());
-        // SAFETY: as above.
-        let old = self.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
-        self.state.store(IDLE | PREPARED, Ordering::Relaxed);
-        drop(old);
-    }
-
     /// \[OWNER\]: it is not active. What it is told of the wait comes in registers: a struct would be written and read again.
     pub(super) unsafe fn begin(
         this: *const Self,
         cx: &mut Context<'_>,
         manner: Manner,
         until: u64,
+        ahead: Ahead,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
         let abort = manner.abort();
         let frame = if abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
-        let mut waiting = WAITING | OTHER;
-        if park.state.load(Ordering::Relaxed) & PREPARED == 0 {
-            if ready::is_of(cx.waker(), frame.task) {
-                waiting = WAITING;
-            }
-            let waker = ThinWaker::another(cx.waker());
-            // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-            let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
-            drop(old);
-        }
+        let waiting = if ready::is_of(cx.waker(), frame.task) { WAITING } else { WAITING | OTHER };
+        let waker = ahead.0.map_or_else(|| ThinWaker::another(cx.waker()), ThinWaker::from);
+        // SAFETY: [WAKER]: IDLE, and the caller is the owner.
+        let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
+        drop(old);
         let mut locked = tree.lock();
         // SAFETY: [CURRENT] of the context module.
         let scope = unsafe { &*frame.scope };

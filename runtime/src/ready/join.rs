@@ -3,7 +3,7 @@
 use super::task::{DONE, Header, JOIN, OWNER, REF, WAITER};
 use super::wake::release;
 use crate::context;
-use crate::park::{Completed, Core, Known, Park, Reason, Wait};
+use crate::park::{Ahead, Completed, Core, Known, Park, Reason, Wait};
 use crate::sync::{Mutex, Ordering};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -152,9 +152,9 @@ impl<T> RawJoin<T> {
         // SAFETY: [REF]; [QUEUE]: the task is not freed, so its queue is there. [OWNER] of the park: `&mut self`.
         unsafe {
             park.set_place(place);
-            park.prepare(cx);
+            let ahead = Ahead::of(cx);
             let mut waiting = (*(*self.task).queue).joins.0.lock();
-            if park.as_ref().begin_for_child(cx, Wait::new(Reason::Join).at(place), self.task.addr()).is_err() {
+            if park.as_ref().begin_for_child(cx, Wait::new(Reason::Join).at(place), ahead, self.task.addr()).is_err() {
                 drop(waiting);
                 park.end();
                 return context::poll_cancelled(place).map(Err);

@@ -25,7 +25,7 @@ impl ThinWaker {
     #[inline(always)]
     pub fn another(waker: &Waker) -> Self {
         if !is_ours(waker) {
-            return Self::boxed(waker);
+            return Self::boxed(waker.clone());
         }
         // SAFETY: [REF]: the waker's. The reference that is made here is the new one's.
         unsafe {
@@ -53,8 +53,8 @@ impl ThinWaker {
     /// In memory of the loop's: malloc and free for each wait in a combinator of others were a third of a round trip over a channel in
     /// `FuturesUnordered`.
     #[inline(never)]
-    fn boxed(waker: &Waker) -> Self {
-        let boxed = blocks::put(ManuallyDrop::new(waker.clone()));
+    fn boxed(waker: Waker) -> Self {
+        let boxed = blocks::put(ManuallyDrop::new(waker));
         Self(boxed.cast().map_addr(|at| at | BOXED))
     }
 
@@ -86,6 +86,14 @@ impl ThinWaker {
             blocks::drop_put(boxed);
             waker
         }
+    }
+}
+
+impl From<Waker> for ThinWaker {
+    /// Mostly of one that is not a task's.
+    #[inline]
+    fn from(waker: Waker) -> Self {
+        if is_ours(&waker) { Self::another(&waker) } else { Self::boxed(waker) }
     }
 }
 
