@@ -185,7 +185,7 @@ impl Park {
         let manner =
             if BLIND { Manner::new(Reason::Forever, Abort::AtOnce, false) } else { Manner::of_descriptor(what) };
         // SAFETY: the caller's word; [TAIL]: a `Named`, as the manner says.
-        unsafe { Core::begin(self.core(), cx, manner, u64::MAX, Ahead::NONE) }
+        unsafe { Core::begin(self.core(), cx, manner, u64::MAX) }
     }
 }
 
@@ -267,7 +267,12 @@ impl<T: Tail> Park<T> {
         let reason = if BLIND { Reason::Forever } else { wait.reason };
         let manner = Manner::new(reason, wait.abort, T::KNOWN);
         // SAFETY: the caller's word; [TAIL].
-        unsafe { Core::begin(self.core(), cx, manner, wait.until, ahead) }
+        unsafe {
+            match ahead.0 {
+                None => Core::begin(self.core(), cx, manner, wait.until),
+                Some(waker) => Core::begin_holding(self.core(), cx, manner, wait.until, waker),
+            }
+        }
     }
 
     /// Where it will wait next, if that is not where it was made.

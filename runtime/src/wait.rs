@@ -400,7 +400,6 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
     ) -> Poll<Served<R, T>> {
         // SAFETY: the node is pinned with the waiter, and not moved.
         let this = unsafe { self.get_unchecked_mut() };
-        let queue = this.queue;
         if let Some(node) = this.node() {
             if node.park.is_active() {
                 // SAFETY: [OWNER] of the park: `&mut self`; pinned as above.
@@ -413,7 +412,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
                         Poll::Ready(Ok(Handed::Handed(handed)))
                     }
                     Err(_) => {
-                        queue.lock().remove(node);
+                        this.queue.lock().remove(node);
                         this.poll_aborted(wait.place)
                     }
                 };
@@ -428,6 +427,7 @@ impl<'a, S, T, const N: usize> Waiter<'a, S, T, N> {
         }
         std::task::ready!(context::poll_budget(cx));
         let ahead = Ahead::of(cx);
+        let queue = this.queue;
         let mut guard = queue.lock();
         // Which of them it is, is a constant of most that look: whether to suspect is not asked at run time.
         let (list, bring, known, suspect) = match look(&mut guard) {

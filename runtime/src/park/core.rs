@@ -1,6 +1,6 @@
 //! What a wait is to the tree and to who ends it, whatever it waits for: the state machine of a park.
 
-use super::{Abort, Ahead, Completed, Known, Named, On, Park};
+use super::{Abort, Completed, Known, Named, On, Park};
 use crate::blind::BLIND;
 use crate::context;
 use crate::look::record::{self, Ended};
@@ -244,7 +244,32 @@ impl Core {
         cx: &mut Context<'_>,
         manner: Manner,
         until: u64,
-        ahead: Ahead,
+    ) -> Result<(), Cancelled> {
+        // SAFETY: the caller's word.
+        unsafe { Self::begin_by(this, cx, manner, until, ThinWaker::another) }
+    }
+
+    /// The same with the waker that was cloned [ahead](super::Ahead). Apart: the ordinary way does not pay for that.
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn begin_holding(
+        this: *const Self,
+        cx: &mut Context<'_>,
+        manner: Manner,
+        until: u64,
+        waker: Waker,
+    ) -> Result<(), Cancelled> {
+        // SAFETY: the caller's word.
+        unsafe { Self::begin_by(this, cx, manner, until, |_| waker.into()) }
+    }
+
+    #[inline(always)]
+    unsafe fn begin_by(
+        this: *const Self,
+        cx: &mut Context<'_>,
+        manner: Manner,
+        until: u64,
+        waker: impl FnOnce(&Waker) -> ThinWaker,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
@@ -252,7 +277,7 @@ impl Core {
         let frame = if abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
         let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
         let waiting = if ready::is_of(cx.waker(), frame.task) { WAITING } else { WAITING | OTHER };
-        let waker = ahead.0.map_or_else(|| ThinWaker::another(cx.waker()), ThinWaker::from);
+        let waker = waker(cx.waker());
         // SAFETY: [WAKER]: IDLE, and the caller is the owner.
         let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
         drop(old);
