@@ -147,9 +147,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_md_is_what_was_measured() {
-        let report = Report::from_json(include_str!("../results.json")).unwrap();
-        let again = "cargo run --release -p trefoil-bench -- --from benches/results.json --results benches/RESULTS.md";
-        assert!(markdown(&report) == include_str!("../RESULTS.md"), "it is another one: {again}");
+    fn the_reports_are_what_was_measured() {
+        for (samples, text, names) in [
+            (include_str!("../results.json"), include_str!("../RESULTS.md"), ["results.json", "RESULTS.md"]),
+            (
+                include_str!("../results-epyc.json"),
+                include_str!("../RESULTS-epyc.md"),
+                ["results-epyc.json", "RESULTS-epyc.md"],
+            ),
+        ] {
+            let report = Report::from_json(samples).unwrap();
+            let [from, to] = names;
+            let again = format!("cargo run --release -p trefoil-bench -- --from benches/{from} --results benches/{to}");
+            assert!(markdown(&report) == text, "{to} is another one: {again}");
+        }
     }
 }
