@@ -12,7 +12,8 @@ use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Source};
 /// They begin in the order of the arguments, so that of several that are ready at once the first wins. Those that wait go on in the order in which
 /// what they wait for comes; a tie there (one event, equal deadlines) goes to the first, too.
 ///
-/// A loser may have finished before its cancellation reached it: its value is dropped. To keep it, see [`race_with`].
+/// A loser may have finished before its cancellation reached it: its value is dropped. So of two receives from channels an item may be lost: to keep
+/// it, in a loop that elsewhere is a `select!`, use [`race_with`].
 ///
 /// # Errors
 /// Every error that is not a cancellation: of the winner, if what it finished with is one, and of losers that fail while they are awaited.

@@ -499,12 +499,23 @@ pub(crate) fn outside(what: &str) -> ! {
     )
 }
 
+/// The same of an operation, which knows where it is.
+#[cold]
+#[track_caller]
+pub(crate) fn operation_outside(place: &'static Location<'static>) -> ! {
+    outside(&format!("an operation of trefoil, at {place},"))
+}
+
 /// The cancel point of an operation that has not begun to wait: `Ready(Err)` in a cancelled scope (R37), `Ready(Ok)` elsewhere.
 /// Pending, for good, when the task has spent its last strike; its scope then drops it (N13 b).
 #[inline]
 #[track_caller]
 pub fn poll_checkpoint_if_cancelled(place: &'static Location<'static>) -> Poll<Result<(), Cancelled>> {
-    if is_cancelled() { poll_cancelled(place).map(Err) } else { Poll::Ready(Ok(())) }
+    match cancelled_here() {
+        Some(false) => Poll::Ready(Ok(())),
+        Some(true) => poll_cancelled(place).map(Err),
+        None => operation_outside(place),
+    }
 }
 
 /// Whether the current scope is cancelled; `None` outside of a run. Tells nobody: who finds that it is calls [`poll_cancelled`].

@@ -6,6 +6,8 @@ use std::io;
 use trefoil_runtime::Cancelled;
 
 /// An item was not sent. It is in here (N6).
+///
+/// Not each of them is a failure: a cancellation is to be passed on, which the conversion to [`io::Error`] does, and `map_err(|_| ..)` does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<T> {
     /// The scope was cancelled.

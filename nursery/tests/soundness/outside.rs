@@ -38,8 +38,11 @@ fn outside_of_a_run_everything_panics_clearly() {
         panic_of(cancel_cause),
         panic_of(trefoil_runtime::tree),
     ];
-    for text in texts {
+    for text in &texts {
         assert!(text.contains("outside of a run"), "{text}");
+    }
+    for text in &texts[..5] {
+        assert!(text.contains("at ") && text.contains("outside.rs:"), "an operation says where it is: {text}");
     }
 }
 

@@ -275,7 +275,7 @@ impl Core {
         let park = unsafe { &*this };
         let abort = manner.abort();
         let frame = if abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
-        let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
+        let Some(tree) = frame.tree else { context::operation_outside(park.place()) };
         let waiting = if ready::is_of(cx.waker(), frame.task) { WAITING } else { WAITING | OTHER };
         let waker = waker(cx.waker());
         // SAFETY: [WAKER]: IDLE, and the caller is the owner.
@@ -332,7 +332,7 @@ impl Core {
             "polled a Park that waits for nothing"
         );
         let frame = frame();
-        let Some(tree) = frame.tree else { context::outside("an operation of trefoil") };
+        let Some(tree) = frame.tree else { context::operation_outside(park.place()) };
         if !ptr::eq(park.scope.load(Ordering::Relaxed), frame.scope)
             || !ptr::eq(park.task.load(Ordering::Relaxed), frame.task)
         {

@@ -131,7 +131,11 @@ impl<S: Deref<Target = Scope>> Entry<S> {
 
     /// The first poll.
     fn link_in(&mut self, frame: Frame, waker: Waker, now: Option<u64>) {
-        assert!(self.scope.set(ENTERED) & ENTERED == 0, "a cancel scope was entered twice: it is for one use (R7)");
+        assert!(
+            self.scope.set(ENTERED) & ENTERED == 0,
+            "the cancel scope of {} was entered twice: it is for one use (R7)",
+            self.scope.place
+        );
         self.waker = key(&waker);
         // SAFETY: [HELD]: `leave` unlinks it, at the latest in `drop`.
         unsafe { link(&self.scope, frame, waker, now) };

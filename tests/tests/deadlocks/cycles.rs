@@ -74,7 +74,7 @@ fn n10_a_sender_that_is_gone_from_view_is_named() {
         assert_eq!(wait.holders().iter().map(|end| line(end.place())).collect::<Vec<_>>(), [base + 3], "{report}");
         assert_eq!(cycle(&report).len(), 1, "the main task has it itself: {report}");
         let text = report.to_string();
-        assert!(text.contains(&format!("whose sender is that of the main task (cycles.rs:{})", base + 1)), "{text}");
+        assert!(text.contains(&format!("whose sender, made by the main task (cycles.rs:{})", base + 1)), "{text}");
     }
 }
 
@@ -162,7 +162,7 @@ fn n10_a_task_and_the_body_of_its_nursery_are_no_line_of_a_cycle() {
             lines[..2],
             [
                 format!(
-                    "- the body of nursery cycles.rs:{} waits for an item of a channel at cycles.rs:{} since 2.0 s, whose sender is that of {main} (made at cycles.rs:{})",
+                    "- the body of nursery cycles.rs:{} waits for an item of a channel at cycles.rs:{} since 2.0 s, whose sender, made by {main} at cycles.rs:{}, is still there",
                     base + 5,
                     base + 7,
                     base + 3
@@ -196,7 +196,7 @@ fn n10_who_lent_its_channels_is_no_line_of_a_cycle() {
         let text = report.to_string();
         assert!(!text.contains("cycle:"), "{text}");
         let made = format!(
-            "whose receiver is that of the main task (cycles.rs:{}) (made at cycles.rs:{})",
+            "whose receiver, made by the main task (cycles.rs:{}) at cycles.rs:{}, is still there",
             base + 1,
             base + 2
         );

@@ -252,12 +252,9 @@ impl BlockedWait {
         holders.extend(handed);
         if self.reason.hands_on() {
             // It is made to be handed on: who has it now is not known.
-            return match self.holders.first() {
+            return match holders.first() {
                 None => text + ", whose sender is gone",
-                Some(sender) => {
-                    let maker = Called(sender.task(), self.names.first().and_then(Option::as_deref));
-                    text + &format!(", whose sender, made by {maker} at {}, is still there", short(sender.place()))
-                }
+                Some(sender) => text + &format!(", whose sender, made by {sender}, is still there"),
             };
         }
         let listed = match self.holders.len() + self.handed.len() {
@@ -269,10 +266,11 @@ impl BlockedWait {
             (Holding::Lock | Holding::Permits | Holding::Tokens, _) => ", held by ",
             (Holding::Senders, 0) => ", of which no sender is open",
             (Holding::Receivers, 0) => ", of which no receiver is open",
-            (Holding::Senders, 1) => ", whose sender is that of ",
-            (Holding::Receivers, 1) => ", whose receiver is that of ",
-            (Holding::Senders, _) => ", whose senders are those of ",
-            (Holding::Receivers, _) => ", whose receivers are those of ",
+            // They may have been handed on: who has them now is not known.
+            (Holding::Senders, 1) => return text + &format!(", whose sender, made by {listed}, is still there"),
+            (Holding::Receivers, 1) => return text + &format!(", whose receiver, made by {listed}, is still there"),
+            (Holding::Senders, _) => ", whose senders are still there, made by ",
+            (Holding::Receivers, _) => ", whose receivers are still there, made by ",
         };
         if !(self.holders.is_empty() && held.is_end()) {
             text += &listed;
@@ -284,7 +282,7 @@ impl BlockedWait {
 fn describe(held: Holding, holder: &Holder, name: Option<&str>) -> String {
     let (task, place) = (Called(holder.task(), name), short(holder.place()));
     match held {
-        Holding::Senders | Holding::Receivers => format!("{task} (made at {place})"),
+        Holding::Senders | Holding::Receivers => format!("{task} at {place}"),
         Holding::Permits | Holding::Tokens if holder.units() != 1 => {
             format!("{task} ({} acquired at {place})", holder.units())
         }
