@@ -89,7 +89,12 @@ impl GuestWait {
                 }
                 Poll::Pending
             }
-            Err(_) => context::poll_cancelled(place),
+            Err(_) => {
+                // It has kept the waker.
+                // SAFETY: as above.
+                unsafe { park.end() };
+                context::poll_cancelled(place)
+            }
         }
     }
 

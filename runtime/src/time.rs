@@ -220,7 +220,12 @@ impl Future for Sleep {
         // SAFETY: as above.
         match unsafe { park.begin(cx, Wait { until: at, ..Wait::new(reason).at(place) }) } {
             Ok(()) => Poll::Pending,
-            Err(_) => Self::poll_aborted(&park, until),
+            Err(_) => {
+                // It has kept the waker.
+                // SAFETY: as above.
+                unsafe { park.end() };
+                Self::poll_aborted(&park, until)
+            }
         }
     }
 }

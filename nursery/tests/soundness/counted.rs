@@ -229,3 +229,49 @@ fn a_wait_keeps_its_waker_where_the_clone_of_the_next_one_panics() {
         assert!(once_with(wait.as_mut(), &waker).is_ready());
     });
 }
+
+/// A wait that could not begin, since the clone of its waker cancelled the scope, keeps none.
+#[test]
+fn a_waker_of_others_is_given_back_by_a_wait_that_did_not_begin() {
+    run_virtual(async {
+        let counts: [Arc<AtomicUsize>; 2] = Default::default();
+        let scope = CancelScope::new();
+        let (cancel, cloned, dropped) = (scope.clone(), counts[0].clone(), counts[1].clone());
+        let hooks = Hooks {
+            clone: Some(Box::new(move || {
+                cloned.fetch_add(1, SeqCst);
+                cancel.cancel();
+            })),
+            drop: Some(Box::new(move || {
+                dropped.fetch_add(1, SeqCst);
+            })),
+            ..Hooks::default()
+        };
+        let (waker, mut slept) = (hooks.waker(), Box::pin(sleep(HOUR)));
+        let polled = poll_fn(|_| Poll::Ready(Ok::<_, Cancelled>(once_with(slept.as_mut(), &waker).is_ready())));
+        assert_eq!(scope.run(polled).await, Ok(Some(true)), "it is cancelled at once");
+        assert_eq!(counts.map(|count| count.load(SeqCst)), [1, 1]);
+    });
+}
+
+/// While the clone of the next waker, or the drop of the one before, is at it, the wait is completed.
+#[test]
+fn a_wait_that_is_completed_while_its_waker_changes_is_not_lost() {
+    for by_clone in [false, true] {
+        run_virtual(async move {
+            let event = Arc::new(Event::new());
+            let set = event.clone();
+            let sets = move || set.set();
+            let (counting, counts) = counted();
+            let (first, second) = match by_clone {
+                true => (counting, Hooks { clone: Some(Box::new(sets)), ..Hooks::default() }.waker()),
+                false => (Hooks { drop: Some(Box::new(sets)), ..Hooks::default() }.waker(), counting),
+            };
+            let mut wait = Box::pin(event.wait());
+            assert!(once_with(wait.as_mut(), &first).is_pending());
+            let ready = once_with(wait.as_mut(), &second).is_ready();
+            assert!(ready || counts()[1] == 1, "{by_clone}");
+            assert!(ready || once_with(wait.as_mut(), Waker::noop()).is_ready());
+        });
+    }
+}

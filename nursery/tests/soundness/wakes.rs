@@ -3,6 +3,7 @@
 
 use super::support::*;
 use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -418,4 +419,43 @@ fn threads_borrow_the_waker_of_a_poll() {
     }))
     .unwrap();
     drops.assert_all();
+}
+
+/// Each poll brings another waker, of an executor that is woken through the last one only, while a thread completes the wait.
+#[test]
+fn a_wait_whose_waker_changes_races_with_who_completes_it() {
+    struct Bell(thread::Thread, AtomicBool);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.1.store(true, SeqCst);
+            self.0.unpark();
+        }
+    }
+    let _watchdog = Watchdog::new();
+    run(async {
+        for round in 0..if cfg!(miri) { 20 } else { 2_000 } {
+            let (tx, rx) = channel::<u8>(0);
+            let sender = thread::spawn(move || {
+                while tx.try_send(7).is_err() {
+                    thread::yield_now();
+                }
+            });
+            let (mut wait, mut polls) = (Box::pin(rx.recv()), 0);
+            let received = loop {
+                let bell = Arc::new(Bell(thread::current(), AtomicBool::new(false)));
+                if let Poll::Ready(received) = once_with(wait.as_mut(), &Waker::from(bell.clone())) {
+                    break received;
+                }
+                polls += 1;
+                // From the last of a few polls on only where it is woken.
+                while polls > round % 5 && !bell.1.load(SeqCst) {
+                    thread::park();
+                }
+            };
+            assert_eq!(received, Ok(Some(7)));
+            sender.join().unwrap();
+            // For the next turn's budget.
+            checkpoint().await.unwrap();
+        }
+    });
 }

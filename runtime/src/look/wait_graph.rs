@@ -18,6 +18,7 @@ mod told;
 
 use crate::look::deadlock::Within;
 use crate::look::holders::{Holder, Holding, TaskRef};
+use crate::ready::Header;
 use crate::reason::Reason;
 use std::collections::HashMap;
 use std::panic::Location;
@@ -63,6 +64,8 @@ struct Held {
 }
 
 struct Node {
+    /// To be followed under the lock under which it was read. Null if it is no task.
+    header: *const Header,
     task: TaskRef,
     name: Option<Arc<str>>,
     waits: Vec<Wait>,

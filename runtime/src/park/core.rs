@@ -437,7 +437,7 @@ impl Core {
     fn refresh(&self, cx: &mut Context<'_>) -> u8 {
         let other = if ready::is_of(cx.waker(), context::task()) { 0 } else { OTHER };
         // Mostly it is the one that is there. Another one is made while the slot is free: the clone of a foreign executor may do anything, and panic.
-        let mut new = None;
+        let (mut new, mut first) = (None, None);
         loop {
             let before = loop {
                 let state = self.state.load(Ordering::Acquire);
@@ -449,22 +449,27 @@ impl Core {
                     cx.waker().wake_by_ref();
                     return state;
                 }
-                let busy = state | BUSY | other;
+                let busy = state | BUSY;
                 if self.state.compare_exchange_weak(state, busy, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                     break state;
                 }
             };
+            let first = *first.get_or_insert(before);
             // SAFETY: [WAKER]: we set BUSY.
             let (old, is_there) = self.waker.with_mut(|slot| match (unsafe { &mut *slot }, new.take()) {
                 (slot, Some(new)) => (slot.replace(new), true),
                 (slot, None) => (None, slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))),
             });
-            let state = self.state.fetch_and(!BUSY, Ordering::AcqRel);
-            drop(old);
-            if state & !before & ASKED != 0 {
-                // A cancel asked meanwhile, and left the wake-up to us.
+            if is_there && other & !before != 0 {
+                self.state.fetch_or(other, Ordering::Relaxed);
+            }
+            let done = if is_there && other == 0 { BUSY | OTHER } else { BUSY };
+            let state = self.state.fetch_and(!done, Ordering::AcqRel);
+            if state & !first & ASKED != 0 {
+                // A cancel asked meanwhile, and left the wake-up to us, or woke the one before.
                 cx.waker().wake_by_ref();
             }
+            drop(old);
             if is_there || state & OVER != 0 {
                 return state;
             }

@@ -1,11 +1,14 @@
 //! Some tasks wait for each other, while others go on: a cycle is a warning at once, and ends the run after a minute.
 
 use super::{busy, crossed, cycle, partial};
+use std::future::Future;
 use std::io;
 use std::panic::Location;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use trefoil::sync::{Mutex, RwLock, Semaphore, oneshot};
 use trefoil::{
@@ -116,6 +119,37 @@ fn n10_a_cycle_is_found_while_others_go_on() {
         assert_eq!(cycle(&report), [base + 5, base + 10], "{report}");
         assert_eq!(report.tasks().len(), 2, "{report}");
         assert!(report.to_string().starts_with("deadlock (N10): some tasks wait for each other"), "{report}");
+    }
+}
+
+/// A wait that was polled by a combinator of others at first, which may wake it, is the task's own once that polls it.
+#[test]
+fn n10_a_cycle_is_found_whoever_polled_its_waits_before() {
+    for foreign in [false, true] {
+        for report in deadlocks(partial(), async move || {
+            let (left, right) = (Mutex::new(()), Mutex::new(()));
+            let ended = nursery(async |n| -> Ended {
+                n.spawn(busy());
+                n.spawn(async {
+                    let _left = left.lock().await?;
+                    sleep(ms(1)).await?;
+                    let mut wait = pin!(right.lock());
+                    if foreign {
+                        assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                    }
+                    wait.await.map(drop)
+                });
+                n.spawn(async {
+                    let _right = right.lock().await?;
+                    sleep(ms(1)).await?;
+                    left.lock().await.map(drop)
+                });
+                Ok(())
+            });
+            ended.await.is_err()
+        }) {
+            assert_eq!(cycle(&report).len(), 2, "{foreign}: {report}");
+        }
     }
 }
 

@@ -91,19 +91,16 @@ impl Graph {
             *place = Some(graph.things[thing].line.len());
             graph.things[thing].line.push((at, *wanted));
         }
-        let headers: Vec<(usize, usize)> = graph.by_header.iter().map(|(header, at)| (*header, *at)).collect();
-        for (header, at) in headers {
-            if header == 0 {
-                continue;
-            }
+        for at in 0..graph.nodes.len() {
             // SAFETY: [LOCKED] of the tree: a task that a linked wait or scope names is there.
-            let task = unsafe { &*(header as *const Header) };
+            let Some(task) = (unsafe { graph.nodes[at].header.as_ref() }) else { continue };
             if let Some((owner, nursery)) = queues.get(&task.queue().addr()) {
                 graph.nodes[*owner].nurseries[*nursery].nodes.push(at);
             }
             let node = &mut graph.nodes[at];
             // How many children that are done hold on to the body's count is not known.
-            node.foreign = !task.is_body() && task.wakers() > wakers.get(&header).copied().unwrap_or_default();
+            node.foreign =
+                !task.is_body() && task.wakers() > wakers.get(&node.header.addr()).copied().unwrap_or_default();
         }
         let children = graph.nodes.iter().filter(|node| node.task.role == Role::Child).count();
         graph.elsewhere = live.saturating_sub(children);
@@ -160,10 +157,12 @@ impl Graph {
 
     fn node(&mut self, header: *const Header, outside: &'static Location<'static>) -> usize {
         *self.by_header.entry(header.addr()).or_insert_with(|| {
+            let at = header;
             // SAFETY: [LOCKED] of the tree: a task that a linked wait or scope names is there.
             let header = unsafe { header.as_ref() };
             let task = header.map_or(TaskRef { id: 0, role: Role::Outside, place: outside }, TaskRef::of);
             self.nodes.push(Node {
+                header: at,
                 task,
                 name: header.and_then(Header::name),
                 waits: Vec::new(),
