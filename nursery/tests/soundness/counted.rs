@@ -10,8 +10,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use trefoil_nursery::*;
+use trefoil_runtime::{Abort, Park, Reason, Wait};
 
 #[test]
 fn a_child_is_polled_once_for_any_number_of_wakes() {
@@ -274,4 +275,37 @@ fn a_wait_that_is_completed_while_its_waker_changes_is_not_lost() {
             assert!(ready || once_with(wait.as_mut(), Waker::noop()).is_ready());
         });
     }
+}
+
+/// The same of a wait that only its owner can end: it is asked by the clone of the next waker, so the one before is there to be woken.
+#[test]
+fn a_cancel_that_asks_while_the_waker_changes_wakes_the_next_one() {
+    run_virtual(async {
+        let (scope, wakes) = (CancelScope::new(), Arc::new(AtomicUsize::new(0)));
+        let (cancel, woken) = (scope.clone(), wakes.clone());
+        let (first, counts) = counted();
+        let hooks = Hooks {
+            clone: Some(Box::new(move || {
+                cancel.cancel();
+            })),
+            wake: Some(Box::new(move || {
+                woken.fetch_add(1, SeqCst);
+            })),
+            ..Hooks::default()
+        };
+        let (second, park) = (hooks.waker(), Box::pin(Park::new()));
+        let asked = poll_fn(|_| {
+            let wait = Wait { abort: Abort::Ask, ..Wait::new(Reason::Sleep) };
+            // SAFETY: nobody else has the park.
+            unsafe {
+                assert_eq!(park.as_ref().begin(&mut Context::from_waker(&first), wait), Ok(()));
+                assert!(park.as_ref().poll(&mut Context::from_waker(&second)).is_pending());
+                assert!(park.cancel_asked());
+                assert!(!park.end(), "it was not completed");
+            }
+            Poll::Ready(Ok::<_, Cancelled>(()))
+        });
+        assert_eq!(scope.run(asked).await, Ok(Some(())));
+        assert_eq!((counts()[1], wakes.load(SeqCst)), (1, 1), "both are woken: who polls next sees that it was asked");
+    });
 }

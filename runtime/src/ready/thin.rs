@@ -50,8 +50,8 @@ impl ThinWaker {
         }
     }
 
-    /// In memory of the loop's: malloc and free for each wait in a combinator of others were a third of a round trip over a channel in
-    /// `FuturesUnordered`.
+    /// In memory of the loop's: with malloc and free for each operation a round trip over a channel in `FuturesUnordered` took a third more (2,874
+    /// instructions instead of 2,217).
     #[inline(never)]
     fn boxed(waker: Waker) -> Self {
         let boxed = blocks::put(ManuallyDrop::new(waker));
