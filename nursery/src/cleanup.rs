@@ -16,7 +16,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ErrorGroup, Payload, TimedOut};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ErrorGroup, Failed, Failure, Payload, TimedOut};
 
 /// Whether clean-ups are `Send`.
 pub trait Mode: Sealed {
@@ -235,7 +235,7 @@ where
     let (output, panicked) = attempt(in_own_scope(body, place), place).await;
     match output {
         Some(Some(Ok(output))) => value = Some(output),
-        Some(Some(Err(error))) => unseen.errors.push(error),
+        Some(Some(Err(error))) => unseen.errors.push(Failure::new(error, Failed::Body(place))),
         Some(None) => {
             cut = true;
             unseen.errors.push(Cancelled::delivered().into());
@@ -247,8 +247,8 @@ where
         let (output, panicked) = attempt(shield_for_at(limit, clean_up, place), place).await;
         match output {
             Some(Ok(Some(()))) | None => {}
-            Some(Ok(None)) => unseen.errors.push(TimedOut::new().into()),
-            Some(Err(error)) => unseen.errors.push(error),
+            Some(Ok(None)) => unseen.errors.push(Failure::new(TimedOut::new().into(), Failed::CleanUp(place))),
+            Some(Err(error)) => unseen.errors.push(Failure::new(error, Failed::CleanUp(place))),
         }
         keep(&mut unseen.payload, panicked, place);
     }
@@ -268,7 +268,7 @@ where
         // Who awaits it outside of the scope in which too much was swallowed is told: there it would be dropped by nobody.
         poll_fn(|_| runtime::poll_cancelled(place)).await;
     }
-    match (ErrorGroup::new(errors), value) {
+    match (ErrorGroup::from_failures(errors), value) {
         (None, Some(value)) => Ok(value),
         (Some(group), _) => Err(group),
         (None, None) => unreachable!("a block without a value has an error or a panic"),

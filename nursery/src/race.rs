@@ -5,7 +5,7 @@ use crate::unseen::Unseen;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Mutex;
-use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Source};
+use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Failure, Source};
 
 /// Runs futures side by side; the first to finish wins. The others are cancelled *and awaited* before this returns (N7).
 ///
@@ -168,7 +168,7 @@ async fn first_success_at<A: Alternatives>(
                 drop(board);
                 drop(late);
             }
-            Err(error) => board.1.errors.push(error),
+            Err(error) => board.1.errors.push(Failure::new(error, None)),
         }
         Ok(())
     })
@@ -182,11 +182,11 @@ async fn first_success_at<A: Alternatives>(
         return Ok(value);
     }
     // Those that were cut (N13).
-    errors.extend(ended.err().into_iter().flatten());
+    errors.extend(ended.err().into_iter().flat_map(ErrorGroup::into_failures));
     if cancelled_here() {
         // One is enough to travel on.
         let mut seen = false;
         errors.retain(|error| !error.is_cancelled() || !std::mem::replace(&mut seen, true));
     }
-    Err(ErrorGroup::new(errors).expect("all have ended, and none has succeeded"))
+    Err(ErrorGroup::from_failures(errors).expect("all have ended, and none has succeeded"))
 }

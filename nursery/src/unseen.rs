@@ -2,12 +2,12 @@
 
 use crate::nursery::message;
 use std::panic::Location;
-use trefoil_runtime::{self as runtime, CancelAware, Payload};
+use trefoil_runtime::{self as runtime, CancelAware, Failure, Payload};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Unseen<E: CancelAware> {
-    pub errors: Vec<E>,
+    pub errors: Vec<Failure<E>>,
     pub payload: Option<Payload>,
     place: &'static Location<'static>,
 }
@@ -18,7 +18,7 @@ impl<E: CancelAware> Unseen<E> {
     }
 
     /// They are seen.
-    pub fn take(&mut self) -> (Vec<E>, Option<Payload>) {
+    pub fn take(&mut self) -> (Vec<Failure<E>>, Option<Payload>) {
         (std::mem::take(&mut self.errors), self.payload.take())
     }
 }

@@ -14,16 +14,16 @@ use std::future::Future as StdFuture;
 use std::io;
 use std::panic::Location;
 use std::rc::Rc;
-use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Reason};
+use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Failed, Failure, Reason};
 
 struct Inner<E> {
     event_loop: Rc<Loop>,
     parent: Rc<Control>,
     /// Those that are not done, by number.
     tasks: RefCell<BTreeMap<u64, Rc<Control>>>,
-    errors: RefCell<Vec<E>>,
+    errors: RefCell<Vec<Failure<E>>>,
     /// That of the body, which comes last (K5), while the tasks are waited for.
-    body_error: RefCell<Option<E>>,
+    body_error: RefCell<Option<Failure<E>>>,
     /// Nobody waits for them any more.
     left: Cell<bool>,
     exiting: Cell<bool>,
@@ -168,7 +168,8 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
             report(Some(&group.event_loop), &Unhandled { message, task, error: &error, place });
             return;
         }
-        group.errors.borrow_mut().push(error);
+        let failed = Failed::Task { name: Some((*task.name()).into()), place: task.place() };
+        group.errors.borrow_mut().push(Failure::new(error, failed));
         if !group.aborting.get() && !group.parent_cancelled.get() {
             self.abort();
             group.parent_cancelled.set(true);
@@ -183,7 +184,8 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         if ended.is_err() && !group.aborting.get() {
             self.abort();
         }
-        let value = ended.map_err(|error| group.body_error.replace(Some(error))).ok();
+        let value =
+            ended.map_err(|error| group.body_error.replace(Some(Failure::new(error, Failed::Body(place))))).ok();
         let mut told = false;
         while !group.tasks.borrow().is_empty() {
             let completed = Future::pending(Reason::Custom("the tasks of a group"));
@@ -209,7 +211,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
         let body_error = group.body_error.take();
         // K5: last.
         errors.extend(body_error.filter(|error| errors.is_empty() || !error.is_cancelled()));
-        match (ErrorGroup::new(errors), value) {
+        match (ErrorGroup::from_failures(errors), value) {
             (Some(errors), _) => {
                 if group.parent.cancelling() > 0 {
                     // K11.
@@ -239,7 +241,7 @@ impl<E: CancelAware + 'static> Drop for Leave<'_, E> {
         for error in errors.into_iter().chain(body_error).filter(|error| !error.is_cancelled()) {
             let (message, place) = ("an error of a task group that nobody was given", group.parent.place());
             let task = Some(AnyTask::new(group.parent.clone()));
-            report(Some(&group.event_loop), &Unhandled { message, task, error: &error, place });
+            report(Some(&group.event_loop), &Unhandled { message, task, error: &error.error, place });
         }
     }
 }

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Entry, ErrorGroup, Kind, ReadyBox, Scope};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, Entry, ErrorGroup, Failure, Kind, ReadyBox, Scope};
 
 /// Owns the state that handles and children point to.
 struct StateBox<E>(NonNull<State<E>>);
@@ -247,7 +247,7 @@ where
         let told = this.ready.was_told() || result.as_ref().is_err_and(CancelAware::has_cancelled);
         if !absorbs && told && state.scope.is_cancelled() && runtime::poll_cancelled(this.place).is_pending() {
             for error in
-                result.as_ref().err().into_iter().flat_map(ErrorGroup::iter).filter(|error| !error.is_cancelled())
+                result.as_ref().err().into_iter().flat_map(ErrorGroup::failures).filter(|error| !error.is_cancelled())
             {
                 trefoil_runtime::report_error!(nursery = %state.scope.who(), "an error of a nursery whose task is dropped: {error:?}");
             }
@@ -276,7 +276,8 @@ where
         let mut errors = state.errors.take();
         if let Some(payload) = state.payload.take() {
             // N9. That the others were cancelled for it is no error, unless somebody made it up (N14).
-            let is_error = |(at, error): &(usize, &E)| !error.is_cancelled() || state.made_up.get() == Some(*at);
+            let is_error =
+                |(at, error): &(usize, &Failure<E>)| !error.is_cancelled() || state.made_up.get() == Some(*at);
             for (_, error) in errors.iter().enumerate().filter(is_error) {
                 trefoil_runtime::report_error!(nursery = %state.scope.who(), "an error beside the panic that ends its nursery: {error:?}");
             }
@@ -304,7 +305,7 @@ where
             let mut seen = false;
             errors.retain(|error| !error.is_cancelled() || !std::mem::replace(&mut seen, true));
         }
-        match ErrorGroup::new(errors) {
+        match ErrorGroup::from_failures(errors) {
             Some(group) => Err(group),
             None => Ok(self.value.take().and_then(Result::ok)),
         }

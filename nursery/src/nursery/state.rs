@@ -5,13 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
-use trefoil_runtime::{self as runtime, CancelAware, Culprit, Payload, Ready, Scope, Source};
+use trefoil_runtime::{self as runtime, CancelAware, Culprit, Failed, Failure, Payload, Ready, Scope, Source};
 
 /// What the handle points to.
 pub(super) struct State<E> {
     pub(super) scope: Scope,
     pub(super) ready: *const Ready,
-    pub(super) errors: RefCell<Vec<E>>,
+    pub(super) errors: RefCell<Vec<Failure<E>>>,
     pub(super) payload: RefCell<Option<Payload>>,
     pub(super) cut: Cell<bool>,
     /// The place in `errors` of one with a cancellation in it that came out of a task while nothing was cancelled: an ordinary error
@@ -26,6 +26,15 @@ pub(super) struct Who<'a> {
     pub(super) name: Option<&'a Arc<str>>,
     pub(super) place: &'static Location<'static>,
     pub(super) body: bool,
+}
+
+impl Who<'_> {
+    fn failed(&self) -> Failed {
+        match self.body {
+            true => Failed::Body(self.place),
+            false => Failed::Task { name: self.name.cloned(), place: self.place },
+        }
+    }
 }
 
 impl fmt::Display for Who<'_> {
@@ -53,7 +62,7 @@ impl<E: CancelAware> State<E> {
         }
         let culprit = self.culprit(who, false, || Described(&error));
         // `RefCell`: no user code runs while it is borrowed.
-        self.errors.borrow_mut().push(error);
+        self.errors.borrow_mut().push(Failure::new(error, who.failed()));
         self.cancel(culprit);
     }
 

@@ -1,7 +1,101 @@
-//! [`ErrorGroup`]: every error that a nursery collected.
+//! [`ErrorGroup`]: every error that a nursery collected, each a [`Failure`], which knows what failed.
 
 use crate::scope::cancelled::{CancelAware, Cancelled, TimedOut};
-use std::{error::Error, fmt, io};
+use crate::scope::cause::Named;
+use std::panic::Location;
+use std::sync::Arc;
+use std::{error::Error, fmt, io, iter, slice, vec};
+
+/// What failed: printed as ``task `fetch` (main.rs:21)``.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failed {
+    /// A child.
+    Task {
+        /// Its name, if it was given one.
+        name: Option<Arc<str>>,
+        /// Where it was spawned.
+        place: &'static Location<'static>,
+    },
+    /// The body of a nursery, of a group of tasks, or of a block with clean-ups, which was opened here.
+    Body(&'static Location<'static>),
+    /// A clean-up that was deferred here.
+    CleanUp(&'static Location<'static>),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task { name, place } => write!(f, "task {}", Named(name.as_deref(), place)),
+            Self::Body(place) => write!(f, "body of {}", Named(None, place)),
+            Self::CleanUp(place) => write!(f, "clean-up {}", Named(None, place)),
+        }
+    }
+}
+
+/// An error of an [`ErrorGroup`], and what failed with it.
+///
+/// `{}` prints the error alone, `{:#}` what failed before it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure<E> {
+    /// What was returned.
+    pub error: E,
+    /// By whom. `None` where nobody in particular did: a cancellation that the nursery itself was told, an alternative of
+    /// `first_success`, a group that was put together by hand.
+    pub failed: Option<Failed>,
+}
+
+impl<E> Failure<E> {
+    /// An error, and who failed with it, or `None`.
+    pub fn new(error: E, failed: impl Into<Option<Failed>>) -> Self {
+        Self { error, failed: failed.into() }
+    }
+}
+
+impl<E: CancelAware> From<Cancelled> for Failure<E> {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::new(cancelled.into(), None)
+    }
+}
+
+/// As the error in it.
+impl<E: CancelAware> CancelAware for Failure<E> {
+    fn is_cancelled(&self) -> bool {
+        self.error.is_cancelled()
+    }
+
+    fn has_cancelled(&self) -> bool {
+        self.error.has_cancelled()
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.describe(f)
+    }
+
+    fn without_cancelled(self) -> Option<Self> {
+        let failed = self.failed;
+        self.error.without_cancelled().map(|error| Self { error, failed })
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(failed) = &self.failed {
+            write!(f, "{failed}: ")?;
+        }
+        self.error.fmt(f)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(failed) = self.failed.as_ref().filter(|_| f.alternate()) {
+            write!(f, "{failed}: ")?;
+        }
+        self.error.fmt(f)
+    }
+}
 
 /// Every error that a nursery collected, in the order in which its tasks ended; never empty (N15).
 ///
@@ -9,6 +103,8 @@ use std::{error::Error, fmt, io};
 /// `Box<dyn Error + Send + Sync>` (the whole group), or into your own error type by way of `From`, for which
 /// [`into_first`](Self::into_first) is at hand. Cancellations of siblings are not in it, unless there is nothing else or one has to travel
 /// on to an outer scope: then there is one, at its place in the order.
+///
+/// `{}` prints the errors alone; `{:#}` and `{:?}` print before each which task failed with it ([`failures`](Self::failures)).
 ///
 /// # Examples
 /// ```
@@ -20,29 +116,47 @@ use std::{error::Error, fmt, io};
 /// assert_eq!(group.to_string(), "left (and 1 more: right)");
 /// ```
 pub struct ErrorGroup<E> {
-    errors: Vec<E>,
+    failures: Vec<Failure<E>>,
 }
 
+/// The errors of a group that is borrowed, in order.
+type Iter<'a, E> = iter::Map<slice::Iter<'a, Failure<E>>, fn(&'a Failure<E>) -> &'a E>;
+
 impl<E> ErrorGroup<E> {
-    /// A group of these errors; `None` without any.
+    /// A group of these errors, of which nobody knows who failed with them; `None` without any.
     pub fn new(errors: Vec<E>) -> Option<Self> {
-        if errors.is_empty() { None } else { Some(Self { errors }) }
+        Self::from_failures(errors.into_iter().map(|error| Failure::new(error, None)).collect())
+    }
+
+    /// A group of these failures; `None` without any.
+    pub fn from_failures(failures: Vec<Failure<E>>) -> Option<Self> {
+        if failures.is_empty() { None } else { Some(Self { failures }) }
     }
 
     /// How many errors there are: at least one.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.errors.len()
+        self.failures.len()
     }
 
     /// All errors, in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, E> {
-        self.errors.iter()
+    pub fn iter(&self) -> Iter<'_, E> {
+        self.failures.iter().map(|failure| &failure.error)
     }
 
     /// All errors, in order.
     pub fn into_vec(self) -> Vec<E> {
-        self.errors
+        self.into_iter().collect()
+    }
+
+    /// All errors, in order, with what failed.
+    pub fn failures(&self) -> &[Failure<E>] {
+        &self.failures
+    }
+
+    /// All errors, in order, with what failed.
+    pub fn into_failures(self) -> Vec<Failure<E>> {
+        self.failures
     }
 }
 
@@ -51,30 +165,30 @@ impl<E: CancelAware> ErrorGroup<E> {
     ///
     /// A scope absorbs a cancellation, and nobody would hear of the failures behind it.
     pub fn first(&self) -> &E {
-        &self.errors[self.first_failure()]
+        &self.failures[self.first_failure()].error
     }
 
     /// The failure that came first, alone; a cancellation only where there is nothing else.
     pub fn into_first(mut self) -> E {
-        self.errors.swap_remove(self.first_failure())
+        self.failures.swap_remove(self.first_failure()).error
     }
 
     fn first_failure(&self) -> usize {
-        self.errors.iter().position(|error| !error.is_cancelled()).unwrap_or(0)
+        self.iter().position(|error| !error.is_cancelled()).unwrap_or(0)
     }
 }
 
 impl<E> IntoIterator for ErrorGroup<E> {
     type Item = E;
-    type IntoIter = std::vec::IntoIter<E>;
+    type IntoIter = iter::Map<vec::IntoIter<Failure<E>>, fn(Failure<E>) -> E>;
     fn into_iter(self) -> Self::IntoIter {
-        self.errors.into_iter()
+        self.failures.into_iter().map(|failure| failure.error)
     }
 }
 
 impl<'a, E> IntoIterator for &'a ErrorGroup<E> {
     type Item = &'a E;
-    type IntoIter = std::slice::Iter<'a, E>;
+    type IntoIter = Iter<'a, E>;
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
@@ -83,26 +197,25 @@ impl<'a, E> IntoIterator for &'a ErrorGroup<E> {
 impl<E: fmt::Debug> fmt::Debug for ErrorGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ErrorGroup ")?;
-        f.debug_list().entries(&self.errors).finish()
+        f.debug_list().entries(&self.failures).finish()
     }
 }
 
 impl<E: fmt::Display> fmt::Display for ErrorGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.errors[0].fmt(f)?;
-        if let [_, rest @ ..] = &self.errors[..]
-            && !rest.is_empty()
-        {
-            write!(f, " (and {} more: ", rest.len())?;
-            for (i, error) in rest.iter().enumerate() {
-                if i > 0 {
-                    f.write_str("; ")?;
-                }
-                error.fmt(f)?;
-            }
-            f.write_str(")")?;
+        self.failures[0].fmt(f)?;
+        let rest = &self.failures[1..];
+        if rest.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        write!(f, " (and {} more: ", rest.len())?;
+        for (i, failure) in rest.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            failure.fmt(f)?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -112,7 +225,7 @@ impl<E: fmt::Debug + fmt::Display> Error for ErrorGroup<E> {}
 impl From<ErrorGroup<io::Error>> for io::Error {
     fn from(group: ErrorGroup<io::Error>) -> Self {
         // A cancellation is no answer to "what went wrong" where there is another one.
-        if group.errors.iter().filter(|error| !error.is_cancelled()).count() < 2 {
+        if group.iter().filter(|error| !error.is_cancelled()).count() < 2 {
             return group.into_first();
         }
         // Nothing is lost: the others are in it.
@@ -132,25 +245,25 @@ impl From<ErrorGroup<Cancelled>> for Cancelled {
 
 impl<E: CancelAware> From<Cancelled> for ErrorGroup<E> {
     fn from(cancelled: Cancelled) -> Self {
-        Self { errors: vec![cancelled.into()] }
+        Self { failures: vec![cancelled.into()] }
     }
 }
 
 /// For `fail_after` around what fails with a group.
 impl<E: CancelAware + From<TimedOut>> From<TimedOut> for ErrorGroup<E> {
     fn from(timed_out: TimedOut) -> Self {
-        Self { errors: vec![timed_out.into()] }
+        Self { failures: vec![Failure::new(timed_out.into(), None)] }
     }
 }
 
 /// A group is a cancellation if all its errors are (R27).
 impl<E: CancelAware> CancelAware for ErrorGroup<E> {
     fn is_cancelled(&self) -> bool {
-        self.errors.iter().all(E::is_cancelled)
+        self.iter().all(E::is_cancelled)
     }
 
     fn has_cancelled(&self) -> bool {
-        self.errors.iter().any(E::has_cancelled)
+        self.iter().any(E::has_cancelled)
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,6 +275,6 @@ impl<E: CancelAware> CancelAware for ErrorGroup<E> {
     }
 
     fn without_cancelled(self) -> Option<Self> {
-        Self::new(self.errors.into_iter().filter_map(E::without_cancelled).collect())
+        Self::from_failures(self.failures.into_iter().filter_map(Failure::without_cancelled).collect())
     }
 }

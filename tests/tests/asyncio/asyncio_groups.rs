@@ -346,6 +346,24 @@ fn aio_k08_a_child_that_is_ready_in_the_turn_of_a_failure_begins() {
 }
 
 #[test]
+fn n15_each_error_says_which_task_failed_with_it() {
+    program(async |_| {
+        let ended = task_group(async |group: TaskGroup<Fault>| {
+            group.create_task_as(TaskBuilder::new().name("named"), async { Err::<(), _>(Fault::Named("first")) })?;
+            group.create_task(async { Ok(sleep(ms(100)).await?) })?;
+            _ = sleep(ms(100)).await;
+            Err::<(), _>(Fault::Named("body"))
+        })
+        .await;
+        let text = format!("{:?}", ended.unwrap_err());
+        let [first, body] =
+            ["task `named` (asyncio_groups.rs:", "body of asyncio_groups.rs:"].map(|who| text.find(who));
+        assert!(first.is_some() && body > first && text.contains(r#"): Named("first"), body of"#), "{text}");
+        Ok(())
+    });
+}
+
+#[test]
 fn aio_k18_a_group_is_for_a_task() {
     let panic = trefoil_tests::panic_of(|| {
         trefoil_tests::run_virtual(async || {

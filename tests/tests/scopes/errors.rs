@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use trefoil_nursery::{
-    CancelAware, Cancelled, CancelledOrTimedOut, ErrorGroup, Started, checkpoint, fail_after, join, local_nursery,
-    move_on_after, nursery, race, shield, sleep, sleep_forever, yield_now,
+    CancelAware, Cancelled, CancelledOrTimedOut, ErrorGroup, Failed, Failure, Started, checkpoint, fail_after,
+    first_success, join, local_nursery, move_on_after, nursery, race, shield, sleep, sleep_forever, with_cleanup,
+    yield_now,
 };
 use trefoil_tests::{Log, OnDrop, Trace, ms, panic_of, poll_once, run_virtual};
 
@@ -473,6 +475,96 @@ fn n15_one_failure_comes_out_bare_and_no_cancellation_hides_one() {
     assert_eq!(group(vec![cancelled(), refused()]).first().kind(), io::ErrorKind::ConnectionRefused);
     assert_eq!(group(vec![cancelled(), refused()]).into_first().kind(), io::ErrorKind::ConnectionRefused);
     assert!(group(vec![cancelled()]).into_first().is_cancelled());
+}
+
+/// What failed, as `name: error`, without the places.
+fn failures<E: fmt::Display>(group: &ErrorGroup<E>) -> Vec<String> {
+    let who = |failure: &Failure<E>| match &failure.failed {
+        Some(Failed::Task { name: Some(name), .. }) => name.to_string(),
+        Some(Failed::Task { place, .. }) => format!("child in {}", file(place)),
+        Some(Failed::Body(place)) => format!("body in {}", file(place)),
+        Some(Failed::CleanUp(place)) => format!("clean-up in {}", file(place)),
+        failed => format!("{failed:?}"),
+    };
+    group.failures().iter().map(|failure| format!("{}: {failure}", who(failure))).collect()
+}
+
+fn file(place: &std::panic::Location<'_>) -> String {
+    place.file().rsplit('/').next().unwrap().to_owned()
+}
+
+#[test]
+fn n15_each_error_says_which_task_failed_with_it() {
+    let other = io::Error::other::<&str>;
+    run_virtual(async || {
+        let line = line!();
+        let group = nursery(async |n| -> io::Result<()> {
+            // Cancelled by what comes next; that is not in the group, and the others keep what is theirs.
+            n.spawn_named("cancelled", async { Ok(sleep_forever().await?) });
+            n.spawn_named("left", async move { Err::<(), _>(other("1")) });
+            n.spawn(async move { Err::<(), _>(other("2")) });
+            n.spawn_named("inner", async move {
+                // Its group goes into the error of its task.
+                Ok(nursery(async |n| -> io::Result<()> {
+                    n.spawn_named("deep", async move { Err::<(), _>(other("3")) });
+                    n.spawn_named("deeper", async move { Err::<(), _>(other("4")) });
+                    Ok(())
+                })
+                .await?)
+            });
+            checkpoint().await.unwrap_err();
+            Err(other("5"))
+        })
+        .await
+        .unwrap_err();
+        let expected = ["left: 1", "child in errors.rs: 2", "inner: 3 (and 1 more: 4)", "body in errors.rs: 5"];
+        let mut found = failures(&group);
+        // The body is polled first or last of a turn.
+        found.sort_by_key(|text| text.chars().find(char::is_ascii_digit));
+        assert_eq!(found, expected);
+        let text = format!("{group:#}");
+        let (left, body) =
+            (format!("task `left` (errors.rs:{}): 1", line + 4), format!("body of errors.rs:{}: 5", line + 1));
+        let inner = format!(
+            "task `inner` (errors.rs:{}): task `deep` (errors.rs:{}): 3 (and 1 more: task `deeper`",
+            line + 6,
+            line + 9
+        );
+        for part in [&left, &body, &inner, &format!("task errors.rs:{}: 2", line + 5)] {
+            assert!(text.contains(part.as_str()), "{part}\n{text}");
+        }
+        assert!(format!("{group:?}").contains(&format!("task `left` (errors.rs:{}): Custom", line + 4)), "{group:?}");
+        assert!(!group.to_string().contains("errors.rs"), "{group}");
+        assert_eq!(
+            group.into_iter().map(|error| error.to_string().len()).sum::<usize>(),
+            3 + "3 (and 1 more: 4)".len()
+        );
+    });
+}
+
+#[test]
+fn n15_a_block_with_clean_ups_says_it_too() {
+    let other = io::Error::other::<&str>;
+    run_virtual(async || {
+        let group = with_cleanup(ms(1), async |c| -> io::Result<()> {
+            c.defer(async move { Err(other("1")) });
+            c.defer(async { Ok(sleep_forever().await?) });
+            Err(other("2"))
+        });
+        let group = group.await.unwrap_err();
+        assert_eq!(
+            failures(&group),
+            [
+                "body in errors.rs: 2",
+                "clean-up in errors.rs: timed out: the deadline passed before the work was done",
+                "clean-up in errors.rs: 1"
+            ]
+        );
+        // Where nobody in particular failed.
+        let group = first_success((ready(Err::<(), _>(other("1"))), ready(Err(other("2"))))).await.unwrap_err();
+        assert_eq!(failures(&group), ["None: 1", "None: 2"]);
+        assert_eq!(format!("{group:#}"), "1 (and 1 more: 2)");
+    });
 }
 
 /// An error of another crate, which was given our I/O.
