@@ -40,25 +40,12 @@ impl Model {
         O: Ord + Debug + Send + 'static,
     {
         let began = Instant::now();
-        let execution = Arc::new(execution);
         let outcomes = Arc::new(Mutex::new(BTreeSet::new()));
-        let mut executions = Vec::new();
-        for first in 0..self.threads {
-            let count = Arc::new(Count::new(0));
-            let (execution, counted, seen) = (execution.clone(), count.clone(), outcomes.clone());
-            let mut builder = loom::model::Builder::new();
-            builder.max_branches = 10_000;
-            builder.preemption_bound = match std::env::var("LOOM_MAX_PREEMPTIONS") {
-                Ok(bound) => bound.parse().ok(),
-                Err(_) => self.bound,
-            };
-            builder.check(move || {
-                counted.fetch_add(1, Ordering::Relaxed);
-                let outcome = execution(Order { first });
-                seen.lock().unwrap().insert(outcome);
-            });
-            executions.push(count.load(Ordering::Relaxed));
-        }
+        let seen = outcomes.clone();
+        let executions = self.explore(Arc::new(move |order| {
+            let outcome = execution(order);
+            seen.lock().unwrap().insert(outcome);
+        }));
         let outcomes = outcomes.lock().unwrap();
         println!(
             "{}: {executions:?} executions in {:.2?}, {} outcomes: {outcomes:?}",
@@ -68,6 +55,27 @@ impl Model {
         );
         assert!(executions.iter().all(|&count| count >= self.least), "loom explored next to nothing: {executions:?}");
         assert_eq!(*outcomes, expected.into_iter().collect::<BTreeSet<_>>(), "the outcomes seen, and those expected");
+    }
+
+    /// Runs it once for each order of its threads, and counts the executions of each. Not generic: loom's part of it is large, and is compiled once, not for
+    /// each of the models.
+    fn explore(&self, execution: Arc<dyn Fn(Order) + Send + Sync>) -> Vec<usize> {
+        let explore = |first| {
+            let count = Arc::new(Count::new(0));
+            let (execution, counted) = (execution.clone(), count.clone());
+            let mut builder = loom::model::Builder::new();
+            builder.max_branches = 10_000;
+            builder.preemption_bound = match std::env::var("LOOM_MAX_PREEMPTIONS") {
+                Ok(bound) => bound.parse().ok(),
+                Err(_) => self.bound,
+            };
+            builder.check(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                execution(Order { first });
+            });
+            count.load(Ordering::Relaxed)
+        };
+        (0..self.threads).map(explore).collect()
     }
 }
 

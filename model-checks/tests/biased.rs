@@ -3,8 +3,6 @@
 //!
 //! The value is loom's cell, in which two accesses that are not ordered fail the model.
 
-#![cfg(trefoil_loom)]
-
 use trefoil_model_checks::model;
 use trefoil_runtime::model::BiasedLock;
 

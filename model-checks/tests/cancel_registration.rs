@@ -1,8 +1,6 @@
 //! Scopes that are changed from another thread (`runtime/src/scope.rs`, `tree.rs`) while an operation begins in them, while they are
 //! linked, and while they are left: a cancel that has returned has reached everything (R15), and what is begun later is refused.
 
-#![cfg(trefoil_loom)]
-
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -3,8 +3,6 @@
 //!
 //! Tasks on two threads are in runs of their own, as they are in programs.
 
-#![cfg(trefoil_loom)]
-
 use std::task::Poll;
 
 use trefoil_model_checks::{Drops, Run, Task, model};

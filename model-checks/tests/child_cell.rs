@@ -1,8 +1,6 @@
 //! The cell of a child (`runtime/src/ready.rs`): woken from other threads while its owner polls it, finishes it or tears it down,
 //! with wakers that outlive the nursery.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::sync::Arc;

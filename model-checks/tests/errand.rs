@@ -1,8 +1,6 @@
 //! What may block, done on another thread (`io/src/fs/errand.rs`, `Ticket` in `runtime/src/pool.rs`): its end, against the future that waits for it,
 //! is cancelled, or leaves. The end is told once, what was told is true, and buffer, waker and count are given back once.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::RefCell;
 use std::panic::Location;
 use std::pin::Pin;

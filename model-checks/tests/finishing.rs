@@ -1,8 +1,6 @@
 //! A nursery that finishes (`nursery/src/nursery.rs` over `runtime/src/ready.rs`) when its last child was woken from another thread: the
 //! real future, polled by hand whenever it is woken, and freed as soon as it is ready or no longer wanted.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::panic::Location;

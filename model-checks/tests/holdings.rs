@@ -1,7 +1,5 @@
 //! What tasks hold is noted in cells that others read (`runtime/src/look/holdings.rs`): a note is read whole, or not at all.
 
-#![cfg(trefoil_loom)]
-
 use std::panic::Location;
 use trefoil_model_checks::model;
 use trefoil_runtime::Holding;

@@ -1,8 +1,6 @@
 //! The queue that any thread pushes to (`runtime/src/sync/inbox.rs`): every accepted push comes out once, the owner is told whenever the
 //! queue stops being empty, and after `close` all are refused.
 
-#![cfg(trefoil_loom)]
-
 use std::ptr;
 use trefoil_model_checks::model;
 use trefoil_runtime::model::{Inbox, Linked, Pushed};

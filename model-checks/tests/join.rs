@@ -1,8 +1,6 @@
 //! The handle of a child (`runtime/src/ready/join.rs`), used on another thread than the child's: whoever waits is woken, and the
 //! value is dropped once, by whoever has it last.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::RefCell;
 use std::panic::Location;
 use std::pin::{Pin, pin};

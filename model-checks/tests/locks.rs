@@ -4,8 +4,6 @@
 //! A cancel comes under the lock of its tree and not of the queue: whoever serves a queue may find the waiter at its head gone by the time
 //! it hands over.
 
-#![cfg(trefoil_loom)]
-
 use std::task::Poll;
 
 use trefoil_model_checks::{Run, Task, model};

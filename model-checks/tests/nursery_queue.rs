@@ -1,8 +1,6 @@
 //! A nursery's queue seen from other threads (`runtime/src/ready.rs`, `sync/waker_slot.rs`): what is pushed is run or its parent is woken, and
 //! what is spawned is run or refused.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::pin::pin;

@@ -1,8 +1,6 @@
 //! How others look on while an owner changes its list (`runtime/src/look/onlook.rs`), with the light barrier as the real one that it is where the
 //! kernel has no other: what somebody may look at is not freed.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::Cell;
 use std::ptr;
 

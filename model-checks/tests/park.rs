@@ -4,8 +4,6 @@
 //! Who owns a park frees it as soon as it is over, as a future that was ready does. Who completes it finds it under a lock, as
 //! a queue's waiters are found, and wakes after the lock.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::RefCell;
 use std::panic::Location;
 use std::pin::Pin;

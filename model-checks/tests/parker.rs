@@ -1,8 +1,6 @@
 //! How a worker sleeps (`runtime/src/parker.rs`), over a driver that sleeps for ever unless it is woken: a wake-up that is lost is a
 //! deadlock, which loom reports.
 
-#![cfg(trefoil_loom)]
-
 use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::pin;

@@ -1,8 +1,6 @@
 //! The two counts of a task's references (`runtime/src/ready.rs`): that of the owner, and the shared one. Wakers are made on one side and given up
 //! on the other, while the task ends and the owner makes one count of them.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::task::{Poll, Waker};

@@ -1,8 +1,6 @@
 //! What other threads ask of a driver's own (`io/src/uring/requests.rs`), which sleeps until its bell rings: a bell that is not rung when it has to be is
 //! a deadlock, which loom reports.
 
-#![cfg(trefoil_loom)]
-
 use loom::sync::{Condvar, Mutex};
 use trefoil_io::model::Requests;
 use trefoil_model_checks::model;

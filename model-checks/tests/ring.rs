@@ -12,8 +12,6 @@
 //! Each model counts its executions and collects what the two sides saw; it fails if there was only one, or if what was
 //! seen is not exactly what can be.
 
-#![cfg(trefoil_loom)]
-
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::atomic::AtomicUsize as Count;

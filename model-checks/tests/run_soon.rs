@@ -1,8 +1,6 @@
 //! Closures from other threads (`runtime/src/run_handle.rs`): what is accepted is run, also if the run ends at that moment; all else is
 //! refused; and a loop that sleeps is woken.
 
-#![cfg(trefoil_loom)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Count, Ordering as Std};
 

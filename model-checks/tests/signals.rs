@@ -1,8 +1,6 @@
 //! What happens once, and what changes (`nursery/src/event.rs`, `nursery/src/sync/{oneshot,watch}.rs`), between threads: all who wait hear of it, a value is received or
 //! comes back, and a cancel takes nothing away (R18, R75).
 
-#![cfg(trefoil_loom)]
-
 use std::task::Poll;
 
 use trefoil_model_checks::{Drops, Run, Task, model};

@@ -1,8 +1,6 @@
 //! A soft cancel (`runtime/src/scope.rs`, `tree.rs`) that comes from another thread while scopes are entered, left, shielded and cancelled: a
 //! polite scope below it is told, once it is in the tree, and nobody else is.
 
-#![cfg(trefoil_loom)]
-
 use std::panic::Location;
 use std::pin::Pin;
 use std::time::Duration;

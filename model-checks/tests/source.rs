@@ -1,8 +1,6 @@
 //! A descriptor that an operation waits on (`io/src/source.rs`, through `io/src/operation.rs`): what a driver reports on one thread, a cancel
 //! and the end of the source on others. No report is lost, a cancelled read has read nothing, and nobody is counted as waiting in the end.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::RefCell;
 use std::panic::Location;
 use std::pin::Pin;

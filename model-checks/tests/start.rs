@@ -1,8 +1,6 @@
 //! `Nursery::start` (`nursery/src/start.rs`, `runtime/src/scope/placed.rs`), whose caller is cancelled from another thread while the child says that
 //! it is ready: the child goes to the nursery, unharmed, or ends with the caller (R71, R72).
 
-#![cfg(trefoil_loom)]
-
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;

@@ -3,8 +3,6 @@
 //!
 //! The queue of the models is a slot for one item: who sends hands the item to whoever waits, or puts it into the slot.
 
-#![cfg(trefoil_loom)]
-
 use std::cell::RefCell;
 use std::panic::Location;
 use std::pin::Pin;

@@ -1,8 +1,6 @@
 //! How the watchdog sleeps while all loops do (`runtime/src/look/watchdog.rs`, `runtime/src/parker.rs`): a loop that is awake is never left unwatched, and
 //! a watchdog that sleeps on is a deadlock, which loom reports.
 
-#![cfg(trefoil_loom)]
-
 use trefoil_model_checks::model;
 use trefoil_runtime::model::{Doze, Parker};
 
