@@ -33,7 +33,9 @@ impl Woken {
         Self(Arc::new(Flag { woken: AtomicBool::new(false), times: Count::new(0) }))
     }
 
-    /// One more waker.
+    /// One more waker. Not inlined: each place where it is may have a table of functions of its own, and with two of them it is not the same waker to who
+    /// compares.
+    #[inline(never)]
     pub fn waker(&self) -> Waker {
         self.0.clone().into()
     }
