@@ -6,11 +6,12 @@
 //! both kinds.
 
 use crate::join::Join;
-use crate::nursery::{Nursery, Open, Parts};
+use crate::nursery::{Name, Nursery, Open, Parts};
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::Location;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use trefoil_runtime::{CancelAware, RawJoin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use trefoil_runtime::{CancelAware, Failed, RawJoin};
 
 /// Futures that each have a value of their own: a tuple of 2 to 8, an array, or a `Vec`. See [`join`](crate::join).
 ///
@@ -66,14 +67,38 @@ pub trait Alternatives: Sized + Sealed {
         J: Judge<'s, Self>;
 }
 
+/// Which of several futures that were given at one place: the first is 1. It is the name of its task.
+#[derive(Clone, Copy, Debug)]
+pub struct Branch(usize);
+
+impl Branch {
+    /// It, and goes on to the next one.
+    fn take(&mut self) -> Self {
+        let this = *self;
+        self.0 += 1;
+        this
+    }
+
+    /// It, as what failed.
+    pub(crate) fn failed(self, place: &'static Location<'static>) -> Failed {
+        Failed::Task { name: Some(self.name()), place }
+    }
+}
+
+impl Name for Branch {
+    fn name(&self) -> Arc<str> {
+        format!("branch {}", self.0).into()
+    }
+}
+
 /// What becomes of the output of one of the alternatives: an error that it returns is the nursery's.
 pub trait Judge<'s, A: Alternatives>:
-    Fn(Nursery<'s, 's, A::Error, Parts<A>>, Result<A::Value, A::Error>) -> Result<(), A::Error> + Copy + 's
+    Fn(Nursery<'s, 's, A::Error, Parts<A>>, Branch, Result<A::Value, A::Error>) -> Result<(), A::Error> + Copy + 's
 {
 }
 
 impl<'s, A: Alternatives, J> Judge<'s, A> for J where
-    J: Fn(Nursery<'s, 's, A::Error, Parts<A>>, Result<A::Value, A::Error>) -> Result<(), A::Error> + Copy + 's
+    J: Fn(Nursery<'s, 's, A::Error, Parts<A>>, Branch, Result<A::Value, A::Error>) -> Result<(), A::Error> + Copy + 's
 {
 }
 
@@ -83,6 +108,7 @@ pub struct Crew<'s, A: Alternatives, J> {
     nursery: Nursery<'s, 's, A::Error, Parts<A>>,
     judge: J,
     place: &'static Location<'static>,
+    started: Cell<usize>,
 }
 
 impl<'s, A: Alternatives, J: Judge<'s, A>> Crew<'s, A, J> {
@@ -91,7 +117,10 @@ impl<'s, A: Alternatives, J: Judge<'s, A>> Crew<'s, A, J> {
         A: 's,
     {
         let (nursery, judge) = (self.nursery, self.judge);
-        drop::<Join<'s, ()>>(nursery.spawn_any(async move { judge(nursery, future.await) }, self.place));
+        self.started.set(self.started.get() + 1);
+        let branch = Branch(self.started.get());
+        let child = async move { judge(nursery, branch, future.await) };
+        drop::<Join<'s, ()>>(nursery.spawn_any_called(branch, child, self.place));
     }
 }
 
@@ -107,7 +136,7 @@ where
 {
     Open::new(
         move |nursery| async move {
-            alternatives.start(Crew { nursery, judge, place });
+            alternatives.start(Crew { nursery, judge, place, started: Cell::new(0) });
             Ok(())
         },
         place,
@@ -147,7 +176,8 @@ where
     where
         Self: 's,
     {
-        self.into_iter().map(|branch| nursery.spawn_any(branch, place).into_raw()).collect()
+        let mut next = Branch(1);
+        self.into_iter().map(|branch| nursery.spawn_any_called(next.take(), branch, place).into_raw()).collect()
     }
 
     fn values(joins: Vec<RawJoin<T>>) -> Option<Vec<T>> {
@@ -168,7 +198,8 @@ where
     where
         Self: 's,
     {
-        self.map(|branch| nursery.spawn_any(branch, place).into_raw())
+        let mut next = Branch(1);
+        self.map(|branch| nursery.spawn_any_called(next.take(), branch, place).into_raw())
     }
 
     fn values(joins: [RawJoin<T>; N]) -> Option<[T; N]> {
@@ -242,7 +273,8 @@ macro_rules! tuples {
                 Self: 's,
             {
                 let ($($name,)+) = self;
-                ($(nursery.spawn_any($name, place).into_raw(),)+)
+                let mut next = Branch(1);
+                ($(nursery.spawn_any_called(next.take(), $name, place).into_raw(),)+)
             }
 
             fn values(joins: Self::Joins) -> Option<Self::Values> {

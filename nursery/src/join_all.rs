@@ -91,7 +91,7 @@ async fn until_at<A: Alternatives>(
 ) -> Result<Vec<A::Value>, ErrorGroup<A::Error>> {
     let count = alternatives.count();
     let board = Mutex::new((Vec::new(), Some(enough)));
-    let ended = run(alternatives, place, |nursery, result| {
+    let ended = run(alternatives, place, |nursery, _, result| {
         let value = result?;
         let mut locked = lock(&board);
         locked.0.push(value);

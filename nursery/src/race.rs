@@ -96,7 +96,7 @@ async fn race_at<A: Alternatives>(
 ) -> Result<A::Value, ErrorGroup<A::Error>> {
     assert!(alternatives.count() > 0, "a race of nobody");
     let finished = Mutex::new(Vec::new());
-    let ended = run(alternatives, place, |nursery, result| {
+    let ended = run(alternatives, place, |nursery, _, result| {
         lock(&finished).push(result?);
         nursery.scope().cancel(Source::Enough, place);
         Ok(())
@@ -155,7 +155,7 @@ async fn first_success_at<A: Alternatives>(
 ) -> Result<A::Value, ErrorGroup<A::Error>> {
     assert!(alternatives.count() > 0, "a choice among nobody");
     let finished = Mutex::new((None, Unseen::new(place)));
-    let ended = run(alternatives, place, |nursery, result| {
+    let ended = run(alternatives, place, |nursery, branch, result| {
         let mut board = lock(&finished);
         match result {
             Ok(value) if board.0.is_none() => {
@@ -168,7 +168,7 @@ async fn first_success_at<A: Alternatives>(
                 drop(board);
                 drop(late);
             }
-            Err(error) => board.1.errors.push(Failure::new(error, None)),
+            Err(error) => board.1.errors.push(Failure::new(error, branch.failed(place))),
         }
         Ok(())
     })

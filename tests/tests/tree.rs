@@ -29,6 +29,28 @@ fn waits(scope: &ScopeView) -> Vec<(Reason, u32)> {
     all
 }
 
+#[test]
+fn the_futures_of_a_race_or_a_join_are_told_apart_by_number() {
+    // How many branches there are, from the first on.
+    let seen = || {
+        let text = tree().to_string();
+        (1..).take_while(|n| text.contains(&format!("task `branch {n}` ("))).count()
+    };
+    run_virtual(async || {
+        let look = || async {
+            checkpoint().await?;
+            Ok::<_, Cancelled>(seen())
+        };
+        let wait = || async { sleep_forever().await.map(|()| 0) };
+        assert_eq!(trefoil::race((wait(), look(), wait())).await.unwrap(), 3);
+        assert_eq!(trefoil::first_success([look()]).await.unwrap(), 1);
+        assert_eq!(trefoil::join((look(), look())).await.unwrap().0, 2);
+        assert_eq!(trefoil::join([look(), look(), look()]).await.unwrap()[0], 3);
+        assert_eq!(trefoil::join(vec![look(), look()]).await.unwrap()[0], 2);
+        assert_eq!(seen(), 0);
+    });
+}
+
 /// Case 10: main, nested nurseries, and a child that `start` has not handed over yet: it is beneath its caller (R68), and then beneath the
 /// nursery (R71).
 #[test]

@@ -41,8 +41,8 @@ impl fmt::Display for Failed {
 pub struct Failure<E> {
     /// What was returned.
     pub error: E,
-    /// By whom. `None` where nobody in particular did: a cancellation that the nursery itself was told, an alternative of
-    /// `first_success`, a group that was put together by hand.
+    /// By whom. `None` where nobody in particular did: a cancellation that the nursery itself was told, a group that was put together by
+    /// hand.
     pub failed: Option<Failed>,
 }
 
