@@ -4,13 +4,13 @@
 //! Who owns a park frees it as soon as it is over, as a future that was ready does. Who completes it finds it under a lock, as
 //! a queue's waiters are found, and wakes after the lock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use trefoil_model_checks::{Run, Woken, model};
-use trefoil_runtime::model::{link, unlink};
+use trefoil_model_checks::{Nest, Run, Woken, model};
+use trefoil_runtime::model::{link, tasks_in, unlink};
 use trefoil_runtime::sync::Mutex;
 use trefoil_runtime::{Abort, Cancelled, Kind, Park, Reason, Scope, Source, Wait};
 
@@ -443,5 +443,101 @@ fn adopt_into_a_scope_that_is_cancelled() {
         unlink(&old);
         op.end();
         at_once
+    });
+}
+
+/// Somebody looks whom a wait is for, under the lock, while it is completed without the lock, and its task polls it with the waker of a combinator, which
+/// comes between the two. Seen: whether it was there for who looked, and whether the poll was the end.
+#[test]
+fn look_and_complete_and_poll() {
+    let expected = [(false, true), (true, false), (true, true)];
+    model("park: look ‖ complete ‖ poll with a combinator's waker").three().bound(2).check(expected, |order| {
+        let run = Run::new();
+        let park = Box::pin(Park::new());
+        let (between, own, at_once) = (Woken::new(), RefCell::new(None), Cell::new(None));
+        let mut nest = Nest::new();
+        // SAFETY: it is pinned, and unlinked below.
+        unsafe { link(&nest.scope, run.tree, None) };
+        drop(nest.spawn(|cx| {
+            let is_first = own.borrow().is_none();
+            if is_first {
+                // Once more in the next turn.
+                cx.waker().wake_by_ref();
+                *own.borrow_mut() = Some(cx.waker().clone());
+                // SAFETY: [OWNER].
+                assert_eq!(unsafe { park.as_ref().begin(cx, wait()) }, Ok(()));
+                return Poll::Pending;
+            }
+            // SAFETY: [OWNER].
+            let polled = between.poll(|cx| unsafe { park.as_ref().poll(cx) });
+            at_once.set(at_once.get().or(Some(polled.is_ready())));
+            polled.map(|end| u32::from(end.is_ok()))
+        }));
+        let scope: *const Scope = &*nest.scope;
+        // SAFETY: it is there until the end.
+        let scope = unsafe { &*scope };
+        run.within(scope, || nest.run());
+        let waker = own.borrow().clone().unwrap();
+        let waits = vec![(waker.data().addr(), 1)];
+        assert_eq!(tasks_in(run.tree, scope), waits);
+        let (seen, won, ()) = order.race3(
+            || tasks_in(run.tree, scope),
+            || park.as_ref().complete().wake(),
+            || run.within(scope, || nest.run()),
+        );
+        assert!(won && (seen.is_empty() || seen == waits));
+        between.settle(|_| {
+            waker.wake_by_ref();
+            run.within(scope, || nest.settle());
+        });
+        assert_eq!((nest.live(), between.wakers()), (0, 0), "the waker was lost, or kept");
+        drop((waker, own.take()));
+        run.within(scope, || nest.tear_down());
+        nest.assert_gone();
+        unlink(scope);
+        (!seen.is_empty(), at_once.get().unwrap())
+    });
+}
+
+/// The same while its task ends, and the wait lives on elsewhere: nobody uses the address of what is freed. Then another one polls it. Seen: whether the
+/// task was still there for who looked.
+#[test]
+fn look_and_complete_and_end_of_the_task() {
+    model("park: look ‖ complete ‖ end of the task").three().bound(2).check([false, true], |order| {
+        let run = Run::new();
+        let park = Box::pin(Park::new());
+        let (later, task) = (Woken::new(), Cell::new(None));
+        let mut nest = Nest::new();
+        // SAFETY: it is pinned, and unlinked below.
+        unsafe { link(&nest.scope, run.tree, None) };
+        drop(nest.spawn(|cx| {
+            if task.replace(Some(cx.waker().data().addr())).is_some() {
+                return Poll::Ready(1);
+            }
+            cx.waker().wake_by_ref();
+            // SAFETY: [OWNER].
+            assert_eq!(unsafe { park.as_ref().begin(cx, wait()) }, Ok(()));
+            Poll::Pending
+        }));
+        let scope: *const Scope = &*nest.scope;
+        // SAFETY: it is there until the end.
+        let scope = unsafe { &*scope };
+        run.within(scope, || nest.run());
+        let (seen, won, ()) = order.race3(
+            || tasks_in(run.tree, scope),
+            || park.as_ref().complete().wake(),
+            || run.within(scope, || nest.run()),
+        );
+        assert!(won && nest.live() == 0);
+        let there = seen == [(task.get().unwrap(), 1)];
+        assert!(there || seen == [(0, 0)]);
+        assert_eq!(tasks_in(run.tree, scope), [(0, 0)]);
+        // SAFETY: [OWNER].
+        let polled = later.poll(|cx| run.within(scope, || unsafe { park.as_ref().poll(cx) }));
+        assert_eq!(polled, Poll::Ready(Ok(())));
+        run.within(scope, || nest.tear_down());
+        nest.assert_gone();
+        unlink(scope);
+        there
     });
 }

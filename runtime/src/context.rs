@@ -231,32 +231,40 @@ pub(crate) fn worker() -> *const Worker {
     look(|s| s.worker.get())
 }
 
-/// The current frame, with every scope around the code being polled linked: for what waits, or opens a scope, or asks about it.
+/// What of the frame concerns what waits in it, or opens a scope, or asks about it: every scope around that is linked.
+#[derive(Clone, Copy)]
+pub(crate) struct OpenFrame {
+    pub tree: Option<&'static Tree>,
+    pub scope: *const Scope,
+    pub task: *const Header,
+}
+
+/// The current frame, with every scope around the code being polled linked.
 #[inline]
-pub(crate) fn open_frame() -> Frame {
-    let frame = frame();
-    if frame.unopened.is_null() { frame } else { open(frame) }
+pub(crate) fn open_frame() -> OpenFrame {
+    let (tree, scope, unopened, task) = surroundings();
+    OpenFrame { tree, scope: if unopened.is_null() { scope } else { open(unopened) }, task }
 }
 
 /// The same for a wait that a cancel which is told once passes over: the scope of an [`Edge`](crate::Edge) is for those that it tells, and is
 /// not made for this one.
 #[inline]
-pub(crate) fn guest_frame() -> Frame {
-    let frame = frame();
+pub(crate) fn guest_frame() -> OpenFrame {
+    let (tree, scope, unopened, task) = surroundings();
     // SAFETY: [CURRENT].
-    match unsafe { frame.unopened.as_ref() } {
-        Some(unopened) if !unopened.is_edge_alone() => open(frame),
-        _ => frame,
-    }
+    let scope = match unsafe { unopened.as_ref() } {
+        Some(unopened) if !unopened.is_edge_alone() => open(unopened),
+        _ => scope,
+    };
+    OpenFrame { tree, scope, task }
 }
 
 #[cold]
-fn open(mut frame: Frame) -> Frame {
+fn open(unopened: *const Unopened) -> *const Scope {
     // SAFETY: [CURRENT].
-    frame.scope = unsafe { &*frame.unopened }.open();
-    frame.unopened = ptr::null();
-    look(|s| s.set_scope(frame.scope, frame.unopened));
-    frame
+    let scope = unsafe { &*unopened }.open();
+    look(|s| s.set_scope(scope, ptr::null()));
+    scope
 }
 
 /// Opening them would run code of others: the waker of a foreign executor is cloned.

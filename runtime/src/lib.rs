@@ -271,6 +271,14 @@ pub mod model {
         &tree.parker
     }
 
+    /// Whom those wait for that wait directly in this scope: the address of the task, and how many waits that has open.
+    pub fn tasks_in(tree: &'static Tree, scope: &Scope) -> Vec<(usize, u32)> {
+        let locked = tree.lock();
+        let waits = locked.waits(scope);
+        // SAFETY: [LOCKED]: a task that a linked park names is there.
+        waits.iter().map(|wait| (wait.task.addr(), unsafe { wait.task.as_ref() }.map_or(0, Header::waits))).collect()
+    }
+
     /// Frees a tree that was [leaked](Tree::leaked).
     ///
     /// # Safety

@@ -18,8 +18,10 @@
 //!
 //! Invariants, which the `SAFETY` comments name:
 //! - **\[OWNER\]** `begin`, `poll`, `end` and `drop` are called by one thread at a time: the one that polls the operation.
-//! - **\[WAKER\]** The waker is touched by: the owner in `IDLE`, or once the outcome is published; the owner, or a cancel, that set
-//!   `BUSY`; who set `CLAIMED`. Who finds `BUSY` leaves the wake-up to who set it.
+//! - **\[WHOM\]** The waker is taken, and set, by: the owner in `IDLE`, or once the outcome is published; the owner, or a cancel, that set
+//!   `BUSY`; who set `CLAIMED`: one at a time (\[TURNS\] of [`Whom`](ready::Whom)). Who finds `BUSY` leaves the wake-up to who set it. The task is changed by the owner
+//!   alone, while the park is in no list; and read (\[READ\]) by the owner, and under the lock while it is in one. Then that task is there, or the
+//!   park says that it is gone.
 //! - **\[LOCKED\]** `links` is touched under the lock of the tree that `tree` names; by the owner without it, while the park is in no list. A linked park is unlinked before it is dropped,
 //!   and it cannot move since it is pinned: so the pointers in a scope's list are valid under the lock.
 //! - **\[TAIL\]** A [`Core`] is the first field of a [`Park`], and the pointer in the list is good for the whole of that. What follows the core is said
@@ -98,10 +100,10 @@ impl On {
     pub const UNKNOWN: Self = Self::Child(0);
 }
 
-// One word each for the waker, the scope, the task, the place, the time, and the two neighbours; and one for all
+// One word each for the task with its waker, the scope, the place, the time, and the two neighbours; and one for all
 // the rest. A million sleeping children have a million of them.
 #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
-const _: () = assert!(size_of::<Park<Bare>>() <= 64);
+const _: () = assert!(size_of::<Park<Bare>>() <= 56);
 
 /// The one blocking primitive. See the module.
 #[repr(C)]

@@ -62,8 +62,8 @@ mod join;
 mod memory;
 mod owner;
 mod task;
-mod thin;
 mod wake;
+mod whom;
 
 pub use cell::{Origin, Outcome};
 use join::Joins;
@@ -73,8 +73,8 @@ pub(crate) use memory::{LookingOn, look_on};
 pub(crate) use memory::{is_looked_at, prepare_for_onlookers};
 pub use owner::ReadyBox;
 pub(crate) use task::Header;
-pub(crate) use thin::ThinWaker;
 pub(crate) use wake::{BodyHere, is_of, is_ours};
+pub(crate) use whom::Whom;
 
 use crate::blind::BLIND;
 use crate::blocks;

@@ -5,7 +5,7 @@ use crate::blind::BLIND;
 use crate::context;
 use crate::look::record::{self, Ended};
 use crate::prefetch::prefetch;
-use crate::ready::{self, Header, ThinWaker};
+use crate::ready::{self, Header, Whom};
 use crate::reason::{Detail, Manner, Reason};
 use crate::scope::Scope;
 use crate::scope::cancelled::Cancelled;
@@ -31,6 +31,10 @@ const OTHER: u8 = 64;
 
 const IDLE: u8 = 0;
 const OVER: u8 = DONE | ABORTED;
+
+/// In the address of the scope: the task that waited is gone, and its address is not to be used.
+const GONE: usize = 1;
+const _: () = assert!(align_of::<Scope>() > GONE);
 
 /// For who records, of a wait that is over.
 fn ended(state: u8) -> Ended {
@@ -67,18 +71,17 @@ pub(crate) struct Core {
     tree: Cell<TreeId>,
     /// Of its deadline; [LOCKED].
     pub(crate) key: Cell<Option<Key>>,
-    waker: UnsafeCell<Option<ThinWaker>>,
-    /// In whose list it is; null while it is in none. Written under the lock, read by the owner without it.
-    pub(crate) scope: AtomicPtr<Scope>,
-    /// The task that waits. As `scope`.
-    pub(crate) task: AtomicPtr<Header>,
+    /// The task that waits, and its waker.
+    whom: Whom,
+    /// In whose list it is; null while it is in none. With a bit that says that the [task is gone](GONE). Written under the lock, read by the owner without it.
+    scope: AtomicPtr<Scope>,
     /// Where it waits. Written by the owner while it is in no list, read under the lock while it is in one.
     place: Cell<&'static Location<'static>>,
     pub(crate) links: UnsafeCell<Links>,
     _pinned: PhantomPinned,
 }
 
-// SAFETY: [OWNER], [WAKER], [LOCKED] and [TAIL] say who touches each field that is not atomic.
+// SAFETY: [OWNER], [WHOM], [LOCKED] and [TAIL] say who touches each field that is not atomic.
 unsafe impl Send for Core {}
 // SAFETY: as above; the owner's methods are `unsafe` or reached through what owns the park.
 unsafe impl Sync for Core {}
@@ -91,9 +94,8 @@ impl Core {
             manner: Cell::new(Manner::NONE),
             tree: Cell::new(TreeId::NONE),
             key: Cell::new(None),
-            waker: UnsafeCell::new(None),
+            whom: Whom::nobody(),
             scope: AtomicPtr::new(ptr::null_mut()),
-            task: AtomicPtr::new(ptr::null_mut()),
             place: Cell::new(place),
             links: UnsafeCell::new(Links { before: Before { until: u64::MAX }, next: ptr::null(), since: 0 }),
             _pinned: PhantomPinned,
@@ -117,6 +119,59 @@ impl Core {
                 prefetch(park.wrapping_byte_offset(at));
             }
         }
+    }
+
+    /// In whose list it is; null if in none.
+    pub(crate) fn scope(&self) -> *mut Scope {
+        self.scope.load(Ordering::Relaxed).map_addr(|at| at & !GONE)
+    }
+
+    /// In whose list it is, and the task that waits; null where that is gone.
+    ///
+    /// # Safety
+    /// \[LOCKED\]: it is in a list, under the lock.
+    #[inline(always)]
+    pub(crate) unsafe fn scope_and_task(&self) -> (*mut Scope, *const Header) {
+        let scope = self.scope.load(Ordering::Relaxed);
+        if scope.addr() & GONE != 0 {
+            return Self::without_task(scope);
+        }
+        // SAFETY: [WHOM]: we read.
+        (scope, unsafe { self.whom.task() })
+    }
+
+    #[cold]
+    fn without_task(scope: *mut Scope) -> (*mut Scope, *const Header) {
+        (scope.map_addr(|at| at & !GONE), ptr::null())
+    }
+
+    /// Under the lock.
+    #[inline(always)]
+    pub(crate) fn enter(&self, scope: *const Scope) {
+        self.scope.store(scope.cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Under the lock: the owner, which looks without it, may free it now.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        self.scope.store(ptr::null_mut(), Ordering::Release);
+    }
+
+    /// The second of that alone.
+    ///
+    /// # Safety
+    /// As above.
+    pub(crate) unsafe fn task(&self) -> *const Header {
+        // SAFETY: the caller's word.
+        unsafe { self.scope_and_task().1 }
+    }
+
+    /// Its task goes away.
+    ///
+    /// # Safety
+    /// As of [`task`](Self::task).
+    pub(crate) unsafe fn forget_task(&self) {
+        self.scope.store(self.scope().map_addr(|at| at | GONE), Ordering::Relaxed);
     }
 
     /// When the wait ends by itself, or what the owner keeps in that word; `None` while it is in a list, since then the tree knows. Only the owner
@@ -246,7 +301,7 @@ impl Core {
         until: u64,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { Self::begin_by(this, cx, manner, until, ThinWaker::another) }
+        unsafe { Self::begin_by(this, cx, manner, until, None) }
     }
 
     /// The same with the waker that was cloned [ahead](super::Ahead). Apart: the ordinary way does not pay for that.
@@ -260,7 +315,7 @@ impl Core {
         waker: Waker,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
-        unsafe { Self::begin_by(this, cx, manner, until, |_| waker.into()) }
+        unsafe { Self::begin_by(this, cx, manner, until, Some(waker)) }
     }
 
     #[inline(always)]
@@ -269,18 +324,16 @@ impl Core {
         cx: &mut Context<'_>,
         manner: Manner,
         until: u64,
-        waker: impl FnOnce(&Waker) -> ThinWaker,
+        ahead: Option<Waker>,
     ) -> Result<(), Cancelled> {
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
         let abort = manner.abort();
         let frame = if abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
         let Some(tree) = frame.tree else { context::operation_outside(park.place()) };
-        let waiting = if ready::is_of(cx.waker(), frame.task) { WAITING } else { WAITING | OTHER };
-        let waker = waker(cx.waker());
-        // SAFETY: [WAKER]: IDLE, and the caller is the owner.
-        let old = park.waker.with_mut(|slot| unsafe { &mut *slot }.replace(waker));
-        drop(old);
+        // SAFETY: [WHOM]: IDLE, the caller is the owner, and it is in no list.
+        let is_own = unsafe { park.whom.begin(cx.waker(), ahead, frame.task) };
+        let waiting = if is_own { WAITING } else { WAITING | OTHER };
         let mut locked = tree.lock();
         // SAFETY: [CURRENT] of the context module.
         let scope = unsafe { &*frame.scope };
@@ -309,7 +362,7 @@ impl Core {
     pub(super) unsafe fn poll(
         this: *const Self,
         cx: &mut Context<'_>,
-        frame: impl FnOnce() -> context::Frame,
+        frame: impl FnOnce() -> context::OpenFrame,
     ) -> Poll<Result<(), Cancelled>> {
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
@@ -324,7 +377,11 @@ impl Core {
 
     /// Of a wait that was not over just now: whether it is. \[OWNER\].
     #[inline(never)]
-    unsafe fn poll_waiting(this: *const Self, cx: &mut Context<'_>, frame: impl FnOnce() -> context::Frame) -> bool {
+    unsafe fn poll_waiting(
+        this: *const Self,
+        cx: &mut Context<'_>,
+        frame: impl FnOnce() -> context::OpenFrame,
+    ) -> bool {
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
         debug_assert!(
@@ -333,13 +390,14 @@ impl Core {
         );
         let frame = frame();
         let Some(tree) = frame.tree else { context::operation_outside(park.place()) };
-        if !ptr::eq(park.scope.load(Ordering::Relaxed), frame.scope)
-            || !ptr::eq(park.task.load(Ordering::Relaxed), frame.task)
+        // SAFETY: [WHOM]: who takes the waker leaves the task as it is, and the owner alone changes it.
+        if ptr::eq(park.scope.load(Ordering::Relaxed), frame.scope) && ptr::eq(unsafe { park.whom.task() }, frame.task)
         {
+            park.refresh(cx, frame.task, false) == Some(true)
+        } else {
             // SAFETY: as above.
-            unsafe { Self::adopt(this, tree, frame.scope, frame.task) };
+            unsafe { Self::adopt(this, cx, tree, frame.scope, frame.task) }
         }
-        park.refresh(cx) & OVER != 0
     }
 
     pub(super) unsafe fn end(&self) -> bool {
@@ -349,16 +407,9 @@ impl Core {
         let state = self.state.load(Ordering::Acquire);
         debug_assert!(state & (CLAIMED | OVER) != CLAIMED, "ended a Park that can still be found");
         self.state.store(IDLE, Ordering::Relaxed);
-        // SAFETY: [WAKER]: the outcome is published, or there will be none.
-        drop(unsafe { self.take_waker() });
+        // SAFETY: [WHOM]: the outcome is published, or there will be none; and it is in no list.
+        unsafe { self.whom.clear() };
         state & DONE != 0
-    }
-
-    /// \[WAKER\]: of who may touch it.
-    #[inline(always)]
-    unsafe fn take_waker(&self) -> Option<Waker> {
-        // SAFETY: the caller's word.
-        self.waker.with_mut(|slot| unsafe { &mut *slot }.take()).map(ThinWaker::into_waker)
     }
 
     #[inline]
@@ -386,8 +437,8 @@ impl Core {
                 Err(now) => state = now,
             }
         }
-        // SAFETY: [WAKER]: we set BUSY.
-        let waker = unsafe { self.take_waker() };
+        // SAFETY: [WHOM]: we set BUSY.
+        let waker = unsafe { self.whom.take() };
         self.state.fetch_and(!BUSY, Ordering::AcqRel);
         waker
     }
@@ -405,8 +456,8 @@ impl Core {
                 Err(now) => state = now,
             }
         }
-        // SAFETY: [WAKER]: we set BUSY.
-        let waker = unsafe { self.take_waker() };
+        // SAFETY: [WHOM]: we set BUSY.
+        let waker = unsafe { self.whom.take() };
         self.state.fetch_and(!BUSY, Ordering::AcqRel);
         waker
     }
@@ -426,28 +477,29 @@ impl Core {
                 Err(now) => state = now,
             }
         };
-        // SAFETY: [WAKER]: we set CLAIMED.
-        let waker = self.waker.with_mut(|slot| unsafe { &mut *slot }.take());
+        // SAFETY: [WHOM]: we set CLAIMED.
+        let waker = unsafe { self.whom.take() };
         // A plain store: nobody else writes the word of a park that is claimed.
         self.state.store(claimed | outcome, Ordering::Release);
-        Completed::Won(waker.map(ThinWaker::into_waker))
+        Completed::Won(waker)
     }
 
-    /// Registers the waker of a wait that goes on. Returns the state then.
-    fn refresh(&self, cx: &mut Context<'_>) -> u8 {
-        let other = if ready::is_of(cx.waker(), context::task()) { 0 } else { OTHER };
+    /// Registers the waker of a wait that goes on, and its task. Whether it is over then; nothing where another thread has just the waker of before, and
+    /// nothing was registered. The task is that of before, unless the wait has `moved`, and is in no list.
+    fn refresh(&self, cx: &mut Context<'_>, task: *const Header, moved: bool) -> Option<bool> {
+        let other = if ready::is_of(cx.waker(), task) { 0 } else { OTHER };
         // Mostly it is the one that is there. Another one is made while the slot is free: the clone of a foreign executor may do anything, and panic.
         let (mut new, mut first) = (None, None);
         loop {
             let before = loop {
                 let state = self.state.load(Ordering::Acquire);
                 if state & OVER != 0 {
-                    return state;
+                    return Some(true);
                 }
                 if state & (BUSY | CLAIMED) != 0 {
                     // Another thread has the waker set before, and is about to wake it: come back in the next turn.
                     cx.waker().wake_by_ref();
-                    return state;
+                    return None;
                 }
                 let busy = state | BUSY;
                 if self.state.compare_exchange_weak(state, busy, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -455,11 +507,8 @@ impl Core {
                 }
             };
             let first = *first.get_or_insert(before);
-            // SAFETY: [WAKER]: we set BUSY.
-            let (old, is_there) = self.waker.with_mut(|slot| match (unsafe { &mut *slot }, new.take()) {
-                (slot, Some(new)) => (slot.replace(new), true),
-                (slot, None) => (None, slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))),
-            });
+            // SAFETY: [WHOM]: we set BUSY; the caller's word.
+            let (old, is_there) = unsafe { self.whom.renew(cx.waker(), new.take(), task, moved) };
             if is_there && other & !before != 0 {
                 self.state.fetch_or(other, Ordering::Relaxed);
             }
@@ -471,23 +520,34 @@ impl Core {
             }
             drop(old);
             if is_there || state & OVER != 0 {
-                return state;
+                return Some(state & OVER != 0);
             }
-            new = Some(ThinWaker::another(cx.waker()));
+            new = Some(cx.waker().clone());
         }
     }
 
-    /// Moves a wait that goes on into the scope that polls it. \[OWNER\].
+    /// Moves a wait that goes on into the scope and the task that poll it: whether it is over. \[OWNER\].
     #[cold]
-    unsafe fn adopt(this: *const Self, tree: &'static Tree, scope: *const Scope, task: *const Header) {
+    unsafe fn adopt(
+        this: *const Self,
+        cx: &mut Context<'_>,
+        tree: &'static Tree,
+        scope: *const Scope,
+        task: *const Header,
+    ) -> bool {
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
         park.unlink();
         let until = park.until_locked();
+        match park.refresh(cx, task, true) {
+            Some(false) => {}
+            // It is that of before in no list, until it is polled again.
+            over_or_not => return over_or_not.is_some(),
+        }
         let mut locked = tree.lock();
         park.tree.set(tree.id());
         if park.state.load(Ordering::Acquire) & OVER != 0 {
-            return;
+            return true;
         }
         // SAFETY: [LOCKED]; the owner's pointer is for the whole of the park.
         unsafe { locked.link_park(this, scope, task, until) };
@@ -495,6 +555,7 @@ impl Core {
         if unsafe { &*scope }.is_cancelled() {
             locked.cancel_park(park);
         }
+        park.state.load(Ordering::Acquire) & OVER != 0
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! end whether the scope absorbs a cancellation (R24, R25).
 
 use crate::blocks::Put;
-use crate::context::{self, Entered, Frame, InScope};
+use crate::context::{self, Entered, InScope, OpenFrame};
 use crate::look::record;
 use crate::ready::{self, Header};
 use crate::scope::cancelled::CancelAware;
@@ -130,7 +130,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     }
 
     /// The first poll.
-    fn link_in(&mut self, frame: Frame, waker: Waker, now: Option<u64>) {
+    fn link_in(&mut self, frame: OpenFrame, waker: Waker, now: Option<u64>) {
         assert!(
             self.scope.set(ENTERED) & ENTERED == 0,
             "the cancel scope of {} was entered twice: it is for one use (R7)",
@@ -144,7 +144,7 @@ impl<S: Deref<Target = Scope>> Entry<S> {
     }
 
     /// A later poll: finds its place again, where that has changed.
-    fn enter_again(&mut self, frame: Frame, polled_with: &Waker) {
+    fn enter_again(&mut self, frame: OpenFrame, polled_with: &Waker) {
         let Some(tree) = frame.tree else { context::outside("a scope") };
         if !ptr::eq(self.scope.parent.load(Relaxed), frame.scope) {
             // SAFETY: it is linked, or was let go.
@@ -199,7 +199,7 @@ impl<S: Deref<Target = Scope>> Drop for Entry<S> {
 /// # Safety
 /// \[HELD\]: it is in no tree, and is unlinked before it goes away.
 #[inline]
-unsafe fn link(scope: &Scope, frame: Frame, waker: Waker, now: Option<u64>) {
+unsafe fn link(scope: &Scope, frame: OpenFrame, waker: Waker, now: Option<u64>) {
     let Some(tree) = frame.tree else { context::outside("a scope") };
     let now = || now.unwrap_or_else(|| tree.clock.now());
     // With the bit of the waker, which is set below, under the same lock.

@@ -26,7 +26,7 @@ impl Locked<'_> {
                 if let Completed::Won(waker) = park.abort() {
                     // Its waker is woken after the lock: until it has been polled it is not to be taken for one that waits for nothing.
                     // SAFETY: [LOCKED]: a task that a linked park names is there.
-                    if let Some(task) = unsafe { park.task.load(Ordering::Relaxed).as_ref() } {
+                    if let Some(task) = unsafe { park.task().as_ref() } {
                         task.tell();
                     }
                     self.unlink_park(park);
@@ -135,7 +135,7 @@ impl Locked<'_> {
     }
 
     fn is_told_for_good(&self, park: &Core) -> bool {
-        let scope = park.scope.load(Ordering::Relaxed);
+        let scope = park.scope();
         // SAFETY: [LOCKED]: the park is linked, so its scope is there.
         unsafe { scope.as_ref() }.is_some_and(|scope| self.is_cancelled_for_good(scope))
     }

@@ -19,7 +19,7 @@ fn take<T>(pointer: &AtomicPtr<T>) -> *mut T {
 
 impl Locked<'_> {
     /// # Safety
-    /// \[LOCKED\]: the park is unlinked before it goes away; `scope` and `task` are current. The pointer is good for what follows the core: \[TAIL\] of
+    /// \[LOCKED\]: the park is unlinked before it goes away; `scope` and `task` are current, and that is its task. The pointer is good for what follows the core: \[TAIL\] of
     /// the parks.
     pub(crate) unsafe fn link_park(&mut self, this: *const Core, scope: *const Scope, task: *const Header, until: u64) {
         if !BLIND {
@@ -27,7 +27,7 @@ impl Locked<'_> {
         }
         // SAFETY: the caller's word.
         let park = unsafe { &*this };
-        park.scope.store(scope.cast_mut(), Ordering::Relaxed);
+        park.enter(scope);
         // SAFETY: [LOCKED]; `scope` and `task` are current.
         unsafe {
             if !task.is_null() {
@@ -37,7 +37,6 @@ impl Locked<'_> {
                 let scope = &mut *scope;
                 park.links.with_mut(|links| {
                     let links = &mut *links;
-                    park.task.store(task.cast_mut(), Ordering::Relaxed);
                     links.next = ptr::null();
                     links.before.prev = scope.last_park;
                 });
@@ -60,20 +59,20 @@ impl Locked<'_> {
         park.key.get().map_or(NEVER, |key| self.state.wheel.at(key))
     }
 
+    #[inline(always)]
     pub(crate) fn unlink_park(&mut self, park: &Core) {
-        let scope = park.scope.load(Ordering::Relaxed);
         let until = self.until(park);
         if let Some(key) = park.key.get() {
             self.disarm(key);
         }
         // SAFETY: [LOCKED]: the park is linked, so its scope, its neighbours and its task are there.
         unsafe {
+            let (scope, task) = park.scope_and_task();
+            if !task.is_null() {
+                (*task).waits_sub(1);
+            }
             let (prev, next) = park.links.with_mut(|links| {
                 let links = &mut *links;
-                let task = take(&park.task);
-                if !task.is_null() {
-                    (*task).waits_sub(1);
-                }
                 let prev = links.before.prev;
                 links.before.until = until;
                 (prev, links.next)
@@ -92,8 +91,8 @@ impl Locked<'_> {
                 }
             });
         }
-        // The last thing: the owner, which looks without the lock, may free the park now.
-        park.scope.store(ptr::null_mut(), Ordering::Release);
+        // The last thing.
+        park.leave();
     }
 
     /// Puts a scope under another (or makes it the root), and gives it the state that follows (R2, R6, R22).
@@ -318,19 +317,19 @@ impl Locked<'_> {
     /// How many forgot it.
     fn forget_below(&mut self, top: *const Scope, task: *const Header) -> u32 {
         let (mut node, mut forgot) = (top, 0);
-        let mut forget = |at: &AtomicPtr<Header>| {
-            if ptr::eq(at.load(Ordering::Relaxed), task) {
-                at.store(ptr::null_mut(), Ordering::Relaxed);
-                forgot += 1;
-            }
-        };
         while !node.is_null() {
             // SAFETY: [LOCKED].
             unsafe {
-                forget(&(*node).task);
+                if ptr::eq((*node).task(), task) {
+                    (*node).task.store(ptr::null_mut(), Ordering::Relaxed);
+                    forgot += 1;
+                }
                 let mut park = (*node).links.with(|links| (*links).first_park);
                 while !park.is_null() {
-                    forget(&(*park).task);
+                    if ptr::eq((*park).task(), task) {
+                        (*park).forget_task();
+                        forgot += 1;
+                    }
                     park = (*park).links.with(|links| (*links).next);
                 }
             }

@@ -142,7 +142,7 @@ impl Locked<'_> {
             let park = &*this;
             let come = park.has_come();
             Waiting {
-                task: park.task.load(Ordering::Relaxed),
+                task: park.task(),
                 reason: Core::reason(this),
                 place: park.place(),
                 made: Core::made_at(this),
