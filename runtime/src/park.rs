@@ -25,15 +25,17 @@
 //! - **\[LOCKED\]** `links` is touched under the lock of the tree that `tree` names; by the owner without it, while the park is in no list. A linked park is unlinked before it is dropped,
 //!   and it cannot move since it is pinned: so the pointers in a scope's list are valid under the lock.
 //! - **\[TAIL\]** A [`Core`] is the first field of a [`Park`], and the pointer in the list is good for the whole of that. What follows the core is said
-//!   by its `manner`: a [`Known`], if that says so; else a [`Named`], if its reason is one that has more to say. The tail and the manner are written by the owner
-//!   while the park is in no list, and read under the lock while it is in one.
+//!   by its `manner`: nothing, if that says that the place is a number; else the place, and a [`Known`], if it says so; else a [`Named`], if its reason is one that
+//!   has more to say. All of them, the manner and the time are written by the owner while the park is in no list, and read under the lock while it is in one.
 //!
 //! There are as many parks as there are waits, and most of what a sleeping child takes is its park. So a wait of which nothing is to be told but that it
 //! sleeps has no tail, and what is told is not put together when it begins, but when somebody looks.
 mod core;
+mod place;
 mod tail;
 
 pub(crate) use self::core::Core;
+use self::place::KeptPlace;
 pub use self::tail::{Bare, Known, Named, Tail};
 use crate::blind::BLIND;
 use crate::context;
@@ -100,15 +102,17 @@ impl On {
     pub const UNKNOWN: Self = Self::Child(0);
 }
 
-// One word each for the task with its waker, the scope, the place, the time, and the two neighbours; and one for all
+// One word each for the task with its waker, the scope, the time with the place, and the two neighbours; and one for all
 // the rest. A million sleeping children have a million of them.
 #[cfg(all(target_pointer_width = "64", not(trefoil_loom)))]
-const _: () = assert!(size_of::<Park<Bare>>() <= 56);
+const _: () = assert!(size_of::<Park<Bare>>() <= 48);
 
 /// The one blocking primitive. See the module.
 #[repr(C)]
 pub struct Park<T: Tail = Named> {
     core: Core,
+    /// Where it waits.
+    place: T::Place,
     tail: UnsafeCell<T>,
 }
 
@@ -183,9 +187,9 @@ impl Park {
         place: &'static Location<'static>,
     ) -> Result<(), Cancelled> {
         assert!(!self.is_active(), "a Park waits for one thing at a time");
-        self.core.set_place(place);
+        self.put_place(place);
         let manner =
-            if BLIND { Manner::new(Reason::Forever, Abort::AtOnce, false) } else { Manner::of_descriptor(what) };
+            if BLIND { Manner::new(Reason::Forever, Abort::AtOnce, false, false) } else { Manner::of_descriptor(what) };
         // SAFETY: the caller's word; [TAIL]: a `Named`, as the manner says.
         unsafe { Core::begin(self.core(), cx, manner, u64::MAX) }
     }
@@ -201,7 +205,8 @@ impl<T: Tail> Park<T> {
     /// The same, with what is to be told of its first wait.
     #[inline(always)]
     pub(crate) fn with_tail(place: &'static Location<'static>, tail: T) -> Self {
-        Self { core: Core::new(place), tail: UnsafeCell::new(tail) }
+        let (place, begun) = T::Place::new(place);
+        Self { core: Core::new(begun), place, tail: UnsafeCell::new(tail) }
     }
 
     /// The part that all have in common, by a pointer that is good for the whole: \[TAIL\].
@@ -217,7 +222,15 @@ impl<T: Tail> Park<T> {
 
     /// Where it was made, or waited last. For the owner, or under the lock of the tree it is linked in.
     pub(crate) fn place(&self) -> &'static Location<'static> {
-        self.core.place()
+        self.place.get(&self.core.begun)
+    }
+
+    /// \[OWNER\]: it is not active.
+    #[inline(always)]
+    fn put_place(&self, place: &'static Location<'static>) {
+        if !BLIND {
+            self.place.set(&self.core.begun, place);
+        }
     }
 
     /// Whether a wait was begun and its outcome not yet taken with [`poll`](Self::poll).
@@ -243,7 +256,7 @@ impl<T: Tail> Park<T> {
     /// Outside of a run, and where a wait is going on already.
     #[inline(always)]
     pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
-        self.core.set_place(wait.place);
+        self.put_place(wait.place);
         // SAFETY: the caller's word.
         unsafe { self.begin_with(cx, wait, Ahead::NONE, |_| {}) }
     }
@@ -267,7 +280,7 @@ impl<T: Tail> Park<T> {
             });
         }
         let reason = if BLIND { Reason::Forever } else { wait.reason };
-        let manner = Manner::new(reason, wait.abort, T::KNOWN);
+        let manner = Manner::new(reason, wait.abort, T::KNOWN, T::Place::IS_NUMBER);
         // SAFETY: the caller's word; [TAIL].
         unsafe {
             match ahead.0 {
@@ -286,7 +299,7 @@ impl<T: Tail> Park<T> {
     /// Where a wait is going on.
     pub(crate) unsafe fn set_place(&self, place: &'static Location<'static>) {
         assert!(!self.is_active(), "a Park waits for one thing at a time");
-        self.core.set_place(place);
+        self.put_place(place);
     }
 
     /// Looks whether the wait is over: `Ok` completed, `Err` cancelled. Keeps the waker up to date otherwise.

@@ -138,6 +138,8 @@ const REASON: u8 = 31;
 const ABORT: u8 = 3 << 5;
 const LASTING: u8 = 1 << 5;
 const ASK: u8 = 2 << 5;
+/// It ends at once, and the place is a number.
+const NUMBERED: u8 = ABORT;
 const KNOWN: u8 = 1 << 7;
 
 impl Manner {
@@ -145,7 +147,7 @@ impl Manner {
     pub const NONE: Self = Self(0);
 
     #[inline(always)]
-    pub fn new(reason: Reason, abort: Abort, known: bool) -> Self {
+    pub fn new(reason: Reason, abort: Abort, known: bool, numbered: bool) -> Self {
         // In the order of the variants: of one that is not a constant, it is the tag.
         let reason = match reason {
             Reason::Sleep => 0,
@@ -170,7 +172,9 @@ impl Manner {
             Reason::Token => 19,
         };
         let abort = match abort {
+            Abort::AtOnce if numbered => NUMBERED,
             Abort::AtOnce => 0,
+            _ if numbered => panic!("there is no room for what a cancel does to it"),
             Abort::Lasting => LASTING,
             Abort::Ask => ASK,
         };
@@ -195,6 +199,12 @@ impl Manner {
     /// Whether the reason has something to say beside which it is.
     pub fn has_detail(self) -> bool {
         matches!(self.0 & REASON, 6..=9 | 16)
+    }
+
+    /// Whether the place is a number.
+    #[inline(always)]
+    pub fn has_numbered_place(self) -> bool {
+        self.0 & ABORT == NUMBERED
     }
 
     /// Whether the park says who could end the wait.

@@ -332,7 +332,7 @@ fn note_wait(park: *const Core, until: u64) {
         let state = &mut *ring.state.borrow_mut();
         let Some(task) = state.polled().cloned() else { return };
         // SAFETY: [TAIL] of the parks.
-        let (reason, place) = unsafe { (Core::reason(park), (*park).place()) };
+        let (reason, place) = unsafe { (Core::reason(park), Core::place(park)) };
         let until = (until != NEVER).then_some(until);
         let wait = state.number();
         state.waits.insert(park.addr(), (wait, task.clone()));

@@ -1,5 +1,6 @@
 //! What a wait is to the tree and to who ends it, whatever it waits for: the state machine of a park.
 
+use super::place::{BegunAt, KeptPlace};
 use super::{Abort, Completed, Known, Named, On, Park};
 use crate::blind::BLIND;
 use crate::context;
@@ -46,11 +47,10 @@ fn ended(state: u8) -> Ended {
     }
 }
 
-/// Links into the scope's list, and since when it is there. \[LOCKED\].
+/// Links into the scope's list. \[LOCKED\].
 pub(crate) struct Links {
     pub before: Before,
     pub next: *const Core,
-    pub since: u64,
 }
 
 /// One word, since it is never both. \[LOCKED\].
@@ -75,8 +75,8 @@ pub(crate) struct Core {
     whom: Whom,
     /// In whose list it is; null while it is in none. With a bit that says that the [task is gone](GONE). Written under the lock, read by the owner without it.
     scope: AtomicPtr<Scope>,
-    /// Where it waits. Written by the owner while it is in no list, read under the lock while it is in one.
-    place: Cell<&'static Location<'static>>,
+    /// [TAIL].
+    pub(super) begun: Cell<BegunAt>,
     pub(crate) links: UnsafeCell<Links>,
     _pinned: PhantomPinned,
 }
@@ -88,7 +88,7 @@ unsafe impl Sync for Core {}
 
 impl Core {
     #[inline(always)]
-    pub(super) fn new(place: &'static Location<'static>) -> Self {
+    pub(super) fn new(begun: BegunAt) -> Self {
         Self {
             state: AtomicU8::new(IDLE),
             manner: Cell::new(Manner::NONE),
@@ -96,15 +96,31 @@ impl Core {
             key: Cell::new(None),
             whom: Whom::nobody(),
             scope: AtomicPtr::new(ptr::null_mut()),
-            place: Cell::new(place),
-            links: UnsafeCell::new(Links { before: Before { until: u64::MAX }, next: ptr::null(), since: 0 }),
+            begun: Cell::new(begun),
+            links: UnsafeCell::new(Links { before: Before { until: u64::MAX }, next: ptr::null() }),
             _pinned: PhantomPinned,
         }
     }
 
-    /// Where it was made, or waited last. For the owner, or under the lock of the tree it is linked in.
-    pub(crate) fn place(&self) -> &'static Location<'static> {
-        self.place.get()
+    /// Where it waits.
+    ///
+    /// # Safety
+    /// \[TAIL\]: it was found in a list, under the lock; or by the owner of one that waits.
+    pub(crate) unsafe fn place(this: *const Self) -> &'static Location<'static> {
+        // SAFETY: the caller's word. The place of a `Named` is at the same distance as that of a `Known`: it is what follows the core.
+        unsafe {
+            let core = &*this;
+            if core.manner.get().has_numbered_place() {
+                return core.begun.get().place();
+            }
+            (*this.cast::<Park<Named>>()).place.get(&core.begun)
+        }
+    }
+
+    /// When it began to wait, on the run's clock, seen from `now`.
+    pub(crate) fn since(&self, now: u64) -> u64 {
+        let begun = self.begun.get();
+        if self.manner.get().has_numbered_place() { begun.nanos_beside_number(now) } else { begun.nanos() }
     }
 
     /// Where those are between which it stands in its list. The task of one is before it in memory, as a rule.
@@ -199,14 +215,6 @@ impl Core {
         debug_assert!(self.scope.load(Ordering::Relaxed).is_null(), "its place in the list is there");
         // SAFETY: [LOCKED]: it is in no list.
         self.links.with_mut(|links| unsafe { (*links).before.until = until });
-    }
-
-    /// Where it will wait next. \[OWNER\]: it is not active.
-    #[inline(always)]
-    pub(super) fn set_place(&self, place: &'static Location<'static>) {
-        if !BLIND {
-            self.place.set(place);
-        }
     }
 
     /// What a cancel does to it. As [`place`](Self::place).
@@ -330,7 +338,10 @@ impl Core {
         let park = unsafe { &*this };
         let abort = manner.abort();
         let frame = if abort == Abort::Lasting { context::guest_frame() } else { context::open_frame() };
-        let Some(tree) = frame.tree else { context::operation_outside(park.place()) };
+        // [TAIL]: it is in no list.
+        park.manner.set(manner);
+        // SAFETY: [TAIL]: the owner's.
+        let Some(tree) = frame.tree else { context::operation_outside(unsafe { Self::place(this) }) };
         // SAFETY: [WHOM]: IDLE, the caller is the owner, and it is in no list.
         let is_own = unsafe { park.whom.begin(cx.waker(), ahead, frame.task) };
         let waiting = if is_own { WAITING } else { WAITING | OTHER };
@@ -342,11 +353,14 @@ impl Core {
             return Err(Cancelled::delivered());
         }
         park.tree.set(tree.id());
-        // [TAIL]: it is in no list.
-        park.manner.set(manner);
         if !BLIND {
-            // SAFETY: [LOCKED].
-            park.links.with_mut(|links| unsafe { (*links).since = tree.turn_time() });
+            // [TAIL]: it is in no list.
+            let now = tree.turn_time();
+            park.begun.set(if manner.has_numbered_place() {
+                park.begun.get().with_number(now)
+            } else {
+                BegunAt::at(now)
+            });
         }
         park.state.store(waiting, Ordering::Release);
         // SAFETY: [LOCKED]; the owner's pointer is for the whole of the park.
@@ -389,7 +403,8 @@ impl Core {
             "polled a Park that waits for nothing"
         );
         let frame = frame();
-        let Some(tree) = frame.tree else { context::operation_outside(park.place()) };
+        // SAFETY: [TAIL]: the owner's, which waits.
+        let Some(tree) = frame.tree else { context::operation_outside(unsafe { Self::place(this) }) };
         // SAFETY: [WHOM]: who takes the waker leaves the task as it is, and the owner alone changes it.
         if ptr::eq(park.scope.load(Ordering::Relaxed), frame.scope) && ptr::eq(unsafe { park.whom.task() }, frame.task)
         {

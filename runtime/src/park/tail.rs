@@ -1,6 +1,7 @@
 //! What a park has beside what the tree needs of it: what is to be told of the wait.
 
 use super::On;
+use super::place::{Address, KeptPlace, Number};
 use crate::blind::BLIND;
 use crate::look::holders::Thing;
 use crate::reason::{Detail, Reason};
@@ -11,6 +12,9 @@ pub trait Tail {
     /// That of a park that has not waited.
     #[doc(hidden)]
     const NEW: Self;
+    /// How its park keeps the place.
+    #[doc(hidden)]
+    type Place: KeptPlace;
     /// Whether it says who could end the wait.
     #[doc(hidden)]
     const KNOWN: bool;
@@ -85,6 +89,7 @@ impl Known {
 }
 
 impl Tail for Bare {
+    type Place = Number;
     const NEW: Self = Self;
     const KNOWN: bool = false;
     #[inline(always)]
@@ -95,6 +100,7 @@ impl Tail for Bare {
 }
 
 impl Tail for Named {
+    type Place = Address;
     const NEW: Self = Self(Detail::NONE);
     const KNOWN: bool = false;
     #[inline(always)]
@@ -104,6 +110,7 @@ impl Tail for Named {
 }
 
 impl Tail for Known {
+    type Place = Address;
     const NEW: Self = Self { thing: None, number: 0, detail: Detail::NONE };
     const KNOWN: bool = true;
     #[inline(always)]

@@ -136,7 +136,7 @@ impl Locked<'_> {
     }
 
     /// One that is linked: \[TAIL\] of the parks.
-    unsafe fn waiting(this: *const Core) -> Waiting {
+    unsafe fn waiting(&self, this: *const Core) -> Waiting {
         // SAFETY: the caller's word; [LOCKED].
         unsafe {
             let park = &*this;
@@ -144,9 +144,9 @@ impl Locked<'_> {
             Waiting {
                 task: park.task(),
                 reason: Core::reason(this),
-                place: park.place(),
+                place: Core::place(this),
                 made: Core::made_at(this),
-                since: park.links.with(|links| (*links).since),
+                since: park.since(self.now()),
                 for_ever: park.key.get().is_none(),
                 come,
                 wakers: match (park.wakes_its_task(), park.abort_kind()) {
@@ -167,7 +167,7 @@ impl Locked<'_> {
         unsafe {
             let mut park = scope.links.with(|links| (*links).first_park);
             while !park.is_null() {
-                all.push((Self::waiting(park), Core::on(park)));
+                all.push((self.waiting(park), Core::on(park)));
                 park = (*park).links.with(|links| (*links).next);
             }
         }
@@ -181,7 +181,7 @@ impl Locked<'_> {
         unsafe {
             let mut park = scope.links.with(|links| (*links).first_park);
             while !park.is_null() {
-                all.push(Self::waiting(park));
+                all.push(self.waiting(park));
                 park = (*park).links.with(|links| (*links).next);
             }
         }
