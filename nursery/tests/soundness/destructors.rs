@@ -1,7 +1,7 @@
 //! Destructors that spawn, and the drops of values, errors and handles, counted.
 #![allow(clippy::redundant_async_block)]
 
-use super::support::*;
+use super::support::{Failure, *};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use trefoil_nursery::*;
