@@ -150,6 +150,22 @@ impl<E> ErrorGroup<E> {
     }
 
     /// All errors, in order, with what failed.
+    ///
+    /// # Examples
+    /// ```
+    /// use trefoil_runtime::{ErrorGroup, Failed, Failure};
+    /// # use std::{io, panic::Location};
+    /// # let reader = Failed::Task { name: Some("reader".into()), place: Location::caller() };
+    /// # let group = ErrorGroup::from_failures(vec![Failure::new(io::Error::other("refused"), reader)]).unwrap();
+    /// // As a nursery returns it, whose child `reader` failed:
+    /// for failure in group.failures() {
+    ///     println!("{failure:#}"); // task `reader` (main.rs:5): refused
+    ///     if let Some(Failed::Task { name: Some(name), .. }) = &failure.failed {
+    ///         assert_eq!((&**name, failure.error.to_string().as_str()), ("reader", "refused"));
+    ///     }
+    /// }
+    /// # assert_eq!(group.failures().len(), 1);
+    /// ```
     pub fn failures(&self) -> &[Failure<E>] {
         &self.failures
     }
