@@ -16,7 +16,7 @@ impl<E: CancelAware> ToNursery<E> {
         unsafe { &*from.home.cast::<State<E>>() }
     }
 
-    fn finish<T>(&self, output: Result<T, E>, name: Option<&Arc<str>>, from: Origin) -> Option<T> {
+    fn finish<T>(&self, output: Result<T, E>, name: Option<&dyn Name>, from: Origin) -> Option<T> {
         match output {
             Ok(value) => Some(value),
             Err(error) => {
@@ -27,7 +27,7 @@ impl<E: CancelAware> ToNursery<E> {
         }
     }
 
-    fn panic(&self, payload: Payload, name: Option<&Arc<str>>, from: Origin) {
+    fn panic(&self, payload: Payload, name: Option<&dyn Name>, from: Origin) {
         // SAFETY: as above.
         unsafe { Self::state(from) }.panicked(payload, Who { name, place: from.place, body: false });
     }
@@ -71,12 +71,11 @@ impl<T, E: CancelAware, N: Name> Outcome<Result<T, E>> for NamedToNursery<E, N> 
     type Value = T;
 
     fn finished(&self, output: Result<T, E>, from: Origin) -> Option<T> {
-        let name = output.is_err().then(|| self.name.name());
-        self.to.finish(output, name.as_ref(), from)
+        self.to.finish(output, Some(&self.name), from)
     }
 
     fn panicked(&self, payload: Payload, from: Origin) {
-        self.to.panic(payload, Some(&self.name.name()), from);
+        self.to.panic(payload, Some(&self.name), from);
     }
 
     fn cut(&self, from: Origin) {

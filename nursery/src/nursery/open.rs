@@ -100,7 +100,7 @@ where
         let state = Box::new(State {
             scope: Scope::new(Kind::Nursery, place),
             ready: ready.as_ptr(),
-            errors: RefCell::new(Vec::new()),
+            errors: RefCell::default(),
             payload: RefCell::new(None),
             cut: Cell::new(false),
             made_up: Cell::new(None),
@@ -273,39 +273,34 @@ where
 
     fn settle(&mut self, absorbs: bool) -> Result<Option<T>, ErrorGroup<E>> {
         let state = self.state.get();
-        let mut errors = state.errors.take();
+        let errors = state.errors.take();
         if let Some(payload) = state.payload.take() {
             // N9. That the others were cancelled for it is no error, unless somebody made it up (N14).
             let is_error =
-                |(at, error): &(usize, &Failure<E>)| !error.is_cancelled() || state.made_up.get() == Some(*at);
-            for (_, error) in errors.iter().enumerate().filter(is_error) {
+                |(at, error): &(usize, Failure<E>)| !error.is_cancelled() || state.made_up.get() == Some(*at);
+            for (_, error) in errors.into_failures().enumerate().filter(is_error) {
                 trefoil_runtime::report_error!(nursery = %state.scope.who(), "an error beside the panic that ends its nursery: {error:?}");
             }
             resume_unwind(payload);
         }
-        if state.cut.get() {
-            errors.push(Cancelled::delivered().into());
-        }
-        if absorbs {
-            // R24, R27: this scope is the one that was cancelled.
-            let mut kept = Vec::new();
-            for (at, error) in errors.into_iter().enumerate() {
-                if state.made_up.get() == Some(at) {
-                    kept.push(error);
-                    continue;
-                }
+        let (mut failed, mut kept, mut seen) = (errors.failed, Vec::new(), false);
+        let cut = state.cut.get().then(|| E::from(Cancelled::delivered()));
+        for (at, error) in errors.all.into_iter().chain(cut).enumerate() {
+            let kept_of = if !absorbs {
+                // One cancellation is enough to travel on.
+                (!error.is_cancelled() || !std::mem::replace(&mut seen, true)).then_some(error)
+            } else if state.made_up.get() == Some(at) {
+                Some(error)
+            } else {
+                // R24, R27: this scope is the one that was cancelled.
                 if error.has_cancelled() {
                     self.entry.caught();
                 }
-                kept.extend(error.without_cancelled());
-            }
-            errors = kept;
-        } else {
-            // One is enough to travel on.
-            let mut seen = false;
-            errors.retain(|error| !error.is_cancelled() || !std::mem::replace(&mut seen, true));
+                error.without_cancelled()
+            };
+            kept.extend(kept_of.map(|error| failed.with(at, error)));
         }
-        match ErrorGroup::from_failures(errors) {
+        match ErrorGroup::from_failures(kept) {
             Some(group) => Err(group),
             None => Ok(self.value.take().and_then(Result::ok)),
         }
@@ -349,7 +344,7 @@ impl<B: Future, E: CancelAware, M> Drop for Open<'_, B, E, M> {
             state.panicked(payload, Who { name: None, place: self.place, body: true });
         }
         self.ready.close(&state.scope);
-        for error in state.errors.take() {
+        for error in state.errors.take().into_failures() {
             if !error.is_cancelled() {
                 trefoil_runtime::report_error!(nursery = %state.scope.who(), "an error of a nursery that was dropped: {error:?}");
             }

@@ -1,5 +1,6 @@
 //! What a nursery knows of those who failed, and how it is cancelled for them.
 
+use super::child::Name;
 use crate::service::Services;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -11,7 +12,7 @@ use trefoil_runtime::{self as runtime, CancelAware, Culprit, Failed, Failure, Pa
 pub(super) struct State<E> {
     pub(super) scope: Scope,
     pub(super) ready: *const Ready,
-    pub(super) errors: RefCell<Vec<Failure<E>>>,
+    pub(super) errors: RefCell<Errors<E>>,
     pub(super) payload: RefCell<Option<Payload>>,
     pub(super) cut: Cell<bool>,
     /// The place in `errors` of one with a cancellation in it that came out of a task while nothing was cancelled: an ordinary error
@@ -20,19 +21,62 @@ pub(super) struct State<E> {
     pub(super) services: Services,
 }
 
+/// The errors of all tasks, in the order in which those ended.
+pub(super) struct Errors<E> {
+    pub(super) all: Vec<E>,
+    pub(super) failed: AllFailed,
+}
+
+impl<E> Default for Errors<E> {
+    fn default() -> Self {
+        Self { all: Vec::new(), failed: AllFailed::default() }
+    }
+}
+
+impl<E> Errors<E> {
+    /// With what failed with each.
+    pub(super) fn into_failures(self) -> impl Iterator<Item = Failure<E>> + use<E> {
+        let Self { all, mut failed } = self;
+        all.into_iter().enumerate().map(move |(at, error)| failed.with(at, error))
+    }
+}
+
+/// What failed with which error. Not with those that only tell of a cancellation: of 100,000 children that are cancelled each returns such a one, which may take
+/// no room at all.
+#[derive(Default)]
+pub(super) struct AllFailed(Vec<(usize, Option<Failed>)>);
+
+impl AllFailed {
+    /// With the error that comes to this place.
+    #[cold]
+    fn note(&mut self, at: usize, failed: Failed) {
+        self.0.push((at, Some(failed)));
+    }
+
+    /// The error of this place, with what failed.
+    pub(super) fn with<E>(&mut self, at: usize, error: E) -> Failure<E> {
+        let noted = self.0.binary_search_by_key(&at, |(of, _)| *of).ok();
+        Failure::new(error, noted.and_then(|noted| self.0[noted].1.take()))
+    }
+}
+
 /// Who failed.
 #[derive(Clone, Copy)]
 pub(super) struct Who<'a> {
-    pub(super) name: Option<&'a Arc<str>>,
+    pub(super) name: Option<&'a dyn Name>,
     pub(super) place: &'static Location<'static>,
     pub(super) body: bool,
 }
 
 impl Who<'_> {
+    fn name(&self) -> Option<Arc<str>> {
+        self.name.map(Name::name)
+    }
+
     fn failed(&self) -> Failed {
         match self.body {
             true => Failed::Body(self.place),
-            false => Failed::Task { name: self.name.cloned(), place: self.place },
+            false => Failed::Task { name: self.name(), place: self.place },
         }
     }
 }
@@ -40,7 +84,7 @@ impl Who<'_> {
 impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name {
-            Some(name) => write!(f, "`{name}` ({})", self.place),
+            Some(name) => write!(f, "`{}` ({})", name.name(), self.place),
             None => self.place.fmt(f),
         }
     }
@@ -57,12 +101,20 @@ impl<E: CancelAware> fmt::Display for Described<'_, E> {
 
 impl<E: CancelAware> State<E> {
     pub(super) fn fail(&self, error: E, who: Who<'_>) {
-        if !self.scope.is_cancelled() && error.has_cancelled() {
-            self.made_up.set(Some(self.errors.borrow().len()));
+        let is_cancelled = self.scope.is_cancelled();
+        let is_told = is_cancelled && error.is_cancelled();
+        if !is_cancelled && error.has_cancelled() {
+            self.made_up.set(Some(self.errors.borrow().all.len()));
         }
         let culprit = self.culprit(who, false, || Described(&error));
         // `RefCell`: no user code runs while it is borrowed.
-        self.errors.borrow_mut().push(Failure::new(error, who.failed()));
+        let mut errors = self.errors.borrow_mut();
+        if !is_told {
+            let at = errors.all.len();
+            errors.failed.note(at, who.failed());
+        }
+        errors.all.push(error);
+        drop(errors);
         self.cancel(culprit);
     }
 
@@ -90,7 +142,7 @@ impl<E: CancelAware> State<E> {
             return None;
         }
         let make = |text: fmt::Arguments<'_>| {
-            let culprit = Culprit::new(who.name.cloned(), who.place, panicked, text);
+            let culprit = Culprit::new(who.name(), who.place, panicked, text);
             if who.body { culprit.body() } else { culprit }
         };
         Some(catch_unwind(AssertUnwindSafe(|| make(format_args!("{}", text())))).unwrap_or_else(|payload| {
