@@ -541,3 +541,120 @@ fn look_and_complete_and_end_of_the_task() {
         there
     });
 }
+
+/// Moved from a task to another one of the same queue, which has its own waker, while it is completed and somebody looks.
+#[test]
+fn move_to_another_task_and_complete_and_look() {
+    let expected = [(0, false), (0, true), (1, false), (1, true), (2, false), (2, true)];
+    model("park: look ‖ complete ‖ poll by another task").three().bound(2).check(expected, |order| {
+        let run = Run::new();
+        let park = Box::pin(Park::new());
+        let (first, second, at_once) = (Cell::new(None), RefCell::new(None), Cell::new(None));
+        let over = Cell::new(false);
+        let mut nest = Nest::new();
+        // SAFETY: it is pinned, and unlinked below.
+        unsafe { link(&nest.scope, run.tree, None) };
+        drop(nest.spawn(|cx| {
+            if first.get().is_none() {
+                first.set(Some(cx.waker().data().addr()));
+                // SAFETY: [OWNER].
+                assert_eq!(unsafe { park.as_ref().begin(cx, wait()) }, Ok(()));
+                return Poll::Pending;
+            }
+            if over.get() { Poll::Ready(1) } else { Poll::Pending }
+        }));
+        drop(nest.spawn(|cx| {
+            if second.borrow().is_none() {
+                cx.waker().wake_by_ref();
+                *second.borrow_mut() = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            // SAFETY: [OWNER].
+            let polled = unsafe { park.as_ref().poll(cx) };
+            at_once.set(at_once.get().or(Some(polled.is_ready())));
+            polled.map(|end| u32::from(end.is_ok()))
+        }));
+        let scope: *const Scope = &*nest.scope;
+        // SAFETY: it is there until the end.
+        let scope = unsafe { &*scope };
+        run.within(scope, || nest.run());
+        let waker = second.borrow().clone().unwrap();
+        let (a, b) = (first.get().unwrap(), waker.data().addr());
+        let (seen, won, ()) = order.race3(
+            || tasks_in(run.tree, scope),
+            || park.as_ref().complete().wake(),
+            || run.within(scope, || nest.run()),
+        );
+        assert!(won);
+        let seen = match &seen[..] {
+            [] => 0,
+            [(task, 1)] if *task == a => 1,
+            [(task, 1)] if *task == b => 2,
+            other => panic!("{other:?} of {a} {b}"),
+        };
+        run.within(scope, || nest.settle());
+        assert_eq!(nest.live(), 1, "the waker was lost");
+        assert!(tasks_in(run.tree, scope).is_empty());
+        over.set(true);
+        drop((waker, second.take()));
+        run.within(scope, || nest.tear_down());
+        nest.assert_gone();
+        unlink(scope);
+        (seen, at_once.get().unwrap())
+    });
+}
+
+/// The same in a cancelled scope, with the waker of a combinator: the task is not cut as one that waits for nothing known (N13).
+#[test]
+fn move_to_another_task_and_complete_and_cancel() {
+    let expected = [(true, false), (true, true), (false, false), (false, true)];
+    model("park: cancel ‖ complete ‖ poll by another task").three().bound(2).check(expected, |order| {
+        let run = Run::new();
+        let park = Box::pin(Park::new());
+        let (between, other) = (Woken::new(), Woken::new());
+        let (first, second, at_once) = (Cell::new(false), RefCell::new(None), Cell::new(None));
+        let mut nest = Nest::new();
+        // SAFETY: it is pinned, and unlinked below.
+        unsafe { link(&nest.scope, run.tree, None) };
+        drop(nest.spawn(|_| {
+            if !first.replace(true) {
+                // SAFETY: [OWNER].
+                assert_eq!(between.poll(|cx| unsafe { park.as_ref().begin(cx, wait()) }), Ok(()));
+            }
+            Poll::Pending
+        }));
+        drop(nest.spawn(|cx| {
+            if second.borrow().is_none() {
+                cx.waker().wake_by_ref();
+                *second.borrow_mut() = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            // SAFETY: [OWNER].
+            let polled = other.poll(|cx| unsafe { park.as_ref().poll(cx) });
+            at_once.set(at_once.get().or(Some(polled.is_ready())));
+            polled.map(|end| u32::from(end.is_ok()))
+        }));
+        let scope: *const Scope = &*nest.scope;
+        // SAFETY: it is there until the end.
+        let scope = unsafe { &*scope };
+        run.within(scope, || nest.run());
+        let waker = second.borrow().clone().unwrap();
+        let ((), won, ()) = order.race3(
+            || scope.cancel(Source::Explicit, Location::caller()),
+            || park.as_ref().complete().wake(),
+            || run.within(scope, || nest.run()),
+        );
+        other.settle(|_| {
+            waker.wake_by_ref();
+            run.within(scope, || nest.run());
+        });
+        assert_eq!(nest.live(), 1, "the waker was lost");
+        assert_eq!((between.wakers(), other.wakers()), (0, 0));
+        assert!(tasks_in(run.tree, scope).is_empty());
+        drop((waker, second.take()));
+        run.within(scope, || nest.tear_down());
+        nest.assert_gone();
+        unlink(scope);
+        (won, at_once.get().unwrap())
+    });
+}

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use trefoil_runtime::{CancelAware, Failed, RawJoin};
+use trefoil_runtime::{CancelAware, FailedBy, RawJoin};
 
 /// Futures that each have a value of their own: a tuple of 2 to 8, an array, or a `Vec`. See [`join`](crate::join).
 ///
@@ -67,21 +67,28 @@ pub trait Alternatives: Sized + Sealed {
         J: Judge<'s, Self>;
 }
 
-/// Which of several futures that were given at one place: the first is 1. It is the name of its task.
+/// Which of several futures that were given at one place: the first is 1, also of an array. It is the name of its task.
 #[derive(Clone, Copy, Debug)]
 pub struct Branch(usize);
 
-impl Branch {
-    /// It, and goes on to the next one.
-    fn take(&mut self) -> Self {
-        let this = *self;
-        self.0 += 1;
-        this
+/// Numbers them.
+struct Numbers(Cell<usize>);
+
+impl Numbers {
+    fn new() -> Self {
+        Self(Cell::new(0))
     }
 
+    fn next(&self) -> Branch {
+        self.0.set(self.0.get() + 1);
+        Branch(self.0.get())
+    }
+}
+
+impl Branch {
     /// It, as what failed.
-    pub(crate) fn failed(self, place: &'static Location<'static>) -> Failed {
-        Failed::Task { name: Some(self.name()), place }
+    pub(crate) fn failed_by(self, place: &'static Location<'static>) -> FailedBy {
+        FailedBy::Task { name: Some(self.name()), place }
     }
 }
 
@@ -108,7 +115,7 @@ pub struct Crew<'s, A: Alternatives, J> {
     nursery: Nursery<'s, 's, A::Error, Parts<A>>,
     judge: J,
     place: &'static Location<'static>,
-    started: Cell<usize>,
+    numbers: Numbers,
 }
 
 impl<'s, A: Alternatives, J: Judge<'s, A>> Crew<'s, A, J> {
@@ -117,8 +124,7 @@ impl<'s, A: Alternatives, J: Judge<'s, A>> Crew<'s, A, J> {
         A: 's,
     {
         let (nursery, judge) = (self.nursery, self.judge);
-        self.started.set(self.started.get() + 1);
-        let branch = Branch(self.started.get());
+        let branch = self.numbers.next();
         let child = async move { judge(nursery, branch, future.await) };
         drop::<Join<'s, ()>>(nursery.spawn_any_called(branch, child, self.place));
     }
@@ -136,7 +142,7 @@ where
 {
     Open::new(
         move |nursery| async move {
-            alternatives.start(Crew { nursery, judge, place, started: Cell::new(0) });
+            alternatives.start(Crew { nursery, judge, place, numbers: Numbers::new() });
             Ok(())
         },
         place,
@@ -176,8 +182,8 @@ where
     where
         Self: 's,
     {
-        let mut next = Branch(1);
-        self.into_iter().map(|branch| nursery.spawn_any_called(next.take(), branch, place).into_raw()).collect()
+        let numbers = Numbers::new();
+        self.into_iter().map(|branch| nursery.spawn_any_called(numbers.next(), branch, place).into_raw()).collect()
     }
 
     fn values(joins: Vec<RawJoin<T>>) -> Option<Vec<T>> {
@@ -198,8 +204,8 @@ where
     where
         Self: 's,
     {
-        let mut next = Branch(1);
-        self.map(|branch| nursery.spawn_any_called(next.take(), branch, place).into_raw())
+        let numbers = Numbers::new();
+        self.map(|branch| nursery.spawn_any_called(numbers.next(), branch, place).into_raw())
     }
 
     fn values(joins: [RawJoin<T>; N]) -> Option<[T; N]> {
@@ -273,8 +279,8 @@ macro_rules! tuples {
                 Self: 's,
             {
                 let ($($name,)+) = self;
-                let mut next = Branch(1);
-                ($(nursery.spawn_any_called(next.take(), $name, place).into_raw(),)+)
+                let numbers = Numbers::new();
+                ($(nursery.spawn_any_called(numbers.next(), $name, place).into_raw(),)+)
             }
 
             fn values(joins: Self::Joins) -> Option<Self::Values> {

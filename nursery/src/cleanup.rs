@@ -16,7 +16,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
-use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ErrorGroup, Failed, Failure, Payload, TimedOut};
+use trefoil_runtime::{self as runtime, CancelAware, Cancelled, ErrorGroup, FailedBy, Failure, Payload, TimedOut};
 
 /// Whether clean-ups are `Send`.
 pub trait Mode: Sealed {
@@ -235,7 +235,7 @@ where
     let (output, panicked) = attempt(in_own_scope(body, place), place).await;
     match output {
         Some(Some(Ok(output))) => value = Some(output),
-        Some(Some(Err(error))) => unseen.errors.push(Failure::new(error, Failed::Body(place))),
+        Some(Some(Err(error))) => unseen.errors.push(Failure::new(error, FailedBy::Body(place))),
         Some(None) => {
             cut = true;
             unseen.errors.push(Cancelled::delivered().into());
@@ -247,8 +247,8 @@ where
         let (output, panicked) = attempt(shield_for_at(limit, clean_up, place), place).await;
         match output {
             Some(Ok(Some(()))) | None => {}
-            Some(Ok(None)) => unseen.errors.push(Failure::new(TimedOut::new().into(), Failed::CleanUp(place))),
-            Some(Err(error)) => unseen.errors.push(Failure::new(error, Failed::CleanUp(place))),
+            Some(Ok(None)) => unseen.errors.push(Failure::new(TimedOut::new().into(), FailedBy::CleanUp(place))),
+            Some(Err(error)) => unseen.errors.push(Failure::new(error, FailedBy::CleanUp(place))),
         }
         keep(&mut unseen.payload, panicked, place);
     }

@@ -43,7 +43,7 @@ pub use start::{NotStarted, Started};
 #[doc(hidden)]
 pub use trefoil_runtime::doc_run;
 pub use trefoil_runtime::{
-    CancelAware, Cancelled, CancelledOrTimedOut, Cause, Culprit, DeadlineAware, ErrorGroup, Failed, Failure, Kind,
+    CancelAware, Cancelled, CancelledOrTimedOut, Cause, Culprit, DeadlineAware, ErrorGroup, FailedBy, Failure, Kind,
     ScopeInfo, Sleep, Source, TaskLocal, TaskLocalError, TaskLocalScope, TimedOut, checkpoint, checkpoint_if_cancelled,
     now, sleep, sleep_forever, sleep_until, task_local, yield_now,
 };

@@ -84,7 +84,7 @@ pub use scope::Scope;
 pub use scope::cancelled::{CancelAware, Cancelled, CancelledOrTimedOut, DeadlineAware, ECANCELED, TimedOut};
 pub use scope::cause::{Cause, Culprit, Kind, ScopeInfo, Source};
 pub use scope::edge::{Edge, told_once};
-pub use scope::group::{ErrorGroup, Failed, Failure};
+pub use scope::group::{ErrorGroup, FailedBy, Failure};
 pub use scope::placed::{Moved, Placed, PlacedBody, PlacedRoot};
 pub use scope::scoped::{Entry, Held, Scoped};
 pub use task_local::{Inheriting, TaskLocal, TaskLocalError, TaskLocalScope};

@@ -46,6 +46,7 @@ use crate::reason::{Manner, OfDescriptor};
 use crate::scope::cancelled::Cancelled;
 use crate::sync::UnsafeCell;
 use std::fmt;
+use std::mem::offset_of;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
@@ -116,7 +117,11 @@ pub struct Park<T: Tail = Named> {
     tail: UnsafeCell<T>,
 }
 
-// SAFETY: as above; the tail is plain data, whose pointers are to what is never freed, or compared only.
+// What the manner says is found by any of these types: [TAIL].
+const _: () = assert!(offset_of!(Park<Named>, core) == 0 && offset_of!(Park<Known>, core) == 0);
+const _: () = assert!(offset_of!(Park<Named>, place) == offset_of!(Park<Known>, place));
+
+// SAFETY: [OWNER] and [TAIL] say who touches the place and the tail; that is plain data, whose pointers are to what is never freed, or compared only.
 unsafe impl<T: Tail> Send for Park<T> {}
 // SAFETY: as above.
 unsafe impl<T: Tail> Sync for Park<T> {}
@@ -256,9 +261,9 @@ impl<T: Tail> Park<T> {
     /// Outside of a run, and where a wait is going on already.
     #[inline(always)]
     pub unsafe fn begin(self: Pin<&Self>, cx: &mut Context<'_>, wait: Wait) -> Result<(), Cancelled> {
-        self.put_place(wait.place);
+        let place = wait.place;
         // SAFETY: the caller's word.
-        unsafe { self.begin_with(cx, wait, Ahead::NONE, |_| {}) }
+        unsafe { self.begin_with(cx, wait, Ahead::NONE, |_| self.put_place(place)) }
     }
 
     // Inlined, so that what is known of a wait by its type is a constant.
@@ -280,6 +285,7 @@ impl<T: Tail> Park<T> {
             });
         }
         let reason = if BLIND { Reason::Forever } else { wait.reason };
+        const { assert!(!(T::KNOWN && T::Place::IS_NUMBER), "what is known follows the place") };
         let manner = Manner::new(reason, wait.abort, T::KNOWN, T::Place::IS_NUMBER);
         // SAFETY: the caller's word; [TAIL].
         unsafe {

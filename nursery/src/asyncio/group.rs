@@ -14,7 +14,7 @@ use std::future::Future as StdFuture;
 use std::io;
 use std::panic::Location;
 use std::rc::Rc;
-use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Failed, Failure, Reason};
+use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, FailedBy, Failure, Reason};
 
 struct Inner<E> {
     event_loop: Rc<Loop>,
@@ -168,7 +168,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
             report(Some(&group.event_loop), &Unhandled { message, task, error: &error, place });
             return;
         }
-        let failed = Failed::Task { name: Some((*task.name()).into()), place: task.place() };
+        let failed = FailedBy::Task { name: Some((*task.name()).into()), place: task.place() };
         group.errors.borrow_mut().push(Failure::new(error, failed));
         if !group.aborting.get() && !group.parent_cancelled.get() {
             self.abort();
@@ -185,7 +185,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
             self.abort();
         }
         let value =
-            ended.map_err(|error| group.body_error.replace(Some(Failure::new(error, Failed::Body(place))))).ok();
+            ended.map_err(|error| group.body_error.replace(Some(Failure::new(error, FailedBy::Body(place))))).ok();
         let mut told = false;
         while !group.tasks.borrow().is_empty() {
             let completed = Future::pending(Reason::Custom("the tasks of a group"));

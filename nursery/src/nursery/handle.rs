@@ -248,6 +248,10 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
         B: Future<Output = Result<T, E>> + 's,
     {
         let child: Pin<Box<dyn Future<Output = Result<T, E>> + 's>> = Box::pin(child);
+        // SAFETY: [BRAND].
+        if runtime::locals_differ(unsafe { (*self.state).ready }) {
+            return self.spawn_here_called(name, runtime::Inheriting::new(child), place);
+        }
         self.spawn_here_called(name, child, place)
     }
 
@@ -261,6 +265,11 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
     where
         B: Future<Output = Result<T, E>> + 's,
     {
+        // SAFETY: [BRAND].
+        if runtime::locals_differ(unsafe { (*self.state).ready }) {
+            let child: Pin<Box<dyn Future<Output = Result<T, E>> + 's>> = Box::pin(child);
+            return self.spawn_here_called(name, runtime::Inheriting::new(child), place);
+        }
         self.spawn_here_called(name, child, place)
     }
 
@@ -275,13 +284,7 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
         B: Future<Output = Result<T, E>>,
     {
         let to = NamedToNursery { to: ToNursery(PhantomData), name };
-        // SAFETY: [BRAND]: the queue is there.
-        let ready = unsafe { (*self.state).ready };
-        if runtime::locals_differ(ready) {
-            // SAFETY: as in `spawn_here`.
-            return Join::new(unsafe { Ready::spawn(ready, runtime::Inheriting::new(Box::pin(child)), to, place) });
-        }
-        // SAFETY: as above.
-        Join::new(unsafe { Ready::spawn(ready, child, to, place) })
+        // SAFETY: as in `spawn_here`.
+        Join::new(unsafe { Ready::spawn((*self.state).ready, child, to, place) })
     }
 }

@@ -283,7 +283,7 @@ where
             }
             resume_unwind(payload);
         }
-        let (mut failed, mut kept, mut seen) = (errors.failed, Vec::new(), false);
+        let (mut failed_by, mut kept, mut seen) = (errors.failed_by, Vec::new(), false);
         let cut = state.cut.get().then(|| E::from(Cancelled::delivered()));
         for (at, error) in errors.all.into_iter().chain(cut).enumerate() {
             let kept_of = if !absorbs {
@@ -298,7 +298,7 @@ where
                 }
                 error.without_cancelled()
             };
-            kept.extend(kept_of.map(|error| failed.with(at, error)));
+            kept.extend(kept_of.map(|error| failed_by.with(at, error)));
         }
         match ErrorGroup::from_failures(kept) {
             Some(group) => Err(group),

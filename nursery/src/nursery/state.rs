@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
-use trefoil_runtime::{self as runtime, CancelAware, Culprit, Failed, Failure, Payload, Ready, Scope, Source};
+use trefoil_runtime::{self as runtime, CancelAware, Culprit, FailedBy, Failure, Payload, Ready, Scope, Source};
 
 /// What the handle points to.
 pub(super) struct State<E> {
@@ -24,33 +24,33 @@ pub(super) struct State<E> {
 /// The errors of all tasks, in the order in which those ended.
 pub(super) struct Errors<E> {
     pub(super) all: Vec<E>,
-    pub(super) failed: AllFailed,
+    pub(super) failed_by: AllFailedBy,
 }
 
 impl<E> Default for Errors<E> {
     fn default() -> Self {
-        Self { all: Vec::new(), failed: AllFailed::default() }
+        Self { all: Vec::new(), failed_by: AllFailedBy::default() }
     }
 }
 
 impl<E> Errors<E> {
     /// With what failed with each.
     pub(super) fn into_failures(self) -> impl Iterator<Item = Failure<E>> + use<E> {
-        let Self { all, mut failed } = self;
-        all.into_iter().enumerate().map(move |(at, error)| failed.with(at, error))
+        let Self { all, mut failed_by } = self;
+        all.into_iter().enumerate().map(move |(at, error)| failed_by.with(at, error))
     }
 }
 
 /// What failed with which error. Not with those that only tell of a cancellation: of 100,000 children that are cancelled each returns such a one, which may take
 /// no room at all.
 #[derive(Default)]
-pub(super) struct AllFailed(Vec<(usize, Option<Failed>)>);
+pub(super) struct AllFailedBy(Vec<(usize, Option<FailedBy>)>);
 
-impl AllFailed {
+impl AllFailedBy {
     /// With the error that comes to this place.
     #[cold]
-    fn note(&mut self, at: usize, failed: Failed) {
-        self.0.push((at, Some(failed)));
+    fn note(&mut self, at: usize, by: FailedBy) {
+        self.0.push((at, Some(by)));
     }
 
     /// The error of this place, with what failed.
@@ -73,10 +73,10 @@ impl Who<'_> {
         self.name.map(Name::name)
     }
 
-    fn failed(&self) -> Failed {
+    fn failed_by(&self) -> FailedBy {
         match self.body {
-            true => Failed::Body(self.place),
-            false => Failed::Task { name: self.name(), place: self.place },
+            true => FailedBy::Body(self.place),
+            false => FailedBy::Task { name: self.name(), place: self.place },
         }
     }
 }
@@ -111,7 +111,7 @@ impl<E: CancelAware> State<E> {
         let mut errors = self.errors.borrow_mut();
         if !is_told {
             let at = errors.all.len();
-            errors.failed.note(at, who.failed());
+            errors.failed_by.note(at, who.failed_by());
         }
         errors.all.push(error);
         drop(errors);

@@ -557,7 +557,15 @@ impl Core {
         match park.refresh(cx, task, true) {
             Some(false) => {}
             // It is that of before in no list, until it is polled again.
-            over_or_not => return over_or_not.is_some(),
+            None => {
+                // Nor is it cut meanwhile as one that waits for nothing known (N13 a).
+                // SAFETY: [CURRENT] of the context module.
+                if let Some(task) = unsafe { task.as_ref() } {
+                    task.tell();
+                }
+                return false;
+            }
+            Some(true) => return true,
         }
         let mut locked = tree.lock();
         park.tree.set(tree.id());

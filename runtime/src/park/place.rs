@@ -122,6 +122,11 @@ fn number_behind(place: &'static Location<'static>, first: u16) -> u16 {
     let all = (0..REACH).map(|step| first.wrapping_add(step));
     let is_here = |number: &u16| {
         let slot = &PLACES[usize::from(*number)];
+        // First without a claim on the line, which all who wait read.
+        let there = slot.load(Ordering::Relaxed);
+        if !there.is_null() {
+            return ptr::eq(there, place);
+        }
         // Relaxed, also below: what is at the address was never written, and no other thread has to be ready for it to be read.
         match slot.compare_exchange(
             ptr::null_mut(),

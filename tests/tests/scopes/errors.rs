@@ -6,7 +6,7 @@ use std::future::ready;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use trefoil_nursery::{
-    CancelAware, Cancelled, CancelledOrTimedOut, ErrorGroup, Failed, Failure, Started, checkpoint, fail_after,
+    CancelAware, Cancelled, CancelledOrTimedOut, ErrorGroup, FailedBy, Failure, Started, checkpoint, fail_after,
     first_success, join, local_nursery, move_on_after, nursery, race, shield, sleep, sleep_forever, with_cleanup,
     yield_now,
 };
@@ -479,11 +479,11 @@ fn n15_one_failure_comes_out_bare_and_no_cancellation_hides_one() {
 
 /// What failed, as `name: error`, without the places.
 fn failures<E: fmt::Display>(group: &ErrorGroup<E>) -> Vec<String> {
-    let who = |failure: &Failure<E>| match &failure.failed {
-        Some(Failed::Task { name: Some(name), .. }) => name.to_string(),
-        Some(Failed::Task { place, .. }) => format!("child in {}", file(place)),
-        Some(Failed::Body(place)) => format!("body in {}", file(place)),
-        Some(Failed::CleanUp(place)) => format!("clean-up in {}", file(place)),
+    let who = |failure: &Failure<E>| match &failure.by {
+        Some(FailedBy::Task { name: Some(name), .. }) => name.to_string(),
+        Some(FailedBy::Task { place, .. }) => format!("child in {}", file(place)),
+        Some(FailedBy::Body(place)) => format!("body in {}", file(place)),
+        Some(FailedBy::CleanUp(place)) => format!("clean-up in {}", file(place)),
         failed => format!("{failed:?}"),
     };
     group.failures().iter().map(|failure| format!("{}: {failure}", who(failure))).collect()
