@@ -235,7 +235,7 @@ where
     let (output, panicked) = attempt(in_own_scope(body, place), place).await;
     match output {
         Some(Some(Ok(output))) => value = Some(output),
-        Some(Some(Err(error))) => unseen.errors.push(Failure::new(error, FailedBy::Body(place))),
+        Some(Some(Err(error))) => unseen.errors.push(Failure::of(error, || FailedBy::Body(place))),
         Some(None) => {
             cut = true;
             unseen.errors.push(Cancelled::delivered().into());
@@ -248,7 +248,7 @@ where
         match output {
             Some(Ok(Some(()))) | None => {}
             Some(Ok(None)) => unseen.errors.push(Failure::new(TimedOut::new().into(), FailedBy::CleanUp(place))),
-            Some(Err(error)) => unseen.errors.push(Failure::new(error, FailedBy::CleanUp(place))),
+            Some(Err(error)) => unseen.errors.push(Failure::of(error, || FailedBy::CleanUp(place))),
         }
         keep(&mut unseen.payload, panicked, place);
     }

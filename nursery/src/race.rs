@@ -168,7 +168,7 @@ async fn first_success_at<A: Alternatives>(
                 drop(board);
                 drop(late);
             }
-            Err(error) => board.1.errors.push(Failure::new(error, branch.failed_by(place))),
+            Err(error) => board.1.errors.push(Failure::of(error, || branch.failed_by(place))),
         }
         Ok(())
     })

@@ -350,8 +350,15 @@ impl Scope {
     /// but, with less time, shorten.
     pub fn cancel_softly(&self, grace: Duration, place: &'static Location<'static>) {
         if grace.is_zero() {
-            self.set(SOFT_CALLED);
-            return self.cancel(Source::Explicit, place);
+            let before = self.set(SOFT_CALLED);
+            self.cancel(Source::Explicit, place);
+            // Which does nothing where it was cancelled already: then the soft cancel alone is new to those below.
+            if before & (CANCEL_CALLED | SOFT_CALLED) == CANCEL_CALLED
+                && let Some(mut locked) = self.lock()
+            {
+                locked.refresh(self);
+            }
+            return;
         }
         // SAFETY: trees live for ever.
         let tree = unsafe { self.tree.load(Ordering::Acquire).as_ref() };

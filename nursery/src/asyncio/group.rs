@@ -185,7 +185,7 @@ impl<E: CancelAware + 'static> TaskGroup<E> {
             self.abort();
         }
         let value =
-            ended.map_err(|error| group.body_error.replace(Some(Failure::new(error, FailedBy::Body(place))))).ok();
+            ended.map_err(|error| group.body_error.replace(Some(Failure::of(error, || FailedBy::Body(place))))).ok();
         let mut told = false;
         while !group.tasks.borrow().is_empty() {
             let completed = Future::pending(Reason::Custom("the tasks of a group"));

@@ -70,6 +70,15 @@ impl<E> Failure<E> {
     }
 }
 
+impl<E: CancelAware> Failure<E> {
+    /// An error of somebody. A cancellation is nobody's: they were told.
+    #[doc(hidden)]
+    pub fn of(error: E, by: impl FnOnce() -> FailedBy) -> Self {
+        let by = (!error.is_cancelled()).then(by);
+        Self { error, by }
+    }
+}
+
 impl<E: CancelAware> From<Cancelled> for Failure<E> {
     fn from(cancelled: Cancelled) -> Self {
         Self::new(cancelled.into(), None)

@@ -1,6 +1,6 @@
 //! Errors and panics of several tasks: N9, N15, R27, R31, R59–R61.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::ready;
 use std::io;
@@ -538,6 +538,46 @@ fn n15_each_error_says_which_task_failed_with_it() {
         assert_eq!(
             group.into_iter().map(|error| error.to_string().len()).sum::<usize>(),
             3 + "3 (and 1 more: 4)".len()
+        );
+    });
+}
+
+#[test]
+fn n15_a_cancellation_that_all_are_told_is_nobodys() {
+    let other = io::Error::other::<&str>;
+    let groups: RefCell<Vec<ErrorGroup<io::Error>>> = RefCell::default();
+    run_virtual(async || {
+        let told = async || Ok::<(), io::Error>(sleep_forever().await?);
+        let bodies = async {
+            groups.borrow_mut().extend(nursery(async |n| Ok(drop(n.spawn_named("innocent", told())))).await.err());
+            groups.borrow_mut().extend(first_success((told(), told())).await.err());
+            groups.borrow_mut().extend(with_cleanup(ms(1), async |_| told().await).await.err());
+            Ok::<(), io::Error>(checkpoint().await?)
+        };
+        assert!(matches!(move_on_after(ms(1), bodies).await, Ok(None)));
+        for group in groups.take() {
+            assert!(
+                group.is_cancelled() && failures(&group).iter().all(|text| text.starts_with("None: ")),
+                "{group:?}"
+            );
+        }
+        // One that nobody caused is an error of who made it up (N14).
+        let made_up = || async { Err::<(), _>(io::Error::from(Cancelled::delivered())) };
+        let group = nursery(async |n| Ok(drop(n.spawn_named("liar", made_up())))).await.unwrap_err();
+        assert!(format!("{group:?}").starts_with("ErrorGroup [task `liar` (errors.rs:"), "{group:?}");
+        let group = nursery(async |n| {
+            n.spawn_named("liar", made_up());
+            n.spawn_named("late", async move {
+                _ = sleep_forever().await;
+                Err::<(), _>(other("late"))
+            });
+            Ok(())
+        });
+        let group = group.await.unwrap_err();
+        assert!(format!("{group:#}").contains("task `late` (errors.rs:"), "{group:#}");
+        assert_eq!(
+            group.failures().iter().map(|of| of.by.as_ref().unwrap().name().unwrap()).collect::<Vec<_>>(),
+            ["liar", "late"]
         );
     });
 }

@@ -139,6 +139,27 @@ fn a_scope_softly_cancelled_before_it_is_entered_counts_the_grace_from_the_call(
     });
 }
 
+/// As any soft cancel does: what is below is looked at, and a deadline that has passed there is noticed (R14).
+#[test]
+fn r14_a_soft_cancel_of_a_cancelled_scope_reaches_those_below_it() {
+    for grace in [ms(0), ms(5)] {
+        run_virtual(async || {
+            let (outer, stale) = (CancelScope::new(), CancelScope::new());
+            outer.cancel();
+            stale.set_shield(true);
+            _ = outer
+                .run(stale.run(async {
+                    stale.set_deadline(Some(now()));
+                    assert!(matches!(effective_deadline(), EffectiveDeadline::At(_)), "nobody has looked");
+                    outer.cancel_softly(grace);
+                    assert_eq!(effective_deadline(), EffectiveDeadline::Cancelled, "{grace:?}");
+                    Ok::<_, Cancelled>(())
+                }))
+                .await;
+        });
+    }
+}
+
 #[test]
 fn a_second_soft_cancel_shortens_and_never_lengthens() {
     run_virtual(async || {

@@ -249,7 +249,8 @@ impl<'p> Model<'p> {
         let n = &mut self.nodes[node];
         n.soft = true;
         if grace == 0 || self.mutant == Mutant::SoftIsHard {
-            return self.cancel(node);
+            self.cancel(node);
+            return self.recalculate(node);
         }
         let at = self.now + grace;
         n.deadline = match n.deadline {
