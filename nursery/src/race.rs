@@ -156,6 +156,8 @@ async fn first_success_at<A: Alternatives>(
     assert!(alternatives.count() > 0, "a choice among nobody");
     let finished = Mutex::new((None, Unseen::new(place)));
     let ended = run(alternatives, place, |nursery, branch, result| {
+        // Whether it is a cancellation is code of others, as is the destructor of a value: it runs without the lock.
+        let result = result.map_err(|error| Failure::of(error, || branch.failed_by(place)));
         let mut board = lock(&finished);
         match result {
             Ok(value) if board.0.is_none() => {
@@ -163,12 +165,11 @@ async fn first_success_at<A: Alternatives>(
                 drop(board);
                 nursery.scope().cancel(Source::Enough, place);
             }
-            // Code of others, like the destructor of a value, runs without the lock.
             Ok(late) => {
                 drop(board);
                 drop(late);
             }
-            Err(error) => board.1.errors.push(Failure::of(error, || branch.failed_by(place))),
+            Err(failure) => board.1.errors.push(failure),
         }
         Ok(())
     })
