@@ -8,9 +8,9 @@ use futures_util::future::{join, join_all};
 use futures_util::{AsyncReadExt, FutureExt, poll};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use trefoil_io::net::{TcpOptions, TcpStream};
-use trefoil_nursery::{CancelScope, move_on_after, sleep};
+use trefoil_nursery::{CancelScope, move_on_after, sleep, sleep_forever};
 
 /// A wait is begun and given up, so that the driver has an operation under way.
 async fn arm(stream: &mut TcpStream) {
@@ -25,28 +25,30 @@ fn the_peer_of_a_dropped_stream_reads_the_end_at_once() {
             // At once: while the loop is not even looked at again.
             let (mut stream, mut other) = pair_with_std().await;
             arm(&mut stream).await;
-            other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            other.set_read_timeout(Some(PATIENCE)).unwrap();
             drop(stream);
             assert_eq!(other.read(&mut [0; 1]).unwrap(), 0);
             // In the very turn in which it was armed.
             let (mut stream, mut other) = pair_with_std().await;
-            other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            other.set_read_timeout(Some(PATIENCE)).unwrap();
             assert!(AsyncReadExt::read(&mut stream, &mut [0; 1]).now_or_never().is_none());
             drop(stream);
             assert_eq!(other.read(&mut [0; 1]).unwrap(), 0);
             // Dropped by another thread, while the loop sleeps: soon.
             let (mut stream, mut other) = pair_with_std().await;
             arm(&mut stream).await;
-            let before = Instant::now();
+            let scope = CancelScope::new();
+            let awakes = scope.clone();
             let thread = std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(10));
                 drop(stream);
-                other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-                other.read(&mut [0; 1]).unwrap()
+                other.set_read_timeout(Some(PATIENCE)).unwrap();
+                let read = other.read(&mut [0; 1]);
+                awakes.cancel();
+                read
             });
-            sleep(Duration::from_millis(300)).await.unwrap();
-            assert!(thread.is_finished(), "not after {:?}", before.elapsed());
-            assert_eq!(thread.join().unwrap(), 0);
+            assert!(scope.run(sleep_forever()).await.unwrap().is_none());
+            assert_eq!(thread.join().unwrap().unwrap(), 0);
         });
     });
 }
@@ -161,7 +163,7 @@ fn connections_that_nobody_claims_wait_and_are_closed_with_the_listener() {
             settle().await;
             drop(listener);
             for mut client in clients {
-                client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                client.set_read_timeout(Some(PATIENCE)).unwrap();
                 match client.read(&mut [0; 1]) {
                     Ok(n) => assert_eq!(n, 0),
                     Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
@@ -417,7 +419,7 @@ fn an_end_that_comes_together_with_the_last_bytes_is_heard_of() {
                         std::thread::spawn(move || other)
                     };
                     let mut all = Vec::new();
-                    let read = move_on_after(Duration::from_secs(5), stream.read_to_end(&mut all)).await;
+                    let read = move_on_after(PATIENCE, stream.read_to_end(&mut all)).await;
                     match read {
                         Ok(Some(n)) => assert_eq!(n, 10),
                         Ok(None) => {
@@ -475,7 +477,7 @@ fn an_error_that_is_no_end_does_not_hide_the_end() {
                 rustix::net::sockopt::set_socket_linger(&other, Some(Duration::ZERO)).unwrap();
                 drop(other);
                 let mut all = Vec::new();
-                match move_on_after(Duration::from_secs(5), stream.read_to_end(&mut all)).await {
+                match move_on_after(PATIENCE, stream.read_to_end(&mut all)).await {
                     Ok(read) => assert_eq!(
                         read,
                         Some(10),

@@ -36,7 +36,7 @@ fn into_std_on_another_thread_loses_nothing_in_silence() {
             match std {
                 Ok(mut std) => {
                     std.set_nonblocking(false).unwrap();
-                    std.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                    std.set_read_timeout(Some(PATIENCE)).unwrap();
                     assert_eq!(std.read(&mut [0; 8]).unwrap_or(0), 1, "into_std said Ok, and the byte is gone");
                 }
                 Err(back) => {
@@ -48,7 +48,7 @@ fn into_std_on_another_thread_loses_nothing_in_silence() {
                     let mut std = std::thread::spawn(move || stream.into_std()).join().unwrap().unwrap();
                     other.write_all(b"yz").unwrap();
                     std.set_nonblocking(false).unwrap();
-                    std.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                    std.set_read_timeout(Some(PATIENCE)).unwrap();
                     let mut two = [0; 2];
                     std.read_exact(&mut two).unwrap();
                     assert_eq!(&two, b"yz");

@@ -512,14 +512,13 @@ fn an_idle_socket_moves_to_the_run_that_waits_for_it() {
                         std::thread::sleep(Duration::from_millis(20));
                         writer.write_all(b"hello").unwrap();
                     });
-                    let read = move_on_after(Duration::from_secs(5), stream.read_exact(&mut buf)).await.unwrap();
+                    let read = move_on_after(PATIENCE, stream.read_exact(&mut buf)).await.unwrap();
                     late.join().unwrap();
                     let drain = std::thread::spawn(move || {
                         std::thread::sleep(Duration::from_millis(20));
                         let _ = Read::read_to_end(&mut other, &mut Vec::new());
                     });
-                    let written =
-                        move_on_after(Duration::from_secs(5), stream.write_all(&[0; 10_000_000])).await.unwrap();
+                    let written = move_on_after(PATIENCE, stream.write_all(&[0; 10_000_000])).await.unwrap();
                     drop(stream);
                     drain.join().unwrap();
                     (read.map(|()| buf), written)

@@ -125,9 +125,7 @@ fn a_read_that_stops_at_urgent_data_is_not_taken_for_drained() {
             let mut n = first.unwrap();
             while n < 11 {
                 let mut more = [0; 64];
-                let read =
-                    trefoil_nursery::move_on_after(Duration::from_secs(2), TcpStream::read(&mut stream, &mut more))
-                        .await;
+                let read = trefoil_nursery::move_on_after(PATIENCE, TcpStream::read(&mut stream, &mut more)).await;
                 let read = read.unwrap().expect("the bytes behind the urgent one were not heard of");
                 buf[n..n + read].copy_from_slice(&more[..read]);
                 n += read;

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use trefoil::asyncio;
 use trefoil::{CancelAware, Cancelled};
@@ -246,6 +247,8 @@ fn main() {
     if let Some((_, case)) = CASES.iter().find(|(case, _)| *case == name) {
         return case();
     }
+    // A shell has what it runs in the background ignore Ctrl-C, and its children with it. What a process handles itself, its children do not.
+    signal_hook::flag::register(SIGINT, Arc::default()).unwrap();
     aio_r05_the_first_interrupt_cancels_main_and_what_is_left();
     aio_r05_a_main_that_handles_the_interrupt_goes_on();
     aio_r05_the_second_interrupt_ends_the_process();

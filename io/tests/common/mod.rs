@@ -10,6 +10,9 @@ use std::time::Duration;
 use trefoil_io::net::{TcpListener, TcpStream};
 use trefoil_io::{Builder, DriverKind, RunError};
 
+/// How long to wait for what has to come: a machine may stand still for seconds where others want its processors.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Descriptors are counted per process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
