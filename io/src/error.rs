@@ -4,6 +4,7 @@ use rustix::io::Errno;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use trefoil_runtime::ErrorGroup;
 
 /// An I/O error with what was attempted, and on what: what the operations of this crate put inside of their `io::Error`s.
 ///
@@ -28,9 +29,14 @@ pub struct OperationError {
 }
 
 impl OperationError {
-    /// What is inside of an `io::Error` of this crate; `None` if it is another's, or a cancellation.
+    /// What is inside of an `io::Error` of this crate, also where `?` has made that of the errors of a nursery: then the first. `None` if it is
+    /// another's, or a cancellation.
     pub fn of(error: &io::Error) -> Option<&OperationError> {
-        error.get_ref()?.downcast_ref()
+        let inner = error.get_ref()?;
+        match inner.downcast_ref::<ErrorGroup<io::Error>>() {
+            Some(group) => Self::of(group.first()),
+            None => inner.downcast_ref(),
+        }
     }
 
     /// What was attempted: `bind`, `connect to`, `read from`.

@@ -13,7 +13,8 @@ use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Source};
 /// [`nursery`](crate::nursery) with these children; the first error cancels the others.
 ///
 /// # Errors
-/// Every error, in the order in which the futures ended, as for [`nursery`](crate::nursery). The values of the others are dropped.
+/// Every error, in the order in which the futures ended, as for [`nursery`](crate::nursery); each is that of a task with the name `branch 1`, `branch 2`
+/// and so on ([`failures`](trefoil_runtime::ErrorGroup::failures)). The values of the others are dropped.
 ///
 /// # Cancellation
 /// Reaches all of them, and this ends when they have.

@@ -17,7 +17,8 @@ use trefoil_runtime::{CancelAware, Cancelled, ErrorGroup, Failure, Source};
 ///
 /// # Errors
 /// Every error that is not a cancellation: of the winner, if what it finished with is one, and of losers that fail while they are awaited.
-/// So an error is never hidden by a value. The errors are in the order in which the futures ended.
+/// So an error is never hidden by a value. The errors are in the order in which the futures ended; each is that of a task with the name `branch 1`,
+/// `branch 2` and so on ([`failures`](trefoil_runtime::ErrorGroup::failures)).
 ///
 /// # Cancellation
 /// Reaches all of them, and the race ends when they have. If one has a value all the same, that is the result.

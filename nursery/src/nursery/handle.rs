@@ -145,8 +145,9 @@ impl<'s, 'env, E: CancelAware> Nursery<'s, 'env, E, Shared> {
         self.spawn_any(child, Location::caller())
     }
 
-    /// [`spawn`](Self::spawn), with a name: for the [task tree](trefoil_runtime::tree), instruments and logs, and for who is
-    /// cancelled because the child failed. Children without a name have no room for one, and pay nothing.
+    /// [`spawn`](Self::spawn), with a name: for the [error](trefoil_runtime::ErrorGroup::failures) that it may end with, the [task
+    /// tree](trefoil_runtime::tree), instruments and logs, and for who is cancelled because the child failed. Children without a name have no room for
+    /// one, and pay nothing.
     ///
     /// # Panics
     /// Never.

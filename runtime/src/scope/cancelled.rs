@@ -61,7 +61,8 @@ impl From<Cancelled> for io::Error {
 
 /// What a scope needs of an error type: to make a cancellation, to recognise one, and to take it out of a group.
 ///
-/// Implemented for [`Cancelled`], `std::io::Error`, `Box<dyn Error + Send + Sync>` and, with the feature `anyhow`, `anyhow::Error`. For an error type of your own:
+/// Implemented for [`Cancelled`], `std::io::Error`, `Box<dyn Error + Send + Sync>`, with the feature `anyhow` `anyhow::Error`, and [`ErrorGroup`]s of what has it.
+/// For an error type of your own:
 ///
 /// ```
 /// use trefoil_runtime::{CancelAware, Cancelled};

@@ -53,6 +53,18 @@ impl fmt::Display for FailedBy {
 /// An error of an [`ErrorGroup`], and what failed with it.
 ///
 /// `{}` prints the error alone, `{:#}` what failed before it.
+///
+/// # Examples
+/// ```
+/// use std::{io, panic::Location};
+/// use trefoil_runtime::{FailedBy, Failure};
+///
+/// // As a nursery makes it. In a test, anything can be said to have failed:
+/// let by = FailedBy::Task { name: Some("reader".into()), place: Location::caller() };
+/// let failure = Failure::new(io::Error::other("refused"), by);
+/// assert_eq!(failure.to_string(), "refused");
+/// assert!(format!("{failure:#}").starts_with("task `reader` ("));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure<E> {
@@ -136,12 +148,13 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
 
 /// Every error that a nursery collected, in the order in which its tasks ended; never empty (N15).
 ///
-/// `?` turns it into an `io::Error` (the one failure in it, or one of the kind of the first that has all of them in it), into a
-/// `Box<dyn Error + Send + Sync>` (the whole group), or into your own error type by way of `From`, for which
-/// [`into_first`](Self::into_first) is at hand. Cancellations of siblings are not in it, unless there is nothing else or one has to travel
-/// on to an outer scope: then there is one, at its place in the order.
+/// `?` turns it into an `io::Error` (of the kind of the first failure, with the group in it), into a `Box<dyn Error + Send + Sync>` or an
+/// `anyhow::Error` (the group itself), or into your own error type by way of `From`, for which [`into_first`](Self::into_first) is at hand.
+/// Cancellations of siblings are not in it, unless there is nothing else or one has to travel on to an outer scope: then there is one, at
+/// its place in the order.
 ///
-/// `{}` prints the errors alone; `{:#}` and `{:?}` print before each which task failed with it ([`failures`](Self::failures)).
+/// `{}` prints the errors alone; `{:#}` and `{:?}` print before each which task failed with it ([`failures`](Self::failures)). So does its
+/// [`source`](Error::source), which is for those who print a chain of causes, as `anyhow` does.
 ///
 /// # Examples
 /// ```
@@ -153,8 +166,11 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
 /// assert_eq!(group.to_string(), "left (and 1 more: right)");
 /// ```
 pub struct ErrorGroup<E> {
-    failures: Vec<Failure<E>>,
+    failures: Failures<E>,
 }
+
+/// What is in a group, as the cause of it: each error with who failed, and all that it says of itself.
+struct Failures<E>(Vec<Failure<E>>);
 
 /// The errors of a group that is borrowed, in order.
 type Iter<'a, E> = iter::Map<slice::Iter<'a, Failure<E>>, fn(&'a Failure<E>) -> &'a E>;
@@ -166,19 +182,33 @@ impl<E> ErrorGroup<E> {
     }
 
     /// A group of these failures; `None` without any.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{io, panic::Location};
+    /// use trefoil_runtime::{ErrorGroup, FailedBy, Failure};
+    ///
+    /// // For a test of what handles the errors of a nursery:
+    /// let task = |name: &str| FailedBy::Task { name: Some(name.into()), place: Location::caller() };
+    /// let group = ErrorGroup::from_failures(vec![
+    ///     Failure::new(io::Error::other("refused"), task("reader")),
+    ///     Failure::new(io::Error::other("disk full"), task("writer")),
+    /// ]);
+    /// assert_eq!(group.unwrap().failures()[1].by.as_ref().unwrap().name(), Some("writer"));
+    /// ```
     pub fn from_failures(failures: Vec<Failure<E>>) -> Option<Self> {
-        if failures.is_empty() { None } else { Some(Self { failures }) }
+        if failures.is_empty() { None } else { Some(Self { failures: Failures(failures) }) }
     }
 
     /// How many errors there are: at least one.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.failures.len()
+        self.failures.0.len()
     }
 
     /// All errors, in order.
     pub fn iter(&self) -> Iter<'_, E> {
-        self.failures.iter().map(|failure| &failure.error)
+        self.failures.0.iter().map(|failure| &failure.error)
     }
 
     /// All errors, in order.
@@ -202,12 +232,12 @@ impl<E> ErrorGroup<E> {
     /// # assert_eq!(group.failures().len(), 1);
     /// ```
     pub fn failures(&self) -> &[Failure<E>] {
-        &self.failures
+        &self.failures.0
     }
 
     /// All errors, in order, with what failed.
     pub fn into_failures(self) -> Vec<Failure<E>> {
-        self.failures
+        self.failures.0
     }
 }
 
@@ -216,12 +246,17 @@ impl<E: CancelAware> ErrorGroup<E> {
     ///
     /// A scope absorbs a cancellation, and nobody would hear of the failures behind it.
     pub fn first(&self) -> &E {
-        &self.failures[self.first_failure()].error
+        &self.failures.0[self.first_failure()].error
     }
 
     /// The failure that came first, alone; a cancellation only where there is nothing else.
     pub fn into_first(mut self) -> E {
-        self.failures.swap_remove(self.first_failure()).error
+        self.failures.0.swap_remove(self.first_failure()).error
+    }
+
+    /// Than its only error says.
+    fn says_more_than_one(&self) -> bool {
+        self.failures().iter().any(|failure| failure.by.is_some()) || self.len() > 1
     }
 
     fn first_failure(&self) -> usize {
@@ -233,7 +268,7 @@ impl<E> IntoIterator for ErrorGroup<E> {
     type Item = E;
     type IntoIter = iter::Map<vec::IntoIter<Failure<E>>, fn(Failure<E>) -> E>;
     fn into_iter(self) -> Self::IntoIter {
-        self.failures.into_iter().map(|failure| failure.error)
+        self.failures.0.into_iter().map(|failure| failure.error)
     }
 }
 
@@ -248,42 +283,70 @@ impl<'a, E> IntoIterator for &'a ErrorGroup<E> {
 impl<E: fmt::Debug> fmt::Debug for ErrorGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ErrorGroup ")?;
-        f.debug_list().entries(&self.failures).finish()
+        f.debug_list().entries(self.failures()).finish()
     }
 }
 
 impl<E: fmt::Display> fmt::Display for ErrorGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.failures[0].fmt(f)?;
-        let rest = &self.failures[1..];
+        let [first, rest @ ..] = self.failures() else { return Ok(()) };
+        fmt::Display::fmt(first, f)?;
         if rest.is_empty() {
             return Ok(());
         }
         write!(f, " (and {} more: ", rest.len())?;
-        for (i, failure) in rest.iter().enumerate() {
-            if i > 0 {
-                f.write_str("; ")?;
-            }
-            failure.fmt(f)?;
-        }
+        in_a_row(rest, f)?;
         f.write_str(")")
     }
 }
 
+fn in_a_row<E: fmt::Display>(failures: &[Failure<E>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, failure) in failures.iter().enumerate() {
+        if i > 0 {
+            f.write_str("; ")?;
+        }
+        fmt::Display::fmt(failure, f)?;
+    }
+    Ok(())
+}
+
 // `Debug + Display` and not `Error`: so that a group of boxed errors is an error too, and `?` turns it into a boxed error.
-impl<E: fmt::Debug + fmt::Display> Error for ErrorGroup<E> {}
+impl<E: fmt::Debug + fmt::Display + 'static> Error for ErrorGroup<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.failures)
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Failures<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// All that is known, however it is asked for: who prints causes, prints them by `{}`.
+impl<E: fmt::Display> fmt::Display for Failures<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Row<'a, E>(&'a [Failure<E>]);
+        impl<E: fmt::Display> fmt::Display for Row<'_, E> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                in_a_row(self.0, f)
+            }
+        }
+        write!(f, "{:#}", Row(&self.0))
+    }
+}
+
+// The causes of each are in its text: there can be many of them here, and only one further on.
+impl<E: fmt::Debug + fmt::Display> Error for Failures<E> {}
 
 impl From<ErrorGroup<io::Error>> for io::Error {
     fn from(group: ErrorGroup<io::Error>) -> Self {
-        // A cancellation is no answer to "what went wrong" where there is another one.
-        if group.iter().filter(|error| !error.is_cancelled()).count() < 2 {
-            return group.into_first();
-        }
-        // Nothing is lost: the others are in it.
+        // Nothing is lost: all of them are in it, and who failed. A cancellation is no answer to "what went wrong" where there is another one.
         let kind = group.first().kind();
         match group.without_cancelled() {
-            Some(failures) => io::Error::new(kind, failures),
-            None => unreachable!("there are two failures"),
+            Some(failures) if failures.says_more_than_one() => io::Error::new(kind, failures),
+            Some(failures) => failures.into_first(),
+            None => Cancelled::delivered().into(),
         }
     }
 }
@@ -296,14 +359,14 @@ impl From<ErrorGroup<Cancelled>> for Cancelled {
 
 impl<E: CancelAware> From<Cancelled> for ErrorGroup<E> {
     fn from(cancelled: Cancelled) -> Self {
-        Self { failures: vec![cancelled.into()] }
+        Self { failures: Failures(vec![cancelled.into()]) }
     }
 }
 
 /// For `fail_after` around what fails with a group.
 impl<E: CancelAware + From<TimedOut>> From<TimedOut> for ErrorGroup<E> {
     fn from(timed_out: TimedOut) -> Self {
-        Self { failures: vec![Failure::new(timed_out.into(), None)] }
+        Self { failures: Failures(vec![Failure::new(timed_out.into(), None)]) }
     }
 }
 
@@ -326,6 +389,6 @@ impl<E: CancelAware> CancelAware for ErrorGroup<E> {
     }
 
     fn without_cancelled(self) -> Option<Self> {
-        Self::from_failures(self.failures.into_iter().filter_map(Failure::without_cancelled).collect())
+        Self::from_failures(self.into_failures().into_iter().filter_map(Failure::without_cancelled).collect())
     }
 }

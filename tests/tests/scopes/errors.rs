@@ -477,6 +477,83 @@ fn n15_one_failure_comes_out_bare_and_no_cancellation_hides_one() {
     assert!(group(vec![cancelled()]).into_first().is_cancelled());
 }
 
+/// N15: what `?` makes of the errors of nurseries in nurseries says who failed in all of them, and is otherwise as the error was.
+#[test]
+fn n15_an_io_error_that_went_through_nurseries_says_whose_it_was() {
+    async fn inner() -> io::Result<()> {
+        nursery(async |n| -> io::Result<()> {
+            n.spawn_named("writer", async { Err::<(), _>(io::Error::from_raw_os_error(28)) });
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+    run_virtual(async || {
+        let outer = nursery(async |n| -> io::Result<()> {
+            n.spawn_named("disk", inner());
+            Ok(())
+        });
+        let error = io::Error::from(outer.await.unwrap_err());
+        assert_eq!((error.kind(), error.is_cancelled()), (io::ErrorKind::StorageFull, false));
+        assert_eq!(error.to_string(), io::Error::from_raw_os_error(28).to_string());
+        let shown = format!("{error:?}");
+        assert!(shown.contains("task `disk` (") && shown.contains("task `writer` ("), "{shown}");
+        // Who wants to know the number looks into the group.
+        let group = error.downcast::<ErrorGroup<io::Error>>().unwrap();
+        let group = group.into_first().downcast::<ErrorGroup<io::Error>>().unwrap();
+        assert_eq!(group.first().raw_os_error(), Some(28));
+    });
+}
+
+/// N15: nor does a chain of causes, which is what `anyhow` prints, end at the group.
+#[test]
+fn n15_a_chain_of_causes_says_who_failed_and_why() {
+    fn config() -> anyhow::Result<()> {
+        Err(anyhow::Error::new(io::Error::other("no such file")).context("reading the configuration"))
+    }
+    async fn inner(errors: usize) -> anyhow::Result<()> {
+        nursery(async |n| -> anyhow::Result<()> {
+            for i in 0..errors {
+                n.spawn_named(format!("config {i}"), async { config() });
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+    run_virtual(async || {
+        let one = inner(1).await.unwrap_err();
+        let [what, who] = one.chain().map(ToString::to_string).collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!(what, "reading the configuration");
+        assert!(who.starts_with("task `config 0` (errors.rs:"), "{who}");
+        assert!(who.ends_with("): reading the configuration: no such file"), "{who}");
+        assert!(format!("{one:?}").contains("Caused by:\n    task `config 0` ("), "{one:?}");
+        let two = inner(2).await.unwrap_err();
+        let both = two.chain().nth(1).unwrap().to_string();
+        assert!(both.contains("; task `config 1` (") && both.matches(": no such file").count() == 2, "{both}");
+        // Through another nursery, and as a box: all the names are there.
+        let outer = nursery(async |n| -> anyhow::Result<()> {
+            n.spawn_named("outer", inner(1));
+            Ok(())
+        });
+        let outer = anyhow::Error::from(outer.await.unwrap_err());
+        let said = format!("{outer:#}");
+        assert!(
+            said.contains("task `outer` (") && said.contains("task `config 0` (") && said.contains("no such file"),
+            "{said}"
+        );
+        assert!(!outer.is_cancelled());
+        // A cancellation is one, however deep it is.
+        let told = nursery(async |n| -> anyhow::Result<()> {
+            n.spawn(async { Ok(sleep_forever().await?) });
+            n.spawn(async { Ok(sleep_forever().await?) });
+            Ok(())
+        });
+        let told = move_on_after(ms(1), async { Ok::<_, anyhow::Error>(told.await?) });
+        assert!(told.await.unwrap().is_none());
+    });
+}
+
 /// What failed, as `name: error`, without the places.
 fn failures<E: fmt::Display>(group: &ErrorGroup<E>) -> Vec<String> {
     let who = |failure: &Failure<E>| match &failure.by {

@@ -52,7 +52,7 @@ where
             drop(n.spawn(copy(stream).map(unless_gone)));
         }
     });
-    served.await.map_err(io::Error::other)
+    Ok(served.await?)
 }
 
 /// A connection that is gone does not concern the others.

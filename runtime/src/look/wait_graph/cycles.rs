@@ -51,7 +51,7 @@ impl Graph {
         found
     }
 
-    /// Of each task of a cycle that waits for several things at once, as the branches of a `join` do: where it waits for the next one.
+    /// Of each task of a cycle that waits for several things at once, as in a `select!` of another crate: where it waits for the next one.
     pub fn branches(&self, cycle: &[usize]) -> Vec<Vec<&'static Location<'static>>> {
         let most = self.most_wanted(|at| cycle.contains(&at));
         let next = cycle.iter().skip(1).chain(cycle.first());
