@@ -81,7 +81,7 @@ fn n10_what_main_returns_after_that_is_not_dropped_in_silence() {
     for report in deadlocks(quiet(), async || sleep_forever().await.map_err(|_| "half a file is left")) {
         let text = report.to_string();
         let last = text.lines().last().unwrap();
-        assert!(last.ends_with("its output, of type core::result::Result<(), &str>, was dropped"), "{text}");
+        assert!(last.ends_with("its output, of type Result<(), &str>, was dropped"), "{text}");
         assert_eq!(report.dropped_output(), Some("core::result::Result<(), &str>"));
     }
 }

@@ -185,11 +185,19 @@ impl fmt::Display for Deadlock {
         }
         match self.output {
             Some(what) => {
+                let what = without_paths(what);
                 write!(f, "\nmain returned when it was cancelled for this: its output, of type {what}, was dropped")
             }
             None => Ok(()),
         }
     }
+}
+
+/// The name of a type as people write it: `Option<String>`.
+fn without_paths(name: &str) -> String {
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let last = |path: &str| path.rsplit("::").next().unwrap_or_default().to_owned();
+    name.split_inclusive(|c| !is_path(c)).map(last).collect()
 }
 
 /// A line for each, but for those that look the same, which are one.
