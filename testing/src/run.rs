@@ -66,7 +66,7 @@ pub fn seeds<T: Verdict>(seeds: impl IntoIterator<Item = u64>, mut test: impl As
     };
     for seed in seeds {
         let _again = Again::new(seed);
-        let verdict = Builder::new().seed(seed).run_once(test());
+        let verdict = Builder::new().seed(seed).run_once(async { test().await });
         // Outside of the run, for the place of the caller: it is the test that failed, and not a line in here.
         if let Some(failure) = verdict.failure() {
             panic!("{failure}");

@@ -151,12 +151,18 @@ impl CancelAware for io::Error {
         fmt::Display::fmt(self, f)
     }
 
-    /// The same number, or the same kind with the same text.
+    /// The same number, the same failures, or the same kind with the same text.
     fn to_copy(&self) -> Option<Self> {
-        Some(match (self.is_cancelled(), self.raw_os_error()) {
-            (true, _) => Cancelled(()).into(),
-            (_, Some(number)) => io::Error::from_raw_os_error(number),
-            (_, None) => io::Error::new(self.kind(), self.to_string()),
+        if self.is_cancelled() {
+            return Some(Cancelled(()).into());
+        }
+        if let Some(number) = self.raw_os_error() {
+            return Some(io::Error::from_raw_os_error(number));
+        }
+        let group = self.get_ref().and_then(|inner| inner.downcast_ref::<ErrorGroup<io::Error>>());
+        Some(match group.and_then(ErrorGroup::to_copy) {
+            Some(group) => io::Error::new(self.kind(), group),
+            None => io::Error::new(self.kind(), self.to_string()),
         })
     }
 }
@@ -167,6 +173,9 @@ fn is_one(error: &(dyn Error + 'static)) -> bool {
     while let Some(error) = link {
         if error.is::<Cancelled>() || error.is::<ErrorGroup<Cancelled>>() {
             return true;
+        }
+        if let Some(group) = error.downcast_ref::<ErrorGroup<CancelledOrTimedOut>>() {
+            return group.is_cancelled();
         }
         if let Some(group) = error.downcast_ref::<ErrorGroup<io::Error>>() {
             return group.is_cancelled();

@@ -2,6 +2,7 @@
 
 use crate::scope::cancelled::{CancelAware, Cancelled, TimedOut};
 use crate::scope::cause::Named;
+use std::any::Any;
 use std::panic::Location;
 use std::sync::Arc;
 use std::{error::Error, fmt, io, iter, slice, vec};
@@ -169,7 +170,7 @@ pub struct ErrorGroup<E> {
     failures: Failures<E>,
 }
 
-/// What is in a group, as the cause of it: each error with who failed, and all that it says of itself.
+/// What is in a group, as the cause of it: each error with who failed, and its causes.
 struct Failures<E>(Vec<Failure<E>>);
 
 /// The errors of a group that is borrowed, in order.
@@ -295,19 +296,14 @@ impl<E: fmt::Display> fmt::Display for ErrorGroup<E> {
             return Ok(());
         }
         write!(f, " (and {} more: ", rest.len())?;
-        in_a_row(rest, f)?;
+        for (i, failure) in rest.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            fmt::Display::fmt(failure, f)?;
+        }
         f.write_str(")")
     }
-}
-
-fn in_a_row<E: fmt::Display>(failures: &[Failure<E>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for (i, failure) in failures.iter().enumerate() {
-        if i > 0 {
-            f.write_str("; ")?;
-        }
-        fmt::Display::fmt(failure, f)?;
-    }
-    Ok(())
 }
 
 // `Debug + Display` and not `Error`: so that a group of boxed errors is an error too, and `?` turns it into a boxed error.
@@ -323,21 +319,48 @@ impl<E: fmt::Debug> fmt::Debug for Failures<E> {
     }
 }
 
-/// All that is known, however it is asked for: who prints causes, prints them by `{}`.
-impl<E: fmt::Display> fmt::Display for Failures<E> {
+/// Who failed, however it is asked for: a chain of causes is printed by `{}`. The causes of a lone failure follow in that chain, those of several in this text.
+impl<E: fmt::Display + 'static> fmt::Display for Failures<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Row<'a, E>(&'a [Failure<E>]);
-        impl<E: fmt::Display> fmt::Display for Row<'_, E> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                in_a_row(self.0, f)
+        for (i, Failure { error, by }) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            if let Some(by) = by {
+                write!(f, "{by}: ")?;
+            }
+            write!(f, "{error}")?;
+            let mut cause = as_error(error).and_then(Error::source).filter(|_| self.0.len() > 1);
+            while let Some(error) = cause {
+                write!(f, ": {error}")?;
+                cause = error.source();
             }
         }
-        write!(f, "{:#}", Row(&self.0))
+        Ok(())
     }
 }
 
-// The causes of each are in its text: there can be many of them here, and only one further on.
-impl<E: fmt::Debug + fmt::Display> Error for Failures<E> {}
+impl<E: fmt::Debug + fmt::Display + 'static> Error for Failures<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0[..] {
+            [lone] => as_error(&lone.error)?.source(),
+            _ => None,
+        }
+    }
+}
+
+/// An error of those types that nearly all groups are of, as one that has causes. `E` is not [`Error`], so that it may be a box.
+fn as_error<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
+    let error: &dyn Any = error;
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Some(error);
+    }
+    #[cfg(feature = "anyhow")]
+    if let Some(error) = error.downcast_ref::<anyhow::Error>() {
+        return Some(&**error);
+    }
+    error.downcast_ref::<Box<dyn Error + Send + Sync>>().map(|error| &**error as _)
+}
 
 impl From<ErrorGroup<io::Error>> for io::Error {
     fn from(group: ErrorGroup<io::Error>) -> Self {
@@ -390,5 +413,9 @@ impl<E: CancelAware> CancelAware for ErrorGroup<E> {
 
     fn without_cancelled(self) -> Option<Self> {
         Self::from_failures(self.into_failures().into_iter().filter_map(Failure::without_cancelled).collect())
+    }
+
+    fn to_copy(&self) -> Option<Self> {
+        Self::from_failures(self.failures().iter().map(Failure::to_copy).collect::<Option<_>>()?)
     }
 }

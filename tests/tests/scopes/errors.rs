@@ -462,7 +462,7 @@ fn n9_join_of_a_child_that_panicked_is_cancelled() {
 }
 
 #[test]
-fn n15_one_failure_comes_out_bare_and_no_cancellation_hides_one() {
+fn n15_one_failure_of_nobody_comes_out_bare_and_no_cancellation_hides_one() {
     let cancelled = || io::Error::from(Cancelled::delivered());
     let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
     let group = |errors: Vec<io::Error>| ErrorGroup::new(errors).unwrap();
@@ -477,7 +477,7 @@ fn n15_one_failure_comes_out_bare_and_no_cancellation_hides_one() {
     assert!(group(vec![cancelled()]).into_first().is_cancelled());
 }
 
-/// N15: what `?` makes of the errors of nurseries in nurseries says who failed in all of them, and is otherwise as the error was.
+/// N15: what `?` makes of the errors of nurseries in nurseries says who failed in all of them. Kind and text are as they were.
 #[test]
 fn n15_an_io_error_that_went_through_nurseries_says_whose_it_was() {
     async fn inner() -> io::Result<()> {
@@ -498,10 +498,14 @@ fn n15_an_io_error_that_went_through_nurseries_says_whose_it_was() {
         assert_eq!(error.to_string(), io::Error::from_raw_os_error(28).to_string());
         let shown = format!("{error:?}");
         assert!(shown.contains("task `disk` (") && shown.contains("task `writer` ("), "{shown}");
-        // Who wants to know the number looks into the group.
-        let group = error.downcast::<ErrorGroup<io::Error>>().unwrap();
-        let group = group.into_first().downcast::<ErrorGroup<io::Error>>().unwrap();
-        assert_eq!(group.first().raw_os_error(), Some(28));
+        // Who wants to know the number looks into the group; of a copy, too.
+        let copy = error.to_copy().unwrap();
+        for error in [error, copy] {
+            assert!(format!("{error:?}").contains("task `writer` ("));
+            let group = error.downcast::<ErrorGroup<io::Error>>().unwrap();
+            let group = group.into_first().downcast::<ErrorGroup<io::Error>>().unwrap();
+            assert_eq!(group.first().raw_os_error(), Some(28));
+        }
     });
 }
 
@@ -523,11 +527,21 @@ fn n15_a_chain_of_causes_says_who_failed_and_why() {
     }
     run_virtual(async || {
         let one = inner(1).await.unwrap_err();
-        let [what, who] = one.chain().map(ToString::to_string).collect::<Vec<_>>().try_into().unwrap();
-        assert_eq!(what, "reading the configuration");
+        let [what, who, why] = one.chain().map(ToString::to_string).collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!((&*what, &*why), ("reading the configuration", "no such file"));
         assert!(who.starts_with("task `config 0` (errors.rs:"), "{who}");
-        assert!(who.ends_with("): reading the configuration: no such file"), "{who}");
-        assert!(format!("{one:?}").contains("Caused by:\n    task `config 0` ("), "{one:?}");
+        assert!(who.ends_with("): reading the configuration"), "{who}");
+        // What was wrapped is found, as it would be without a nursery.
+        assert!(one.chain().any(|error| error.is::<io::Error>()));
+        // As an `io::Error`, whose causes are those of what it wraps.
+        let wrapped = nursery(async |n| -> io::Result<()> {
+            n.spawn(async { Err::<(), _>(io::Error::other(config().unwrap_err())) });
+            Ok(())
+        });
+        let wrapped = anyhow::Error::new(io::Error::from(wrapped.await.unwrap_err()));
+        let said = format!("{wrapped:#}");
+        assert!(said.starts_with("reading the configuration: task errors.rs:"), "{said}");
+        assert!(said.ends_with(": reading the configuration: no such file"), "{said}");
         let two = inner(2).await.unwrap_err();
         let both = two.chain().nth(1).unwrap().to_string();
         assert!(both.contains("; task `config 1` (") && both.matches(": no such file").count() == 2, "{both}");
