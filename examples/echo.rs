@@ -6,15 +6,19 @@
 //! ```
 //!
 //! At the first Ctrl-C it stops politely: it does not listen any more, says goodbye to clients from which nothing has come, and sends
-//! what is in hand, for which it has five seconds. At the second it cuts them.
+//! what is in hand, for which it has five seconds. At the second it cuts them. A client that says nothing for a minute, or takes nothing, is
+//! let go.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use trefoil::net::{TcpListener, TcpStream};
-use trefoil::{CancelAware, CancelScope, nursery, sleep, soft_cancelled, until_soft_cancelled};
+use trefoil::{CancelAware, CancelScope, fail_after, nursery, sleep, soft_cancelled, until_soft_cancelled};
 
+/// How long clients may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a client may say, or take, nothing.
+const IDLE: Duration = Duration::from_secs(60);
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".to_string());
@@ -44,7 +48,7 @@ async fn serve(address: &str) -> io::Result<()> {
         // New clients are what a soft cancel keeps away.
         while !soft_cancelled() {
             match until_soft_cancelled(listener.accept()).await {
-                Ok(Some((stream, peer))) => drop(n.spawn(client(stream, peer))),
+                Ok(Some((stream, peer))) => drop(n.spawn_named(format!("client {peer}"), client(stream, peer))),
                 Ok(None) => break,
                 Err(error) if error.is_cancelled() => return Err(error),
                 Err(error) => {
@@ -80,11 +84,11 @@ async fn echo(mut stream: TcpStream) -> io::Result<u64> {
     let (mut buffer, mut total) = (vec![0; 16 * 1024], 0);
     loop {
         // So is the next piece of work of a client; one that has begun is finished.
-        let Some(n) = until_soft_cancelled(stream.read(&mut buffer)).await? else { return Ok(total) };
+        let Some(n) = until_soft_cancelled(fail_after(IDLE, stream.read(&mut buffer))).await? else { return Ok(total) };
         if n == 0 {
             return Ok(total);
         }
-        stream.write_all(&buffer[..n]).await?;
+        fail_after(IDLE, stream.write_all(&buffer[..n])).await?;
         total += n as u64;
     }
 }

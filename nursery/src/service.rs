@@ -123,7 +123,31 @@ impl<'s, E: CancelAware + 's> Nursery<'s, '_, E, Shared> {
     where
         B: Future<Output = Result<(), E>> + Send + 's,
     {
-        self.service_at(service, Location::caller())
+        self.service_at(None, service, Location::caller())
+    }
+
+    /// [`service`](Self::service), with a name, as that of [`spawn_named`](Self::spawn_named).
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{Cancelled, checkpoint, nursery, sleep_forever};
+    /// nursery(async |n| -> Result<(), Cancelled> {
+    ///     n.service_named("log", sleep_forever());
+    ///     checkpoint().await?;
+    ///     assert!(trefoil_runtime::tree().to_string().contains("task `log`"));
+    ///     Ok(())
+    /// })
+    /// .await
+    /// .unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn service_named<B>(self, name: impl Into<Arc<str>>, service: B) -> Join<'s, ()>
+    where
+        B: Future<Output = Result<(), E>> + Send + 's,
+    {
+        self.service_at(Some(name.into()), service, Location::caller())
     }
 }
 
@@ -134,12 +158,21 @@ impl<'s, E: CancelAware + 's> Nursery<'s, '_, E, Local> {
     where
         B: Future<Output = Result<(), E>> + 's,
     {
-        self.service_at(service, Location::caller())
+        self.service_at(None, service, Location::caller())
+    }
+
+    /// Starts a service with a name that need not be `Send`.
+    #[track_caller]
+    pub fn service_named<B>(self, name: impl Into<Arc<str>>, service: B) -> Join<'s, ()>
+    where
+        B: Future<Output = Result<(), E>> + 's,
+    {
+        self.service_at(Some(name.into()), service, Location::caller())
     }
 }
 
 impl<'s, E: CancelAware + 's, M: 's> Nursery<'s, '_, E, M> {
-    fn service_at<B>(self, service: B, place: &'static Location<'static>) -> Join<'s, ()>
+    fn service_at<B>(self, name: Option<Arc<str>>, service: B, place: &'static Location<'static>) -> Join<'s, ()>
     where
         B: Future<Output = Result<(), E>> + 's,
     {
@@ -151,6 +184,6 @@ impl<'s, E: CancelAware + 's, M: 's> Nursery<'s, '_, E, M> {
             // Its own cancellation is absorbed: to be stopped is how a service ends.
             scope.run(service).await.map(|_| ())
         };
-        self.spawn_any(child, place)
+        self.spawn_perhaps_named(name, child, place)
     }
 }

@@ -181,8 +181,49 @@ impl<'s, 'env, E: CancelAware + From<NotStarted>> Nursery<'s, 'env, E, Shared> {
         V: Send + 's,
         E: Send + 's,
     {
-        let place = Location::caller();
-        self.start_at(child, place)
+        self.start_at(None, child, Location::caller())
+    }
+
+    /// [`start`](Self::start), with a name, as that of [`spawn_named`](Self::spawn_named).
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    ///
+    /// # Cancellation
+    /// As of [`start`](Self::start).
+    ///
+    /// # Examples
+    /// ```
+    /// # trefoil_nursery::doc_run(async {
+    /// use trefoil_nursery::{nursery, sleep_forever};
+    /// nursery(async |n| -> std::io::Result<()> {
+    ///     let serve = n.start_named("server", async |started| {
+    ///         started.ready(8080);
+    ///         Ok(sleep_forever().await?)
+    ///     });
+    ///     assert_eq!(serve.await?, 8080);
+    ///     assert!(trefoil_runtime::tree().to_string().contains("task `server`"));
+    ///     n.cancel();
+    ///     Ok(())
+    /// })
+    /// .await
+    /// .unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn start_named<V, F, B, N>(
+        self,
+        name: N,
+        child: F,
+    ) -> impl Future<Output = Result<V, E>> + use<'s, 'env, V, F, B, N, E>
+    where
+        F: FnOnce(Started<'s, V>) -> B,
+        B: Future<Output = Result<(), E>> + Send + 's,
+        V: Send + 's,
+        E: Send + 's,
+        N: Into<Arc<str>>,
+    {
+        self.start_at(Some(name.into()), child, Location::caller())
     }
 }
 
@@ -203,13 +244,40 @@ impl<'s, 'env, E: CancelAware + From<NotStarted>> Nursery<'s, 'env, E, Local> {
         V: 's,
         E: 's,
     {
-        let place = Location::caller();
-        self.start_at(child, place)
+        self.start_at(None, child, Location::caller())
+    }
+
+    /// Starts a child with a name that need not be `Send`, and waits until it says that it is [ready](Started::ready).
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    ///
+    /// # Cancellation
+    /// As of [`start`](Self::start).
+    #[track_caller]
+    pub fn start_named<V, F, B, N>(
+        self,
+        name: N,
+        child: F,
+    ) -> impl Future<Output = Result<V, E>> + use<'s, 'env, V, F, B, N, E>
+    where
+        F: FnOnce(Started<'s, V>) -> B,
+        B: Future<Output = Result<(), E>> + 's,
+        V: 's,
+        E: 's,
+        N: Into<Arc<str>>,
+    {
+        self.start_at(Some(name.into()), child, Location::caller())
     }
 }
 
 impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
-    async fn start_at<V, F, B>(self, child: F, place: &'static Location<'static>) -> Result<V, E>
+    async fn start_at<V, F, B>(
+        self,
+        name: Option<Arc<str>>,
+        child: F,
+        place: &'static Location<'static>,
+    ) -> Result<V, E>
     where
         F: FnOnce(Started<'s, V>) -> B,
         B: Future<Output = Result<(), E>> + 's,
@@ -226,7 +294,8 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
             let started = Started { queue: queue.clone(), child: handle.clone(), nursery, _s: PhantomData };
             let body = root.run(child(started));
             let (ended, shown) = (Ended { queue: queue.clone() }, result.clone());
-            drop::<Join<'_, ()>>(self.spawn_any(
+            drop::<Join<'_, ()>>(self.spawn_perhaps_named(
+                name,
                 async move {
                     let result = body.await.unwrap_or_else(|| Err(Cancelled::delivered().into()));
                     let mut state = ended.queue.lock();

@@ -256,6 +256,22 @@ impl<'s, E: CancelAware, M> Nursery<'s, '_, E, M> {
         self.spawn_here_called(name, child, place)
     }
 
+    /// The one or the other.
+    pub(crate) fn spawn_perhaps_named<B, T>(
+        self,
+        name: Option<Arc<str>>,
+        child: B,
+        place: &'static Location<'static>,
+    ) -> Join<'s, T>
+    where
+        B: Future<Output = Result<T, E>> + 's,
+    {
+        match name {
+            None => self.spawn_any(child, place),
+            Some(name) => self.spawn_any_named(name, child, place),
+        }
+    }
+
     /// As [`spawn_any`](Self::spawn_any), for what says its name when it is asked.
     pub(crate) fn spawn_any_called<B, T>(
         self,

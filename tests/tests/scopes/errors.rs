@@ -477,6 +477,41 @@ fn n15_one_failure_of_nobody_comes_out_bare_and_no_cancellation_hides_one() {
     assert!(group(vec![cancelled()]).into_first().is_cancelled());
 }
 
+/// N15: so do services, and children that were started and waited for.
+#[test]
+fn n15_services_and_children_that_were_started_have_names_as_well() {
+    let name = |group: &ErrorGroup<io::Error>| group.failures()[0].by.as_ref().unwrap().name().map(String::from);
+    run_virtual(async || {
+        let failed = nursery(async |n| -> io::Result<()> {
+            n.service_named("log", async { Err(io::Error::other("the disk is full")) });
+            Ok(sleep_forever().await?)
+        });
+        assert_eq!(name(&failed.await.unwrap_err()).as_deref(), Some("log"));
+        let failed = local_nursery(async |n| -> io::Result<()> {
+            n.service_named("log", sleep_forever_then_fail());
+            let started = n.start_named(String::from("server"), async |started: Started<'_, u16>| {
+                started.ready(80);
+                Err(io::Error::other("the port is gone"))
+            });
+            assert_eq!(started.await?, 80);
+            Ok(sleep_forever().await?)
+        });
+        let group = failed.await.unwrap_err();
+        assert_eq!((name(&group).as_deref(), group.len()), (Some("server"), 2));
+        let failed = nursery(async |n| -> io::Result<()> {
+            n.start_named("server", async |started: Started<'_, ()>| {
+                started.ready(());
+                Err(io::Error::other("the port is gone"))
+            })
+            .await
+        });
+        assert_eq!(name(&failed.await.unwrap_err()).as_deref(), Some("server"));
+    });
+    async fn sleep_forever_then_fail() -> io::Result<()> {
+        sleep_forever().await.or(Err(io::Error::other("not flushed")))
+    }
+}
+
 /// N15: what `?` makes of the errors of nurseries in nurseries says who failed in all of them. Kind and text are as they were.
 #[test]
 fn n15_an_io_error_that_went_through_nurseries_says_whose_it_was() {
