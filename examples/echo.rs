@@ -6,8 +6,8 @@
 //! ```
 //!
 //! At the first Ctrl-C it stops politely: it does not listen any more, says goodbye to clients from which nothing has come, and sends
-//! what is in hand, for which it has five seconds. At the second it cuts them. A client that says nothing for a minute, or takes nothing, is
-//! let go.
+//! what is in hand, for which it has five seconds. At the second it cuts them. A client that says nothing for a minute, or takes as long for
+//! what it is sent, is let go.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use trefoil::{CancelAware, CancelScope, fail_after, nursery, sleep, soft_cancell
 
 /// How long clients may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a client may say, or take, nothing.
+/// How long a client may say nothing, and how long it may take for an answer.
 const IDLE: Duration = Duration::from_secs(60);
 
 fn main() -> io::Result<()> {

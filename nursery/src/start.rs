@@ -97,6 +97,7 @@ struct Caller<'s, 'env, V, E: CancelAware + 's, M> {
     child: Placed,
     nursery: Nursery<'s, 'env, E, M>,
     result: Arc<Mutex<Option<Result<(), E>>>>,
+    name: Option<Arc<str>>,
     place: &'static Location<'static>,
     waits: bool,
 }
@@ -120,9 +121,11 @@ impl<V, E: CancelAware, M> Drop for Caller<'_, '_, V, E, M> {
         let result = self.result.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(error) = result.and_then(Result::err).and_then(CancelAware::without_cancelled) {
             let mut error = OnItsWay { error: Some(error), place: self.place };
-            drop::<Join<'_, ()>>(
-                self.nursery.spawn_any(async move { error.error.take().map_or(Ok(()), Err) }, self.place),
-            );
+            drop::<Join<'_, ()>>(self.nursery.spawn_perhaps_named(
+                self.name.take(),
+                async move { error.error.take().map_or(Ok(()), Err) },
+                self.place,
+            ));
         }
     }
 }
@@ -295,7 +298,7 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
             let body = root.run(child(started));
             let (ended, shown) = (Ended { queue: queue.clone() }, result.clone());
             drop::<Join<'_, ()>>(self.spawn_perhaps_named(
-                name,
+                name.clone(),
                 async move {
                     let result = body.await.unwrap_or_else(|| Err(Cancelled::delivered().into()));
                     let mut state = ended.queue.lock();
@@ -315,7 +318,15 @@ impl<'s, E: CancelAware + From<NotStarted>, M> Nursery<'s, '_, E, M> {
                 },
                 place,
             ));
-            Caller { queue: queue.clone(), child: handle, nursery: self, result: result.clone(), place, waits: true }
+            Caller {
+                queue: queue.clone(),
+                child: handle,
+                nursery: self,
+                result: result.clone(),
+                name,
+                place,
+                waits: true,
+            }
         };
         // The cancellation of the caller arrives by way of the child (R68).
         let waited = shield_at(

@@ -1,7 +1,7 @@
 //! [`Cancelled`], the error that every operation inside a cancelled scope returns, and what a scope asks of an error type.
 
 use crate::look::deadlock;
-use crate::scope::group::ErrorGroup;
+use crate::scope::group::{ErrorGroup, cancelled_group};
 use std::{error::Error, fmt, io};
 
 /// The raw OS error under which an `io::Error` carries a cancellation: `ECANCELED`.
@@ -171,21 +171,17 @@ impl CancelAware for io::Error {
 fn is_one(error: &(dyn Error + 'static)) -> bool {
     let mut link = Some(error);
     while let Some(error) = link {
-        if error.is::<Cancelled>() || error.is::<ErrorGroup<Cancelled>>() {
+        if error.is::<Cancelled>() {
             return true;
         }
-        if let Some(group) = error.downcast_ref::<ErrorGroup<CancelledOrTimedOut>>() {
-            return group.is_cancelled();
-        }
-        if let Some(group) = error.downcast_ref::<ErrorGroup<io::Error>>() {
-            return group.is_cancelled();
-        }
-        if let Some(group) = error.downcast_ref::<ErrorGroup<Box<dyn Error + Send + Sync>>>() {
-            return group.is_cancelled();
-        }
+        let group = cancelled_group::<Cancelled>(error)
+            .or_else(|| cancelled_group::<CancelledOrTimedOut>(error))
+            .or_else(|| cancelled_group::<io::Error>(error))
+            .or_else(|| cancelled_group::<Box<dyn Error + Send + Sync>>(error));
         #[cfg(feature = "anyhow")]
-        if let Some(group) = error.downcast_ref::<ErrorGroup<anyhow::Error>>() {
-            return group.is_cancelled();
+        let group = group.or_else(|| cancelled_group::<anyhow::Error>(error));
+        if let Some(is_cancelled) = group {
+            return is_cancelled;
         }
         link = match error.downcast_ref::<io::Error>() {
             Some(error) if error.raw_os_error() == Some(ECANCELED) => return true,

@@ -319,34 +319,58 @@ impl<E: fmt::Debug> fmt::Debug for Failures<E> {
     }
 }
 
-/// Who failed, however it is asked for: a chain of causes is printed by `{}`. The causes of a lone failure follow in that chain, those of several in this text.
+/// Who failed, however it is asked for: a chain of causes is printed by `{}`. A lone failure follows in that chain; several are in this text, with their causes.
 impl<E: fmt::Display + 'static> fmt::Display for Failures<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [Failure { error, by: Some(by) }] = &self.0[..]
+            && as_error(error).is_some()
+        {
+            return by.fmt(f);
+        }
+        let is_lone = self.0.len() == 1;
+        f.write_str(if is_lone { "" } else { "[" })?;
         for (i, Failure { error, by }) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str("; ")?;
-            }
+            f.write_str(if i > 0 { "; " } else { "" })?;
             if let Some(by) = by {
                 write!(f, "{by}: ")?;
             }
-            write!(f, "{error}")?;
-            let mut cause = as_error(error).and_then(Error::source).filter(|_| self.0.len() > 1);
+            let Some(known) = as_error(error) else {
+                // A type of others, which may say more so.
+                write!(f, "{error:#}")?;
+                continue;
+            };
+            write!(f, "{known}")?;
+            let mut cause = if is_lone { None } else { known.source() };
             while let Some(error) = cause {
                 write!(f, ": {error}")?;
                 cause = error.source();
             }
         }
-        Ok(())
+        f.write_str(if is_lone { "" } else { "]" })
     }
 }
 
 impl<E: fmt::Debug + fmt::Display + 'static> Error for Failures<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0[..] {
-            [lone] => as_error(&lone.error)?.source(),
+            [Failure { error, by: Some(_) }] => as_error(error),
+            // Its text is that of this.
+            [Failure { error, by: None }] => as_error(error)?.source(),
             _ => None,
         }
     }
+}
+
+/// Whether an error is a group of these, or what is in one, and all of them are cancellations; `None` if it is none.
+pub(super) fn cancelled_group<E>(error: &(dyn Error + 'static)) -> Option<bool>
+where
+    E: CancelAware + fmt::Display + 'static,
+{
+    let failures = match error.downcast_ref::<ErrorGroup<E>>() {
+        Some(group) => &group.failures,
+        None => error.downcast_ref::<Failures<E>>()?,
+    };
+    Some(failures.0.iter().all(CancelAware::is_cancelled))
 }
 
 /// An error of those types that nearly all groups are of, as one that has causes. `E` is not [`Error`], so that it may be a box.

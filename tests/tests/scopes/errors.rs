@@ -562,12 +562,17 @@ fn n15_a_chain_of_causes_says_who_failed_and_why() {
     }
     run_virtual(async || {
         let one = inner(1).await.unwrap_err();
-        let [what, who, why] = one.chain().map(ToString::to_string).collect::<Vec<_>>().try_into().unwrap();
-        assert_eq!((&*what, &*why), ("reading the configuration", "no such file"));
-        assert!(who.starts_with("task `config 0` (errors.rs:"), "{who}");
-        assert!(who.ends_with("): reading the configuration"), "{who}");
-        // What was wrapped is found, as it would be without a nursery.
-        assert!(one.chain().any(|error| error.is::<io::Error>()));
+        let [group, who, what, why] = one.chain().map(ToString::to_string).collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!((group, &*why), (what, "no such file"));
+        assert!(who.starts_with("task `config 0` (errors.rs:") && who.ends_with(')'), "{who}");
+        // What was returned, and what it wraps, is found as it would be without a nursery.
+        let bare = nursery(async |n| -> anyhow::Result<()> {
+            n.spawn(async { Err::<(), _>(io::Error::other("no such file").into()) });
+            Ok(())
+        });
+        for error in [one, bare.await.unwrap_err().into()] {
+            assert!(error.chain().any(|error| error.is::<io::Error>()), "{error:?}");
+        }
         // As an `io::Error`, whose causes are those of what it wraps.
         let wrapped = nursery(async |n| -> io::Result<()> {
             n.spawn(async { Err::<(), _>(io::Error::other(config().unwrap_err())) });
@@ -579,7 +584,16 @@ fn n15_a_chain_of_causes_says_who_failed_and_why() {
         assert!(said.ends_with(": reading the configuration: no such file"), "{said}");
         let two = inner(2).await.unwrap_err();
         let both = two.chain().nth(1).unwrap().to_string();
-        assert!(both.contains("; task `config 1` (") && both.matches(": no such file").count() == 2, "{both}");
+        assert!(both.starts_with("[task `config 0` (") && both.contains("; task `config 1` ("), "{both}");
+        assert!(both.ends_with(']') && both.matches(": no such file").count() == 2, "{both}");
+        // In a group of several each is told from what is in the others.
+        let nested = nursery(async |n| -> anyhow::Result<()> {
+            n.spawn_named("left", inner(2));
+            n.spawn_named("right", async { Err::<(), _>(anyhow::anyhow!("late")) });
+            Ok(())
+        });
+        let nested = anyhow::Error::from(nested.await.unwrap_err()).chain().nth(1).unwrap().to_string();
+        assert!(nested.contains(": late; task `left` (") && nested.ends_with(": no such file]]"), "{nested}");
         // Through another nursery, and as a box: all the names are there.
         let outer = nursery(async |n| -> anyhow::Result<()> {
             n.spawn_named("outer", inner(1));
