@@ -163,10 +163,12 @@ pub fn run_real<T>(main: impl AsyncFnMut() -> T) -> T {
 }
 
 /// Ends the process if it is not dropped in time.
-struct Watch(#[allow(dead_code)] mpsc::Sender<()>);
+#[derive(Debug)]
+pub struct Watch(#[allow(dead_code)] mpsc::Sender<()>);
 
 impl Watch {
-    fn new(what: String) -> Self {
+    /// From now on; `what` is said then.
+    pub fn new(what: String) -> Self {
         let (alive, gone) = mpsc::channel::<()>();
         std::thread::spawn(move || {
             if let Err(mpsc::RecvTimeoutError::Timeout) = gone.recv_timeout(HANG) {
