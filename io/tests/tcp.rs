@@ -527,6 +527,21 @@ fn errors_say_what_was_attempted_and_on_what() {
             let error = TcpStream::connect(addr).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             assert!(error.to_string().starts_with(&format!("connect to {addr}: ")), "{error}");
+            // So it is when it comes out of nurseries.
+            let inner = || async {
+                Ok(nursery(async |n| -> std::io::Result<()> {
+                    n.spawn(async { TcpStream::connect(addr).await.map(drop) });
+                    Ok(())
+                })
+                .await?)
+            };
+            let outer = nursery(async |n| -> std::io::Result<()> {
+                n.spawn(inner());
+                Ok(())
+            });
+            let error = std::io::Error::from(outer.await.unwrap_err());
+            let of = OperationError::of(&error).unwrap();
+            assert_eq!((of.operation(), of.on(), of.raw_os_error()), ("connect to", &*addr.to_string(), Some(111)));
             for name in ["localhost:80", "nonsense", "127.0.0.1"] {
                 let error = TcpStream::connect(name).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidInput);

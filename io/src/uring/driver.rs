@@ -310,7 +310,7 @@ mod tests {
         // A task is woken when the loop has decided to sleep.
         uring.unparker().unpark();
         let before = Instant::now();
-        uring.park(Some(Duration::from_secs(60))).unwrap();
-        assert!(before.elapsed() < Duration::from_secs(60), "the wake-up was lost");
+        uring.park(Some(Duration::from_secs(2))).unwrap();
+        assert!(before.elapsed() < Duration::from_secs(1), "the wake-up was lost");
     }
 }

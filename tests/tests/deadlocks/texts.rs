@@ -3,7 +3,7 @@
 use super::{crossed, quiet};
 use trefoil::sync::{Mutex, oneshot};
 use trefoil::{Cancelled, Reason, channel, checkpoint, nursery, sleep_forever};
-use trefoil_tests::{Ended, Log, deadlocks};
+use trefoil_tests::{Ended, Log, deadlocks, panic_of};
 
 fn at(line: u32) -> String {
     format!("texts.rs:{line}")
@@ -244,6 +244,9 @@ fn n10_what_main_returned_is_said_at_the_end_of_the_report() {
         assert_eq!(report.dropped_output(), None);
         assert!(!report.to_string().contains("main returned"), "{report}");
     }
+    // Nor does what the harness makes of a test.
+    let report = panic_of(|| trefoil::testing::seeds([0], async || assert!(sleep_forever().await.is_err())));
+    assert!(report.starts_with("deadlock (N10)") && !report.contains("main returned"), "{report}");
     assert_eq!(*log.lines(), [""; 0]);
 }
 

@@ -283,7 +283,7 @@ fn n15_an_error_that_a_dropped_start_has_not_seen_is_the_nurserys() {
     run_virtual(async || {
         let failed = Cell::new(false);
         let ended = local_nursery(async |n| -> Ended {
-            let mut start = Box::pin(n.start(async |_: Started<'_, ()>| {
+            let mut start = Box::pin(n.start_named("early", async |_: Started<'_, ()>| {
                 failed.set(true);
                 Err(Fault::No(1))
             }));
@@ -294,12 +294,14 @@ fn n15_an_error_that_a_dropped_start_has_not_seen_is_the_nurserys() {
             Ok(sleep_forever().await?)
         })
         .await;
-        assert_eq!(ended.unwrap_err().into_vec(), [Fault::No(1)]);
+        let group = ended.unwrap_err();
+        assert_eq!(group.failures()[0].by.as_ref().and_then(|by| by.name()), Some("early"));
+        assert_eq!(group.into_vec(), [Fault::No(1)]);
     });
     // What goes wrong after the drop, too.
     run_virtual(async || {
         let ended = local_nursery(async |n| -> Ended {
-            let start = n.start(async |_: Started<'_, ()>| {
+            let start = n.start_named("late", async |_: Started<'_, ()>| {
                 sleep_forever().await.unwrap_err();
                 Err(Fault::No(2))
             });
@@ -307,7 +309,9 @@ fn n15_an_error_that_a_dropped_start_has_not_seen_is_the_nurserys() {
             Ok(sleep_forever().await?)
         })
         .await;
-        assert_eq!(ended.unwrap_err().into_vec(), [Fault::No(2)]);
+        let group = ended.unwrap_err();
+        assert_eq!(group.failures()[0].by.as_ref().and_then(|by| by.name()), Some("late"));
+        assert_eq!(group.into_vec(), [Fault::No(2)]);
     });
 }
 

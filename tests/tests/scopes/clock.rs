@@ -42,7 +42,7 @@ fn r51_time_jumps_exactly_and_costs_nothing() {
         }
         assert!(now() - begin > Duration::from_secs(90_000));
     });
-    assert!(real.elapsed() < Duration::from_secs(60));
+    assert!(real.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

@@ -15,4 +15,5 @@ mod scope_model;
 mod shield;
 mod soft;
 mod time;
+mod who_failed;
 mod why_cancelled;

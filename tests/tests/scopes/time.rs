@@ -125,7 +125,7 @@ fn real_time_a_sleep_is_never_too_short_and_not_much_too_long() {
             sleep(ms(length)).await.unwrap();
             assert!(before.elapsed() >= ms(length));
         }
-        assert!(begin.elapsed() < Duration::from_secs(60));
+        assert!(begin.elapsed() < Duration::from_secs(5));
         let until = now() + ms(5);
         sleep_until(until).await.unwrap();
         assert!(now() >= until && Instant::now() >= until);

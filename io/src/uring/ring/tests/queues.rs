@@ -84,7 +84,7 @@ fn a_wait_ends_with_its_timeout_and_not_before() {
     let start = Instant::now();
     assert_eq!(ring.enter(9, Some(Duration::ZERO)).unwrap(), Entered::All);
     assert_eq!(ring.enter(1, Some(Duration::MAX)).unwrap(), Entered::All);
-    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 #[test]
 fn another_thread_s_event_ends_the_wait() {
